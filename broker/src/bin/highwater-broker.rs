@@ -1,0 +1,2 @@
+//! The Highwater broker as a server.
+fn main() {}

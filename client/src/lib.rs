@@ -1,0 +1,1 @@
+//! The client of Highwater: producer, consumer and admin.

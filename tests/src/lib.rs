@@ -1,0 +1,1 @@
+//! Harness of the whole-system tests of Highwater: real processes, faults, checkers.
