@@ -1,3 +1,31 @@
 //! The protocol of Highwater: gRPC messages, ids, error codes and the record batch codec.
 //!
 //! This crate is pure: it does no input or output and knows no other crate of the workspace.
+
+/// Messages and services for clients, generated from `proto/highwater/v1`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    unreachable_pub,
+    clippy::cast_possible_truncation
+)]
+pub mod v1 {
+    tonic::include_proto!("highwater.v1");
+}
+
+/// Messages between brokers and in their logs, generated from `proto/highwater/internal/v1`.
+pub mod internal {
+    /// Version 1.
+    #[allow(
+        missing_docs,
+        clippy::all,
+        unreachable_pub,
+        clippy::cast_possible_truncation
+    )]
+    pub mod v1 {
+        tonic::include_proto!("highwater.internal.v1");
+    }
+}
+
+/// The compiled `.proto` files as an encoded `FileDescriptorSet`, for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/highwater.binpb"));
