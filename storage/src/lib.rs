@@ -2,9 +2,27 @@
 //!
 //! This crate is synchronous. It knows Raft indexes, terms, offsets and bytes; it knows nothing of Raft or gRPC.
 
+mod checkpoint;
+mod config;
+mod error;
 pub mod frame;
 pub mod fs;
+mod identity;
 mod ids;
+mod journal;
+mod log;
+mod space;
+mod store;
 
+pub use checkpoint::{CapturedLog, Checkpoint};
+pub use config::Config;
+pub use error::{Error, Result, Scope};
 pub use frame::{Frame, FrameKind, NewFrame};
+pub use identity::Identity;
 pub use ids::{LogId, Offset, RaftIndex, Term};
+pub use journal::{Ticket, Turn};
+pub use log::{
+    AppliedState, Batches, Damage, HardState, Log, LogReader, LogSpec, MissingFrames, SegmentInfo,
+};
+pub use space::Space;
+pub use store::{Health, Opened, Pressure, RecoveredLog, Store};

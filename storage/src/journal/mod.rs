@@ -1,0 +1,5 @@
+//! The journal of one data directory.
+
+mod turn;
+
+pub use turn::{Ticket, Turn};
