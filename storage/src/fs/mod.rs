@@ -13,9 +13,12 @@
 //! A change is in memory until it is synced: bytes (and the length given at creation) through [`File::sync_data`], names through
 //! [`Fs::sync_dir`] of each directory that gained or lost one.
 
+#[cfg(test)]
+mod conformance;
 mod error;
 mod mmap;
 mod real;
+mod sim;
 
 use std::fmt::Debug;
 use std::io::IoSlice;
@@ -27,6 +30,7 @@ use bytes::Bytes;
 
 pub use error::{Error, Operation};
 pub use real::RealFs;
+pub use sim::{CrashMode, Fault, Image, SimFs};
 
 /// The result of an operation on files.
 pub type Result<T> = std::result::Result<T, Error>;
