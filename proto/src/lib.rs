@@ -2,6 +2,11 @@
 //!
 //! This crate is pure: it does no input or output and knows no other crate of the workspace.
 
+pub mod batch;
+mod error;
+mod ids;
+mod reason;
+
 /// Messages and services for clients, generated from `proto/highwater/v1`.
 #[allow(
     missing_docs,
@@ -26,6 +31,12 @@ pub mod internal {
         tonic::include_proto!("highwater.internal.v1");
     }
 }
+
+pub use error::{ApiError, ERROR_DOMAIN};
+pub use ids::{
+    BrokerId, Offset, PartitionIndex, ProducerEpoch, ProducerId, ReplicaId, Sequence, TopicId,
+};
+pub use reason::{Reason, UnknownReason};
 
 /// The compiled `.proto` files as an encoded `FileDescriptorSet`, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/highwater.binpb"));
