@@ -11,6 +11,7 @@ mod identity;
 mod ids;
 mod journal;
 mod log;
+mod segment;
 mod space;
 mod store;
 
