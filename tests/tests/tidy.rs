@@ -1,0 +1,340 @@
+//! Rules of the workspace that no compiler checks: crate edges, layers, purity, names, lengths, licences.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Which crate of ours may use which.
+const CRATE_EDGES: &[(&str, &[&str])] = &[
+    ("highwater-proto", &[]),
+    ("highwater-storage", &[]),
+    (
+        "highwater-broker",
+        &["highwater-proto", "highwater-storage"],
+    ),
+    ("highwater-client", &["highwater-proto"]),
+    (
+        "highwater-cli",
+        &["highwater-broker", "highwater-client", "highwater-proto"],
+    ),
+    (
+        "highwater-tests",
+        &[
+            "highwater-broker",
+            "highwater-client",
+            "highwater-proto",
+            "highwater-storage",
+        ],
+    ),
+];
+
+/// Inside the broker: a folder, and the modules above it that it must not name.
+const BROKER_LAYERS: &[(&str, &[&str])] = &[
+    (
+        "broker/src/raft",
+        &[
+            "crate::partition",
+            "crate::controller",
+            "crate::service",
+            "crate::server",
+        ],
+    ),
+    (
+        "broker/src/partition",
+        &["crate::controller", "crate::service", "crate::server"],
+    ),
+    (
+        "broker/src/controller",
+        &["crate::partition", "crate::service", "crate::server"],
+    ),
+];
+
+/// Files and folders that hold rules only.
+const PURE: &[&str] = &[
+    "proto/src",
+    "storage/src/frame.rs",
+    "storage/src/ids.rs",
+    "broker/src/raft/group",
+    "broker/src/raft/group.rs",
+    "broker/src/raft/machine.rs",
+    "broker/src/partition/machine.rs",
+    "broker/src/partition/state.rs",
+    "broker/src/partition/pending.rs",
+    "broker/src/partition/producers.rs",
+    "broker/src/partition/retention.rs",
+    "broker/src/controller/machine.rs",
+    "broker/src/controller/image.rs",
+    "broker/src/controller/delta.rs",
+    "broker/src/controller/reconcile.rs",
+    "broker/src/controller/topic_config.rs",
+    "client/src/partitioner.rs",
+    "client/src/accumulator.rs",
+    "client/src/retry.rs",
+];
+
+/// What a pure file does not name outside its tests.
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::process",
+    "SystemTime::now",
+    "Instant::now",
+    "tokio::",
+    "rand::",
+    "thread_rng",
+    "Uuid::new_v4",
+];
+
+/// Names that say nothing about what is inside.
+const EMPTY_NAMES: &[&str] = &[
+    "util", "utils", "common", "helper", "helpers", "manager", "misc", "stuff",
+];
+
+/// Lines before the tests that no file exceeds; about 500 is a sign to split already.
+const MAX_LINES_BEFORE_TESTS: usize = 700;
+
+/// Licences that a dependency may offer.
+const LICENCES: &[&str] = &[
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "MIT",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Unicode-3.0",
+    "Zlib",
+    "0BSD",
+    "CC0-1.0",
+    "Unlicense",
+    "MIT-0",
+    "BSL-1.0",
+    "CDLA-Permissive-2.0",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests crate stands in the workspace")
+        .to_path_buf()
+}
+
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo metadata runs");
+    assert!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON")
+}
+
+/// Every Rust source file of the workspace with its path from the root.
+fn sources() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (name, _) in CRATE_EDGES {
+        let folder = name.trim_start_matches("highwater-");
+        collect(&root().join(folder), &mut found);
+    }
+    assert!(found.len() > 20, "the search for source files is broken");
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
+    let mut entries: Vec<_> = std::fs::read_dir(folder)
+        .expect("folder")
+        .map(|entry| entry.expect("entry").path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path
+                .strip_prefix(root())
+                .expect("below the root")
+                .to_string_lossy()
+                .into_owned();
+            found.push((name, std::fs::read_to_string(&path).expect("UTF-8")));
+        }
+    }
+}
+
+/// The lines of a file up to its test module.
+fn before_tests(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(at, line)| (at + 1, line))
+        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+}
+
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//")
+}
+
+#[test]
+fn crates_depend_only_downward() {
+    let metadata = metadata();
+    let allowed: BTreeMap<_, _> = CRATE_EDGES.iter().copied().collect();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for package in metadata["packages"].as_array().expect("packages") {
+        let name = package["name"].as_str().expect("name");
+        let Some(edges) = allowed.get(name) else {
+            continue;
+        };
+        seen += 1;
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let target = dependency["name"].as_str().expect("name");
+            if target.starts_with("highwater") && !edges.contains(&target) {
+                wrong.push(format!("{name} -> {target}"));
+            }
+        }
+    }
+    assert_eq!(seen, allowed.len(), "a crate of CRATE_EDGES is gone");
+    assert!(wrong.is_empty(), "edges that the design forbids: {wrong:?}");
+}
+
+#[test]
+fn broker_layers_name_nothing_above_them() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        for (layer, above) in BROKER_LAYERS {
+            if !name.starts_with(layer) {
+                continue;
+            }
+            for (line, content) in before_tests(&text) {
+                if !is_comment(content) && above.iter().any(|module| content.contains(module)) {
+                    wrong.push(format!("{name}:{line}: {}", content.trim()));
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "a lower layer names a higher one:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn pure_files_touch_no_clock_disk_network_or_randomness() {
+    let sources = sources();
+    let mut wrong = Vec::new();
+    for pure in PURE {
+        for (name, text) in sources.iter().filter(|(name, _)| name.starts_with(pure)) {
+            for (line, content) in before_tests(text) {
+                if !is_comment(content) && IMPURE.iter().any(|word| content.contains(word)) {
+                    wrong.push(format!("{name}:{line}: {}", content.trim()));
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "pure files reach outside:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn unsafe_stands_in_one_module() {
+    let wrong: Vec<_> = sources()
+        .into_iter()
+        .filter(|(name, _)| name != "storage/src/fs/mmap.rs" && name != "tests/tests/tidy.rs")
+        .filter(|(_, text)| {
+            text.lines().any(|line| {
+                !is_comment(line)
+                    && (line.contains("unsafe {")
+                        || line.contains("unsafe fn")
+                        || line.contains("unsafe impl"))
+            })
+        })
+        .map(|(name, _)| name)
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "unsafe outside storage/src/fs/mmap.rs: {wrong:?}"
+    );
+}
+
+#[test]
+fn file_names_say_what_is_inside() {
+    let wrong: Vec<_> = sources()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| {
+            Path::new(name)
+                .iter()
+                .filter_map(|part| Path::new(part).file_stem())
+                .any(|stem| EMPTY_NAMES.contains(&stem.to_string_lossy().as_ref()))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "names without a noun: {wrong:?}");
+}
+
+#[test]
+fn files_stay_short() {
+    let wrong: Vec<_> = sources()
+        .into_iter()
+        .filter(|(name, _)| name.contains("/src/"))
+        .map(|(name, text)| (before_tests(&text).count(), name))
+        .filter(|(lines, _)| *lines > MAX_LINES_BEFORE_TESTS)
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "too long before their tests, split by concern: {wrong:?}"
+    );
+}
+
+#[test]
+fn dependencies_have_licences_that_we_accept() {
+    let mut wrong = Vec::new();
+    for package in metadata()["packages"].as_array().expect("packages") {
+        let licence = package["license"].as_str().unwrap_or("none");
+        if !is_acceptable(licence) {
+            wrong.push(format!(
+                "{} {}: {licence}",
+                package["name"], package["version"]
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "licences outside the policy of deny.toml:\n{}",
+        wrong.join("\n")
+    );
+}
+
+/// An SPDX expression is acceptable when every `AND` part offers at least one licence of the list.
+fn is_acceptable(expression: &str) -> bool {
+    expression.replace('/', " OR ").split(" AND ").all(|part| {
+        part.split(" OR ").any(|licence| {
+            LICENCES.contains(&licence.trim().trim_matches(|c| c == '(' || c == ')'))
+        })
+    })
+}
+
+#[test]
+fn licence_expressions_are_read_as_spdx() {
+    assert!(is_acceptable("MIT OR GPL-3.0"));
+    assert!(is_acceptable("(MIT OR Apache-2.0) AND Unicode-3.0"));
+    assert!(!is_acceptable("MIT AND GPL-3.0"));
+    assert!(!is_acceptable("none"));
+}
+
+#[test]
+fn the_policy_file_lists_the_same_licences() {
+    let policy = std::fs::read_to_string(root().join("deny.toml")).expect("deny.toml");
+    let missing: Vec<_> = LICENCES
+        .iter()
+        .filter(|licence| !policy.contains(&format!("\"{licence}\"")))
+        .collect();
+    assert!(missing.is_empty(), "not in deny.toml: {missing:?}");
+}
