@@ -7,7 +7,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::Reason;
+use crate::{Reason, v1};
 
 /// The domain of every `google.rpc.ErrorInfo` of ours.
 pub const ERROR_DOMAIN: &str = "highwater.v1";
@@ -16,7 +16,7 @@ pub const ERROR_DOMAIN: &str = "highwater.v1";
 ///
 /// It travels as a gRPC status with `google.rpc.ErrorInfo` (reason, domain, metadata) and, when waiting helps,
 /// `google.rpc.RetryInfo`. Both directions are here: [`ApiError::into_status`] on the broker,
-/// [`ApiError::from_status`] on the client.
+/// [`ApiError::from_status`] on the client. Where one item of a request fails, it travels as a [`v1::Error`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
     /// Why. [`Reason::UnknownServerError`] when the broker gave a reason that this version does not know.
@@ -31,11 +31,25 @@ pub struct ApiError {
     foreign: Option<Foreign>,
 }
 
-/// A reason this version does not know: all that is left to go by is the code.
+/// A reason this version does not know, with what the broker or the code says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Foreign {
     reason: String,
     code: Code,
+    retriable: bool,
+    definite: bool,
+}
+
+impl Foreign {
+    /// All that a status tells is its code.
+    fn of_status(reason: &str, code: Code) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            code,
+            retriable: matches!(code, Code::Unavailable | Code::DeadlineExceeded),
+            definite: false,
+        }
+    }
 }
 
 impl ApiError {
@@ -87,7 +101,7 @@ impl ApiError {
     #[must_use]
     pub fn is_retriable(&self) -> bool {
         match &self.foreign {
-            Some(foreign) => matches!(foreign.code, Code::Unavailable | Code::DeadlineExceeded),
+            Some(foreign) => foreign.retriable,
             None => self.reason.is_retriable(),
         }
     }
@@ -95,7 +109,10 @@ impl ApiError {
     /// Whether the request surely had no effect. See [`Reason::is_definite`].
     #[must_use]
     pub fn is_definite(&self) -> bool {
-        self.foreign.is_none() && self.reason.is_definite()
+        match &self.foreign {
+            Some(foreign) => foreign.definite,
+            None => self.reason.is_definite(),
+        }
     }
 
     /// The status that carries this error to a client.
@@ -122,10 +139,7 @@ impl ApiError {
                     Ok(reason) => (reason, None),
                     Err(_) => (
                         Reason::UnknownServerError,
-                        Some(Foreign {
-                            reason: info.reason.clone(),
-                            code: status.code(),
-                        }),
+                        Some(Foreign::of_status(&info.reason, status.code())),
                     ),
                 };
                 let mut error = Self::new(reason, status.message());
@@ -200,6 +214,46 @@ impl From<Status> for ApiError {
     }
 }
 
+impl From<ApiError> for v1::Error {
+    fn from(error: ApiError) -> Self {
+        Self {
+            reason: error.reason_name().to_owned(),
+            grpc_code: error.code().into(),
+            retriable: error.is_retriable(),
+            definite: error.is_definite(),
+            retry_after_ms: error
+                .retry_after
+                .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            metadata: error.metadata.into_iter().collect(),
+            message: error.message,
+        }
+    }
+}
+
+impl From<v1::Error> for ApiError {
+    fn from(error: v1::Error) -> Self {
+        let (reason, foreign) = match error.reason.parse() {
+            Ok(reason) => (reason, None),
+            Err(_) => (
+                Reason::UnknownServerError,
+                Some(Foreign {
+                    reason: error.reason,
+                    code: Code::from(error.grpc_code),
+                    retriable: error.retriable,
+                    definite: error.definite,
+                }),
+            ),
+        };
+        Self {
+            reason,
+            message: error.message,
+            metadata: error.metadata.into_iter().collect(),
+            retry_after: error.retry_after_ms.map(Duration::from_millis),
+            foreign,
+        }
+    }
+}
+
 impl From<&crate::batch::Error> for ApiError {
     fn from(error: &crate::batch::Error) -> Self {
         let api_error = Self::new(error.reason(), error.to_string());
@@ -234,6 +288,28 @@ mod tests {
             assert_eq!(received.is_retriable(), reason.is_retriable());
             assert_eq!(received.is_definite(), reason.is_definite());
         }
+    }
+
+    #[test]
+    fn every_reason_survives_as_the_error_of_an_item() {
+        for reason in Reason::ALL {
+            let sent = ApiError::new(*reason, "what failed")
+                .with("leader_broker_id", 1)
+                .retry_after(Duration::from_millis(70));
+            let item = v1::Error::from(sent.clone());
+            assert_eq!(item.grpc_code, i32::from(reason.code()));
+            assert_eq!(ApiError::from(item), sent);
+        }
+        let foreign = v1::Error {
+            reason: "FROM_THE_FUTURE".into(),
+            grpc_code: Code::NotFound.into(),
+            retriable: true,
+            definite: true,
+            ..v1::Error::default()
+        };
+        let error = ApiError::from(foreign.clone());
+        assert!(error.is_retriable() && error.is_definite());
+        assert_eq!(v1::Error::from(error), foreign);
     }
 
     #[test]
