@@ -11,7 +11,21 @@
 //!
 //! Left out: what makes a segment durable, and when it may leave. The owner of the log decides both.
 
-mod header;
+mod active;
+mod error;
+mod file;
+mod files;
+pub(crate) mod header;
+mod index;
+mod read;
+mod sealed;
 mod spec;
+mod verified;
+mod walk;
 
+pub(crate) use active::ActiveSegment;
+pub(crate) use error::{Error, Hole};
+pub(crate) use file::Segment;
+pub(crate) use files::{Limits, SegmentFiles, next_file_bytes, path_of};
+pub(crate) use sealed::SealedSegment;
 pub(crate) use spec::{Generation, SegmentEnd, SegmentSpec};
