@@ -1,6 +1,11 @@
 //! The Highwater broker as a library.
 
+mod authorize;
+mod budget;
 pub mod config;
+mod health;
+mod http;
 pub mod raft;
+mod server;
 
 pub use config::Config;

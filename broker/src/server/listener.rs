@@ -1,0 +1,185 @@
+//! Sockets that accept a limited number of connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_stream::Stream;
+use tonic::transport::server::Connected;
+use tracing::{debug, warn};
+
+/// A bound socket. Connections beyond its limit are closed at once, so that their clients learn of it.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    inner: TcpListener,
+    places: Arc<Semaphore>,
+    max_connections: usize,
+}
+
+impl Listener {
+    /// Binds `address`.
+    ///
+    /// # Errors
+    /// What the operating system said, with the address.
+    pub(crate) async fn bind(address: SocketAddr, max_connections: usize) -> io::Result<Self> {
+        let inner = TcpListener::bind(address).await.map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    ": another process listens there; stop it or choose another port (0: any)"
+                }
+                _ => "",
+            };
+            io::Error::new(
+                error.kind(),
+                format!("cannot listen at {address}: {error}{hint}"),
+            )
+        })?;
+        Ok(Self {
+            inner,
+            places: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<Connection> {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            warn!(%peer, limit = self.max_connections, "connection refused: max_connections are open");
+            return None;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%peer, %error, "connection lost while it was accepted");
+            return None;
+        }
+        Some(Connection {
+            stream,
+            _place: place,
+        })
+    }
+}
+
+impl Stream for Listener {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match ready!(self.inner.poll_accept(cx)) {
+                Ok((stream, peer)) => {
+                    if let Some(connection) = self.admit(stream, peer) {
+                        return Poll::Ready(Some(Ok(connection)));
+                    }
+                }
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+}
+
+/// An accepted connection; takes one place of its listener until dropped.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    /// Held for its drop.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_beyond_the_limit_are_closed_until_one_ends() {
+        let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap(), 1)
+            .await
+            .unwrap();
+        let address = listener.address().unwrap();
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let accepted = listener.next().await.unwrap().unwrap();
+
+        let mut refused = TcpStream::connect(address).await.unwrap();
+        let pending = listener.next();
+        let mut pending = std::pin::pin!(pending);
+        let closed = async {
+            let mut byte = [0];
+            matches!(refused.read(&mut byte).await, Ok(0) | Err(_))
+        };
+        tokio::select! {
+            _ = &mut pending => panic!("a connection beyond the limit was accepted"),
+            closed = closed => assert!(closed),
+        }
+        drop(accepted);
+        let mut third = TcpStream::connect(address).await.unwrap();
+        let mut accepted = pending.await.unwrap().unwrap();
+        third.write_all(b"x").await.unwrap();
+        assert_eq!(accepted.read_u8().await.unwrap(), b'x');
+        assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_named_in_the_error() {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), 1)
+            .await
+            .unwrap();
+        let address = listener.address().unwrap();
+        let error = Listener::bind(address, 1).await.unwrap_err();
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+}
