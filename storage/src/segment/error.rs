@@ -21,7 +21,6 @@ pub(crate) enum Error {
 
 /// A run of frames that cannot be read; the ends are exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
 pub(crate) struct Hole {
     pub(crate) from: RaftIndex,
     pub(crate) to: RaftIndex,

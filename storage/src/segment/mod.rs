@@ -20,6 +20,8 @@ mod index;
 mod read;
 mod sealed;
 mod spec;
+#[cfg(test)]
+mod tests;
 mod verified;
 mod walk;
 
