@@ -5,6 +5,7 @@ mod budget;
 pub mod config;
 mod health;
 mod http;
+pub mod partition;
 pub mod raft;
 mod server;
 
