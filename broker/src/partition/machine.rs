@@ -383,6 +383,23 @@ impl PartitionMachine {
         Ok(())
     }
 
+    /// See [`Machine::apply_lost`](crate::raft::machine::Machine::apply_lost).
+    ///
+    /// # Errors
+    /// [`Unlawful`] when the hole does not begin where the log ends; the state is unchanged.
+    pub fn apply_lost(
+        &mut self,
+        index: RaftIndex,
+        base_offset: Offset,
+        record_count: u32,
+    ) -> Result<(), Unlawful> {
+        self.state
+            .apply_lost(base_offset, record_count)
+            .map_err(|reason| Unlawful { index, reason })?;
+        self.pending.applied(index);
+        Ok(())
+    }
+
     /// See [`Machine::snapshot`](crate::raft::machine::Machine::snapshot).
     pub fn snapshot(&self) -> Bytes {
         self.state.encode()

@@ -70,6 +70,15 @@ impl Machine for PartitionReplica {
         self.machine.apply(entry)
     }
 
+    fn apply_lost(
+        &mut self,
+        index: RaftIndex,
+        base_offset: Offset,
+        record_count: u32,
+    ) -> Result<(), Unlawful> {
+        self.machine.apply_lost(index, base_offset, record_count)
+    }
+
     fn snapshot(&self) -> Bytes {
         self.machine.snapshot()
     }

@@ -67,6 +67,22 @@ impl State {
         Ok(())
     }
 
+    /// Leaves out `record_count` lost records at `base_offset`. What their producers sent is forgotten with them.
+    pub(super) fn apply_lost(
+        &mut self,
+        base_offset: Offset,
+        record_count: u32,
+    ) -> Result<(), String> {
+        if base_offset != self.next_offset {
+            return Err(format!(
+                "it begins at offset {base_offset}, the next is {}",
+                self.next_offset
+            ));
+        }
+        self.next_offset = base_offset.plus(record_count);
+        Ok(())
+    }
+
     /// Applies encoded events, all or none. The error says why no correct leader of a known version wrote them.
     pub(super) fn apply_events(&mut self, data: &[u8]) -> Result<(), String> {
         let events = decode_events(data)?;

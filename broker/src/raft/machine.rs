@@ -52,7 +52,8 @@ pub struct CommittedEntry {
     pub record_count: u32,
     /// The batch's max timestamp in milliseconds; -1 for events.
     pub max_timestamp_ms: i64,
-    /// The batch (patched with its base offset) or the encoded events.
+    /// The batch or the encoded events. Of a batch, the first 21 bytes (base offset, length, leader epoch, magic, CRC)
+    /// may be as the producer sent them or as the log wrote them: take offset and epoch from the fields above.
     pub data: Bytes,
 }
 
@@ -158,6 +159,20 @@ pub trait Machine: Send + 'static {
     /// Applies a committed entry; entries come in index order, each once. An error means that the entry is unlawful
     /// or of an unknown version: the replica stops (it would otherwise differ from the others).
     fn apply(&mut self, entry: &CommittedEntry) -> Result<(), Unlawful>;
+
+    /// Applies what stands where records were lost and a repair gave up on them: the offsets are taken, the records are
+    /// gone. A machine whose state is made of its entries cannot go on, which is what happens unless it says otherwise.
+    fn apply_lost(
+        &mut self,
+        index: RaftIndex,
+        _base_offset: Offset,
+        _record_count: u32,
+    ) -> Result<(), Unlawful> {
+        Err(Unlawful {
+            index,
+            reason: "it stands for lost entries".to_owned(),
+        })
+    }
 
     /// The whole applied state; feeding it to the machine's constructor gives an equal machine.
     fn snapshot(&self) -> Bytes;

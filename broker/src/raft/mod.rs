@@ -1,6 +1,23 @@
 //! Consensus: many Raft groups, each with one machine, driven by few threads.
 
+mod config;
+mod entry;
+mod error;
+mod group;
+mod logger;
 pub mod machine;
+mod membership;
+mod message;
+mod reply;
+mod request;
+mod storage;
+
+pub use config::{Config, TERM_LIMIT};
+pub use error::Error;
+pub use membership::{MemberChange, Members};
+pub use message::{NoPeers, PeerMessage, PeerTransport};
+pub use reply::{Outcome, Reply, ReplySink};
+pub use request::{Answer, BuildMachine, Operation, Origin, ReplicaStatus, Request, Started};
 
 /// A replica's identity: given once by the controller, never reused. It is the Raft id and the storage's log id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,0 +1,66 @@
+//! What can go wrong in a group or a shard outside a machine's own rules.
+
+use super::{GroupId, ReplicaId};
+
+/// Why an operation was not carried out, or why a replica was quarantined.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A configuration value breaks a rule.
+    #[error("{key} {rule}")]
+    Config {
+        /// The key.
+        key: &'static str,
+        /// The rule.
+        rule: &'static str,
+    },
+    /// The group has no replica on this broker.
+    #[error("group {} has no replica here", .0.0)]
+    UnknownGroup(GroupId),
+    /// The group, or the replica id, is in use already.
+    #[error("group {} or replica {} is here already", group.0, replica.0)]
+    AlreadyStarted {
+        /// The group to start.
+        group: GroupId,
+        /// The replica to start.
+        replica: ReplicaId,
+    },
+    /// The members are none that a group can have.
+    #[error("{reason}")]
+    Members {
+        /// The rule.
+        reason: &'static str,
+    },
+    /// The shard's queue of operations is full, or the shard stopped.
+    #[error("the shard takes no more operations")]
+    ShardBusy,
+    /// The replica's log and its checkpointed state do not fit together, or the log is damaged.
+    #[error("replica {} is damaged: {reason}", replica.0)]
+    Damaged {
+        /// The replica.
+        replica: ReplicaId,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The replica's machine cannot be built from its snapshot, or refused a committed entry.
+    #[error("replica {} cannot go on: {reason}", replica.0)]
+    Machine {
+        /// The replica.
+        replica: ReplicaId,
+        /// What the machine said.
+        reason: String,
+    },
+    /// Raft failed inside itself.
+    #[error("replica {} failed: {reason}", replica.0)]
+    Panicked {
+        /// The replica.
+        replica: ReplicaId,
+        /// The panic's message.
+        reason: String,
+    },
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] highwater_storage::Error),
+    /// A thread could not be started.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[source] std::io::Error),
+}

@@ -1,0 +1,197 @@
+//! What can be asked of a shard.
+
+use std::fmt;
+
+use bytes::Bytes;
+use highwater_storage::{
+    AppliedState, CapturedLog, LogReader, LogSpec, Offset, RaftIndex, RecoveredLog, Term,
+};
+use tokio::sync::oneshot;
+
+use super::machine::{Machine, Refusal, Role};
+use super::membership::{MemberChange, Members};
+use super::reply::Reply;
+use super::{Error, GroupId, ReplicaId};
+
+/// A command for the leader of a group.
+#[derive(Debug)]
+pub struct Request<M: Machine> {
+    /// Whose machine decides.
+    pub group: GroupId,
+    /// What it decides about.
+    pub command: M::Command,
+    /// Memory the command holds, counted against the mailbox until it is decided.
+    pub bytes: usize,
+    /// Who waits for the answer.
+    pub reply: Reply<M>,
+}
+
+/// Where an operation's result goes. Dropped unanswered when the shard stops.
+pub type Answer<T> = oneshot::Sender<T>;
+
+/// Builds a replica's machine from the state its log was left with. Runs on the shard's thread. The error says what is
+/// wrong with the snapshot.
+pub type BuildMachine<M> = Box<dyn FnOnce(LogReader, &AppliedState) -> Result<M, String> + Send>;
+
+/// Where a replica's log comes from.
+#[derive(Debug)]
+pub enum Origin {
+    /// Found at start.
+    Recovered(RecoveredLog),
+    /// Created now.
+    New {
+        /// How the log is kept.
+        spec: LogSpec,
+        /// The group's first members.
+        members: Members,
+        /// The machine's state before the first entry.
+        snapshot: Bytes,
+    },
+}
+
+/// Something done to a replica, or asked of it, that is no command of its machine.
+pub enum Operation<M: Machine> {
+    /// Starts a replica: applies what is known to be committed, then takes part in its group. A one-voter group stays
+    /// cold until somebody needs it.
+    Start {
+        /// The group.
+        group: GroupId,
+        /// This replica.
+        replica: ReplicaId,
+        /// Its log.
+        origin: Origin,
+        /// Makes its machine.
+        build: BuildMachine<M>,
+        /// Answered when it runs. The start of a damaged replica succeeds: its role says what it is.
+        answer: Answer<Result<Started, Error>>,
+    },
+    /// Stops a replica and keeps its log for the next start.
+    Stop {
+        /// The group.
+        group: GroupId,
+        /// Answered when it is stopped.
+        answer: Answer<Result<(), Error>>,
+    },
+    /// Stops a replica and deletes its log.
+    Delete {
+        /// The group.
+        group: GroupId,
+        /// Answered when the deletion is durable.
+        answer: Answer<Result<(), Error>>,
+    },
+    /// Changes how a log is kept.
+    SetLogConfig {
+        /// The group.
+        group: GroupId,
+        /// The largest segment from now on, in bytes.
+        max_segment_bytes: u64,
+        /// Whether frames skip the journal.
+        write_caching: bool,
+        /// Answered when it is in force.
+        answer: Answer<Result<(), Error>>,
+    },
+    /// Closes the active segment, so that retention can remove it.
+    Roll {
+        /// The group.
+        group: GroupId,
+    },
+    /// Makes a cold one-voter group elect its only voter, for a reader that needs what was acknowledged before the
+    /// last stop. Does nothing to others.
+    CampaignIfCold {
+        /// The group.
+        group: GroupId,
+    },
+    /// Asks a leader to change its group's members, all at once. Answered when the change is in force and, where it
+    /// went through a joint configuration, that is left.
+    ChangeMembers {
+        /// The group.
+        group: GroupId,
+        /// What changes.
+        changes: Vec<MemberChange>,
+        /// Answered once applied; [`Refusal::Indefinite`] when leadership was lost first.
+        answer: Answer<Result<Members, Refusal>>,
+    },
+    /// Asks a leader to hand over to another voter. Requests are refused as busy meanwhile.
+    TransferLeader {
+        /// The group.
+        group: GroupId,
+        /// The voter to lead next.
+        to: ReplicaId,
+    },
+    /// Forgets the leader and campaigns after a jitter: the broker it ran on is gone.
+    LeaderLost {
+        /// The group.
+        group: GroupId,
+    },
+    /// Captures every replica that changed since the last capture, for a checkpoint.
+    Capture {
+        /// Answered with all of them.
+        answer: Answer<Vec<CapturedLog>>,
+    },
+    /// A log failed outside the shard's own turns: its replica does nothing any more.
+    Fail {
+        /// The replica.
+        replica: ReplicaId,
+        /// What happened.
+        reason: String,
+    },
+    /// Reads how a replica stands.
+    Status {
+        /// The group.
+        group: GroupId,
+        /// Answered with `None` when it has no replica here.
+        answer: Answer<Option<ReplicaStatus>>,
+    },
+}
+
+/// A replica that was started.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Reads its log.
+    pub reader: LogReader,
+}
+
+/// How a replica stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// Which replica.
+    pub replica: ReplicaId,
+    /// Its role.
+    pub role: Role,
+    /// Why it is quarantined, when it is.
+    pub failure: Option<String>,
+    /// The newest term it knows.
+    pub term: Term,
+    /// The last index it knows to be committed.
+    pub commit: RaftIndex,
+    /// The last index it applied.
+    pub applied: RaftIndex,
+    /// The first index in its log.
+    pub first: RaftIndex,
+    /// The last index in its log.
+    pub last: RaftIndex,
+    /// The offset the next record gets.
+    pub next_offset: Offset,
+    /// The members as of `applied`.
+    pub members: Members,
+}
+
+impl<M: Machine> fmt::Debug for Operation<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, group) = match self {
+            Self::Start { group, .. } => ("Start", group),
+            Self::Stop { group, .. } => ("Stop", group),
+            Self::Delete { group, .. } => ("Delete", group),
+            Self::SetLogConfig { group, .. } => ("SetLogConfig", group),
+            Self::Roll { group } => ("Roll", group),
+            Self::CampaignIfCold { group } => ("CampaignIfCold", group),
+            Self::ChangeMembers { group, .. } => ("ChangeMembers", group),
+            Self::TransferLeader { group, .. } => ("TransferLeader", group),
+            Self::LeaderLost { group } => ("LeaderLost", group),
+            Self::Status { group, .. } => ("Status", group),
+            Self::Capture { .. } => return f.write_str("Capture"),
+            Self::Fail { replica, .. } => return write!(f, "Fail({})", replica.0),
+        };
+        write!(f, "{name}({})", group.0)
+    }
+}

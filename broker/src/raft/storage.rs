@@ -1,0 +1,272 @@
+//! What Raft reads: one log, plus the entries that are on their way into it.
+//!
+//! Entries that Raft handed over stay in memory, in the *tail*, until they are applied. So the hot path (append,
+//! replicate, commit, apply) never reads the log, and the driver stays free of writes: the shard puts the same entries
+//! into the log right after. Everything older is read from the log, which may have to wait for the disk. Raft is told
+//! to wait only where its context allows that; then the wanted range stands in [`LogStorage::take_fetches`].
+//!
+//! Left out: snapshots for followers that fell behind the first index.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use highwater_storage::{HardState, Log, Offset, RaftIndex, Term};
+use raft::eraftpb::{ConfState, Entry, Snapshot};
+use raft::{GetEntriesContext, RaftState, StorageError};
+
+use super::entry;
+
+/// Memory of an entry besides its data, as counted against size limits.
+const ENTRY_OVERHEAD_BYTES: u64 = 32;
+
+/// What a group reads from.
+pub(super) struct LogStorage {
+    log: Log,
+    /// Contiguous entries up to the last index; empty when the log holds all there is.
+    tail: VecDeque<Entry>,
+    /// The hard state of the start.
+    hard_state: HardState,
+    /// The members of the start.
+    conf_state: ConfState,
+    fetches: RefCell<Vec<Fetch>>,
+    /// Cold entries that were read for Raft, while it asks for them again.
+    fetched: Vec<Entry>,
+}
+
+/// A range of cold entries that Raft waits for.
+pub(super) struct Fetch {
+    /// The first index wanted.
+    pub(super) from: RaftIndex,
+    /// One past the last index wanted.
+    pub(super) to: RaftIndex,
+    /// Payload bytes wanted at most.
+    pub(super) max_bytes: u64,
+    /// What Raft wants back.
+    pub(super) context: GetEntriesContext,
+}
+
+impl LogStorage {
+    /// `hard_state` and `conf_state` are those that Raft starts with.
+    pub(super) fn new(log: Log, hard_state: HardState, conf_state: ConfState) -> Self {
+        Self {
+            log,
+            tail: VecDeque::new(),
+            hard_state,
+            conf_state,
+            fetches: RefCell::default(),
+            fetched: Vec::new(),
+        }
+    }
+
+    pub(super) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(super) fn log_mut(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    pub(super) fn into_log(self) -> Log {
+        self.log
+    }
+
+    /// Takes entries that Raft wants in the log. Answers the first index that they replace, where they do.
+    pub(super) fn push(&mut self, entries: &[Entry]) -> Option<RaftIndex> {
+        let first = entries.first()?.index;
+        let replaces = first <= self.last();
+        let kept = self.tail.partition_point(|entry| entry.index < first);
+        self.tail.truncate(kept);
+        self.tail.extend(entries.iter().cloned());
+        replaces.then_some(RaftIndex(first))
+    }
+
+    /// Forgets entries up to `applied`: the log has them, and nobody needs them soon.
+    pub(super) fn trim(&mut self, applied: u64) {
+        while self
+            .tail
+            .front()
+            .is_some_and(|entry| entry.index <= applied)
+        {
+            self.tail.pop_front();
+        }
+        if self.tail.is_empty() {
+            // An idle group keeps no room for its busiest hour.
+            self.tail.shrink_to(16);
+        }
+    }
+
+    /// The ranges that Raft was told to wait for since the last call.
+    pub(super) fn take_fetches(&mut self) -> Vec<Fetch> {
+        self.fetches.take()
+    }
+
+    /// Holds what was read for a [`Fetch`]; an empty vector lets it go.
+    pub(super) fn set_fetched(&mut self, entries: Vec<Entry>) {
+        self.fetched = entries;
+    }
+
+    /// The offset of the first record at or after `index`, for an index up to one past the last in the log.
+    pub(super) fn offset_at(&self, index: RaftIndex) -> highwater_storage::Result<Offset> {
+        if index > self.log.last_index() {
+            return Ok(self.log.next_offset());
+        }
+        let frames = self.log.read(index, index.next(), 0)?;
+        Ok(frames
+            .first()
+            .map_or(self.log.next_offset(), |frame| frame.base_offset))
+    }
+
+    fn last(&self) -> u64 {
+        self.tail
+            .back()
+            .map_or(self.log.last_index().0, |entry| entry.index)
+    }
+
+    fn tail_first(&self) -> u64 {
+        self.tail.front().map_or(u64::MAX, |entry| entry.index)
+    }
+
+    fn fetched(&self, low: u64, high: u64, budget: &mut Budget) -> Option<Vec<Entry>> {
+        let first = self.fetched.first()?.index;
+        let skip = usize::try_from(low.checked_sub(first)?).ok()?;
+        let entries: Vec<_> = self.fetched[skip.min(self.fetched.len())..]
+            .iter()
+            .take_while(|entry| entry.index < high && budget.take(entry))
+            .cloned()
+            .collect();
+        (!entries.is_empty()).then_some(entries)
+    }
+
+    /// Reads `from..to` from the log, at least one entry, until `budget` is used up.
+    fn read_log(&self, from: u64, to: u64, budget: &mut Budget) -> raft::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        let mut next = from;
+        while next < to && !budget.is_spent() {
+            let frames = self
+                .log
+                .read(RaftIndex(next), RaftIndex(to), budget.left)
+                .map_err(|error| StorageError::Other(Box::new(error)))?;
+            if frames.is_empty() {
+                return Err(StorageError::Unavailable.into());
+            }
+            for frame in frames {
+                let entry = entry::from_frame(frame);
+                if !budget.take(&entry) {
+                    return Ok(entries);
+                }
+                next = entry.index + 1;
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+}
+
+impl raft::Storage for LogStorage {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        let mut hard_state = raft::eraftpb::HardState::default();
+        hard_state.term = self.hard_state.term.0;
+        hard_state.vote = self.hard_state.vote;
+        hard_state.commit = self.hard_state.commit.0;
+        Ok(RaftState::new(hard_state, self.conf_state.clone()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low < self.log.first_index().0 {
+            return Err(StorageError::Compacted.into());
+        }
+        let mut budget = Budget::new(max_size.into());
+        let tail_first = self.tail_first();
+        let mut entries = Vec::new();
+        if low < tail_first {
+            if context.can_async() {
+                if let Some(fetched) = self.fetched(low, high, &mut budget) {
+                    return Ok(fetched);
+                }
+                self.fetches.borrow_mut().push(Fetch {
+                    from: RaftIndex(low),
+                    to: RaftIndex(high.min(tail_first)),
+                    max_bytes: budget.left,
+                    context,
+                });
+                return Err(StorageError::LogTemporarilyUnavailable.into());
+            }
+            entries = self.read_log(low, high.min(tail_first), &mut budget)?;
+        }
+        let reached = low + entries.len() as u64;
+        if let Some(skip) = reached.checked_sub(tail_first) {
+            let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+            for entry in self.tail.iter().skip(skip) {
+                if entry.index >= high || !budget.take(entry) {
+                    break;
+                }
+                entries.push(entry.clone());
+            }
+        }
+        Ok(entries)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        let tail_first = self.tail_first();
+        if index >= tail_first {
+            let place = usize::try_from(index - tail_first).unwrap_or(usize::MAX);
+            return self
+                .tail
+                .get(place)
+                .map(|entry| entry.term)
+                .ok_or_else(|| StorageError::Unavailable.into());
+        }
+        match self.log.term_at(RaftIndex(index)) {
+            Ok(Some(Term(term))) => Ok(term),
+            Ok(None) => Err(StorageError::Unavailable.into()),
+            Err(_) => Err(StorageError::Compacted.into()),
+        }
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.log.first_index().0)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last())
+    }
+
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    }
+}
+
+/// How many more bytes of entries an answer may hold. The first entry always fits.
+struct Budget {
+    left: u64,
+    is_untouched: bool,
+}
+
+impl Budget {
+    fn new(max_bytes: Option<u64>) -> Self {
+        Self {
+            left: max_bytes.unwrap_or(u64::MAX),
+            is_untouched: true,
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.left == 0 && !self.is_untouched
+    }
+
+    fn take(&mut self, entry: &Entry) -> bool {
+        let bytes = entry.data.len() as u64 + ENTRY_OVERHEAD_BYTES;
+        if bytes > self.left && !self.is_untouched {
+            return false;
+        }
+        self.left = self.left.saturating_sub(bytes);
+        self.is_untouched = false;
+        true
+    }
+}
