@@ -22,6 +22,8 @@ pub(crate) struct Segment {
     frames: Mutex<Frames>,
     /// Whether bytes were written that no sync covers. Such a file stays open, so that an error of the disk finds somebody to tell.
     is_dirty: AtomicBool,
+    /// One sync at a time: the second must not answer before the first has ended.
+    syncing: Mutex<()>,
     /// Whether a write or sync failed: what is durable is then unknown for good.
     has_failed: AtomicBool,
     last_used: AtomicU64,
@@ -74,6 +76,7 @@ impl Segment {
             }),
             frames: Mutex::new(Frames { end, index }),
             is_dirty: AtomicBool::new(false),
+            syncing: Mutex::default(),
             has_failed: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
             is_sealed: AtomicBool::new(false),
@@ -114,6 +117,7 @@ impl Segment {
     /// # Errors
     /// After any failed write or sync, for good.
     pub(crate) fn sync(self: &Arc<Self>) -> Result<SegmentEnd> {
+        let _syncing = lock(&self.syncing);
         self.check_failed()?;
         let end = self.end();
         // Cleared before the sync: what is written meanwhile makes it dirty again.
@@ -312,7 +316,7 @@ impl Opened {
     }
 }
 
-/// Locks. No code panics while it holds one of these locks, and none does I/O on frames.
+/// Locks. What these locks guard is whole at every moment, so a panic of another holder changes nothing.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
