@@ -1,1 +1,15 @@
 //! Harness of the whole-system tests of Highwater: real processes, faults, checkers.
+//!
+//! A test starts a broker as a process of its own ([`process`]), puts load on it ([`workload`]), does something terrible
+//! to it, and lets the checker decide whether the clients saw anything that must not be:
+//!
+//! - [`stamp`]: records that say themselves who sent them, in which order and where to.
+//! - [`history`]: what every client asked and was told, in real-time order.
+//! - [`checker`]: the promises (docs: `Rule`), pure.
+//! - [`topic_model`]: the same for the state of topics.
+
+pub mod checker;
+pub mod history;
+pub mod process;
+pub mod stamp;
+pub mod topic_model;
