@@ -31,8 +31,17 @@ impl RealFs {
     /// When it cannot be created.
     pub fn new(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
+        let named = root.ancestors().filter(|path| !path.as_os_str().is_empty());
+        let missing: Vec<_> = named.take_while(|path| !path.exists()).collect();
         fs::create_dir_all(&root)
             .map_err(|source| Error::new(Operation::CreateDir, &root, source))?;
+        // A synced file in a directory that is lost is lost as well.
+        for path in missing {
+            let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+            let above = above.unwrap_or(Path::new("."));
+            let synced = fs::File::open(above).and_then(|directory| directory.sync_all());
+            synced.map_err(|source| Error::new(Operation::SyncDir, above, source))?;
+        }
         Ok(Self { root })
     }
 

@@ -16,6 +16,7 @@
 
 mod disk;
 mod fault;
+mod handle;
 mod inode;
 mod names;
 mod random;
@@ -24,17 +25,15 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::io::{self, IoSlice};
-use std::ops::Range;
+use std::io;
 use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-
 use self::disk::Disk;
+use self::handle::{Handle, Slices};
 use self::inode::{Inode, to_usize};
 use self::names::{Change, FileId, Name, Node, parent};
-use super::{DirEntry, Error, File, Fs, LockGuard, Map, Operation, Result};
+use super::{DirEntry, Error, File, Fs, LockGuard, Operation, Result};
 
 pub use self::fault::Fault;
 
@@ -79,13 +78,6 @@ struct Machine {
     steps: u64,
     dies_at: Option<u64>,
     images: Option<Vec<Image>>,
-}
-
-/// The ranges of files that living slices show.
-#[derive(Debug, Default)]
-struct Slices {
-    next: u64,
-    ranges: HashMap<FileId, BTreeMap<u64, Range<u64>>>,
 }
 
 impl Image {
@@ -216,10 +208,6 @@ impl SimFs {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slices(&self) -> MutexGuard<'_, Slices> {
-        self.slices.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs an operation that changes nothing.
     fn look<T>(
         &self,
@@ -249,16 +237,6 @@ impl SimFs {
             machine.end_step(operation, path);
         }
         result.map_err(|source| Error::new(operation, path, source))
-    }
-
-    fn handle(&self, machine: &mut Machine, id: FileId, name: &str) -> Handle {
-        *machine.handles.entry(id).or_default() += 1;
-        Handle {
-            fs: self.clone(),
-            id,
-            len: machine.disk.inode(id).len(),
-            name: name.to_owned(),
-        }
     }
 }
 
@@ -336,7 +314,7 @@ impl Fs for SimFs {
         let name = name_of(path);
         self.step(Operation::Create, &name, |machine| {
             let id = machine.create(&name, len)?;
-            Ok(Arc::new(self.handle(machine, id, &name)) as Arc<dyn File>)
+            Ok(Arc::new(Handle::new(self, machine, id, &name)) as Arc<dyn File>)
         })
     }
 
@@ -344,7 +322,7 @@ impl Fs for SimFs {
         let name = name_of(path);
         self.look(Operation::Open, &name, |machine| {
             let id = machine.file_id(&name)?;
-            Ok(Arc::new(self.handle(machine, id, &name)) as Arc<dyn File>)
+            Ok(Arc::new(Handle::new(self, machine, id, &name)) as Arc<dyn File>)
         })
     }
 
@@ -478,175 +456,6 @@ struct Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         self.fs.machine().locks.remove(&self.name);
-    }
-}
-
-/// An open file, or a map of it.
-#[derive(Debug)]
-struct Handle {
-    fs: SimFs,
-    id: FileId,
-    len: u64,
-    name: Name,
-}
-
-impl Handle {
-    fn check_range(&self, position: u64, len: usize) -> io::Result<()> {
-        match position.checked_add(len as u64) {
-            Some(end) if end <= self.len => Ok(()),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-
-    /// A slice shows bytes that nobody may change: on a real disk they would change under a `&[u8]`.
-    fn check_slices(&self, inode: &Inode, bytes: &[u8], position: u64) {
-        let slices = self.fs.slices();
-        for shown in slices
-            .ranges
-            .get(&self.id)
-            .into_iter()
-            .flat_map(BTreeMap::values)
-        {
-            let start = shown.start.max(position);
-            let end = shown.end.min(position + bytes.len() as u64);
-            if start < end {
-                let mut present = vec![0; to_usize(end - start)];
-                inode.read(&mut present, start);
-                let new = &bytes[to_usize(start - position)..to_usize(end - position)];
-                assert!(
-                    present == new,
-                    "bytes {start}..{end} of {} change below a slice of {shown:?}",
-                    self.name
-                );
-            }
-        }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let mut machine = self.fs.machine();
-        if let Some(count) = machine.handles.get_mut(&self.id) {
-            *count -= 1;
-            if *count == 0 {
-                machine.handles.remove(&self.id);
-            }
-        }
-    }
-}
-
-impl File for Handle {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn write_vectored_all_at(&self, buffers: &mut [IoSlice<'_>], position: u64) -> Result<()> {
-        let bytes = buffers
-            .iter()
-            .flat_map(|buffer| buffer.iter().copied())
-            .collect::<Vec<_>>();
-        self.fs.step(Operation::Write, &self.name, |machine| {
-            self.check_range(position, bytes.len())?;
-            self.check_slices(machine.disk.inode(self.id), &bytes, position);
-            machine.disk.inode_mut(self.id).write(&bytes, position);
-            Ok(())
-        })
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> Result<()> {
-        self.fs.look(Operation::Read, &self.name, |machine| {
-            self.check_range(position, buffer.len())?;
-            machine.disk.inode(self.id).read(buffer, position);
-            Ok(())
-        })
-    }
-
-    fn sync_data(&self) -> Result<()> {
-        let result = self.fs.step(Operation::SyncData, &self.name, |machine| {
-            machine.disk.inode_mut(self.id).sync();
-            Ok(())
-        });
-        if result.is_err() {
-            let mut machine = self.fs.machine();
-            if machine.dies_at.is_none_or(|step| machine.steps < step) {
-                let disk = &mut machine.disk;
-                let mut random = disk.random.clone();
-                disk.inode_mut(self.id).fail_sync(&mut random);
-                disk.random = random;
-            }
-        }
-        result
-    }
-
-    fn map(&self) -> Result<Arc<dyn Map>> {
-        self.fs.look(Operation::Map, &self.name, |machine| {
-            Ok(Arc::new(self.fs.handle(machine, self.id, &self.name)) as Arc<dyn Map>)
-        })
-    }
-}
-
-impl Map for Handle {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn slice(self: Arc<Self>, range: Range<u64>) -> Bytes {
-        let mut bytes =
-            vec![0; to_usize(range.end.checked_sub(range.start).expect("a range goes up"))];
-        self.check_range(range.start, bytes.len())
-            .expect("a slice is inside the file");
-        self.fs
-            .machine()
-            .disk
-            .inode(self.id)
-            .read(&mut bytes, range.start);
-        let number = {
-            let mut slices = self.fs.slices();
-            slices.next += 1;
-            let number = slices.next;
-            slices
-                .ranges
-                .entry(self.id)
-                .or_default()
-                .insert(number, range);
-            number
-        };
-        Bytes::from_owner(Slice {
-            map: self,
-            number,
-            bytes,
-        })
-    }
-
-    fn populate(&self, range: Range<u64>) -> Result<()> {
-        self.fs.look(Operation::Populate, &self.name, |_| {
-            self.check_range(range.start, to_usize(range.end.saturating_sub(range.start)))
-        })
-    }
-}
-
-/// What the bytes of a slice own.
-struct Slice {
-    map: Arc<Handle>,
-    number: u64,
-    bytes: Vec<u8>,
-}
-
-impl AsRef<[u8]> for Slice {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Slice {
-    fn drop(&mut self) {
-        let mut slices = self.map.fs.slices();
-        if let Some(ranges) = slices.ranges.get_mut(&self.map.id) {
-            ranges.remove(&self.number);
-            if ranges.is_empty() {
-                slices.ranges.remove(&self.map.id);
-            }
-        }
     }
 }
 
