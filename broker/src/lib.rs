@@ -3,6 +3,7 @@
 mod authorize;
 mod budget;
 pub mod config;
+pub mod controller;
 mod health;
 mod http;
 pub mod partition;

@@ -1,6 +1,6 @@
 //! The configuration in force on a topic, as values.
 //!
-//! Names, defaults and bounds are in the table of the controller's `topic_config`, which makes these values.
+//! Names, defaults and bounds are in the table of the [controller](crate::controller::topic_config), which makes these values.
 
 pub use highwater_proto::batch::TimestampType;
 
@@ -27,4 +27,25 @@ pub struct TopicConfig {
     pub min_insync_replicas: u32,
     /// Acknowledge when a majority holds the batch in memory, as Kafka does, instead of on disk.
     pub write_caching: bool,
+}
+
+impl Default for TopicConfig {
+    /// Kafka's defaults.
+    fn default() -> Self {
+        const HOUR_MS: u64 = 60 * 60 * 1_000;
+        const WEEK_MS: u64 = 7 * 24 * HOUR_MS;
+        Self {
+            retention_ms: Some(WEEK_MS),
+            retention_bytes: None,
+            segment_bytes: 1 << 30,
+            segment_ms: WEEK_MS,
+            // 1 MiB and the frame of an old message format: Kafka's number.
+            max_message_bytes: 1_048_588,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX.unsigned_abs(),
+            timestamp_after_max_ms: HOUR_MS,
+            min_insync_replicas: 1,
+            write_caching: false,
+        }
+    }
 }

@@ -1,0 +1,126 @@
+//! What can be asked of the controller, and what it answers.
+
+use highwater_proto::{BrokerId, ProducerId, TopicId};
+use uuid::Uuid;
+
+use super::image::Broker;
+use super::topic_config::Overrides;
+
+/// A request to the active controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Found the cluster, or check that it is this one.
+    Found {
+        /// UUID of the cluster, random where it is founded.
+        cluster_id: Uuid,
+        /// What every broker understands.
+        feature_level: u32,
+    },
+    /// A broker started, perhaps with new addresses.
+    RegisterBroker(Broker),
+    /// Create a topic.
+    CreateTopic(CreateTopic),
+    /// Change configs of a topic.
+    AlterTopic(AlterTopic),
+    /// Give a topic more partitions.
+    AddPartitions(AddPartitions),
+    /// Delete a topic.
+    DeleteTopic(DeleteTopic),
+    /// A broker holds nothing of a deleted topic any more.
+    ReportDeletion {
+        /// The deleted topic.
+        topic_id: TopicId,
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// Grant a block of producer ids to a broker.
+    GrantProducerIds {
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// Answer when everything proposed so far is applied: an image read from this controller after that shows every
+    /// change that it acknowledged before. That it still leads is for the Raft layer to prove.
+    Barrier,
+}
+
+/// A new topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateTopic {
+    /// Its identity, random.
+    pub topic_id: TopicId,
+    /// Its name.
+    pub name: String,
+    /// Number of partitions; `None`: the default.
+    pub partitions: Option<u32>,
+    /// Replicas of each partition; `None`: the default.
+    pub replication_factor: Option<u32>,
+    /// Configs to set.
+    pub configs: Overrides,
+    /// Check only.
+    pub validate_only: bool,
+}
+
+/// New configs of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterTopic {
+    /// Its name.
+    pub name: String,
+    /// The id that the name must have; `None`: any.
+    pub topic_id: Option<TopicId>,
+    /// Configs to set.
+    pub set: Overrides,
+    /// Configs to return to their default.
+    pub unset: Vec<String>,
+    /// Check only.
+    pub validate_only: bool,
+}
+
+/// More partitions for a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddPartitions {
+    /// Its name.
+    pub name: String,
+    /// The id that the name must have; `None`: any.
+    pub topic_id: Option<TopicId>,
+    /// Number of partitions afterwards.
+    pub total: u32,
+    /// Check only.
+    pub validate_only: bool,
+}
+
+/// The end of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteTopic {
+    /// Its name.
+    pub name: String,
+    /// The id that the name must have; `None`: any.
+    pub topic_id: Option<TopicId>,
+}
+
+/// The answer to a command that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Nothing more to say.
+    Done,
+    /// The topic is created, or could be.
+    TopicCreated {
+        /// Its identity; `None` when only checked.
+        topic_id: Option<TopicId>,
+        /// Number of partitions.
+        partitions: u32,
+        /// Replicas of each partition.
+        replication_factor: u32,
+    },
+    /// The topic is deleted.
+    TopicDeleted {
+        /// Its identity.
+        topic_id: TopicId,
+    },
+    /// These producer ids belong to the broker.
+    ProducerIds {
+        /// The first.
+        first: ProducerId,
+        /// How many.
+        count: u32,
+    },
+}

@@ -1,0 +1,193 @@
+//! Why the controller refuses a command.
+
+use highwater_proto::{ApiError, BrokerId, Reason, TopicId};
+use uuid::Uuid;
+
+use super::topic_config::ConfigError;
+use crate::raft::machine::Refusal;
+
+/// Why the controller refused a command. All but [`Refusal::Indefinite`] are definite: the command wrote nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The cluster is not founded yet.
+    #[error("the cluster is not founded yet")]
+    NotFounded,
+    /// This controller belongs to another cluster.
+    #[error("this is cluster {actual}, not {asked}")]
+    OtherCluster {
+        /// The cluster asked for.
+        asked: Uuid,
+        /// The cluster that it is.
+        actual: Uuid,
+    },
+    /// The feature level may only rise.
+    #[error("the cluster runs at feature level {current} and cannot go back to {asked}")]
+    FeatureLevelLowered {
+        /// Asked for.
+        asked: u32,
+        /// In force.
+        current: u32,
+    },
+    /// The broker id belongs to another data directory.
+    #[error(
+        "broker id {id} belongs to the data directory {registered}; a broker with another data directory needs \
+         another id"
+    )]
+    BrokerIdTaken {
+        /// The id.
+        id: BrokerId,
+        /// UUID of the data directory that has it.
+        registered: Uuid,
+    },
+    /// The broker is not registered.
+    #[error("broker {id} is not registered")]
+    UnknownBroker {
+        /// The id.
+        id: BrokerId,
+    },
+    /// The name breaks a rule.
+    #[error("`{name}` cannot be the name of a topic: {problem}")]
+    InvalidName {
+        /// The name, cut to 64 characters.
+        name: String,
+        /// The rule.
+        problem: &'static str,
+    },
+    /// A topic of this name, or of one that differs in `.` and `_` only, exists.
+    #[error("{}", describe_existing(.name, .existing))]
+    TopicAlreadyExists {
+        /// The name asked for.
+        name: String,
+        /// The name of the topic that exists.
+        existing: String,
+    },
+    /// The id for a new topic was used before.
+    #[error("topic id {id} cannot be used")]
+    TopicIdUsed {
+        /// The id.
+        id: TopicId,
+    },
+    /// No topic has this name.
+    #[error("there is no topic `{name}`")]
+    UnknownTopic {
+        /// The name, cut to 64 characters.
+        name: String,
+    },
+    /// The topic of this name has another id: it was deleted and created again.
+    #[error("topic `{name}` has the id {actual}, not {asked}: it was deleted and created again")]
+    OtherTopicId {
+        /// The name.
+        name: String,
+        /// The id asked for.
+        asked: TopicId,
+        /// The id that it has.
+        actual: TopicId,
+    },
+    /// The number of partitions is out of bounds.
+    #[error("a topic of {asked} partitions cannot be: {problem}")]
+    InvalidPartitions {
+        /// Asked for.
+        asked: u32,
+        /// The rule.
+        problem: String,
+    },
+    /// The cluster holds as many partitions as it may.
+    #[error(
+        "{asked} more partitions would exceed the cluster's limit of {limit} (cluster.max.partitions)"
+    )]
+    TooManyPartitions {
+        /// More partitions asked for.
+        asked: u32,
+        /// The limit.
+        limit: usize,
+    },
+    /// There are not so many brokers.
+    #[error("replication factor {asked} is not possible with {brokers} brokers")]
+    InvalidReplicationFactor {
+        /// Asked for.
+        asked: u32,
+        /// Brokers registered.
+        brokers: usize,
+    },
+    /// A config is refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// More in-sync replicas are asked for than there are replicas.
+    #[error(
+        "min.insync.replicas={min_insync_replicas} can never be met with replication factor {replication_factor}"
+    )]
+    MinInsyncReplicas {
+        /// Asked for.
+        min_insync_replicas: u32,
+        /// Replicas of each partition.
+        replication_factor: u32,
+    },
+    /// A config is to be set and unset at once.
+    #[error("topic config `{name}` is both set and unset")]
+    SetAndUnset {
+        /// The config.
+        name: String,
+    },
+    /// Every producer id was given out.
+    #[error("producer ids are exhausted")]
+    ProducerIdsExhausted,
+    /// The Raft layer turned the command away.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+fn describe_existing(name: &str, existing: &str) -> String {
+    if name == existing {
+        return format!("topic `{name}` exists already");
+    }
+    format!("topic `{name}` differs from the existing `{existing}` in `.` and `_` only")
+}
+
+impl Error {
+    /// The reason that clients are told.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NotFounded => Reason::BrokerNotAvailable,
+            Self::OtherCluster { .. }
+            | Self::FeatureLevelLowered { .. }
+            | Self::BrokerIdTaken { .. }
+            | Self::UnknownBroker { .. }
+            | Self::SetAndUnset { .. } => Reason::InvalidRequest,
+            Self::InvalidName { .. } => Reason::InvalidTopic,
+            Self::TopicAlreadyExists { .. } => Reason::TopicAlreadyExists,
+            Self::TopicIdUsed { .. } | Self::ProducerIdsExhausted => Reason::UnknownServerError,
+            Self::UnknownTopic { .. } => Reason::UnknownTopicOrPartition,
+            Self::OtherTopicId { .. } => Reason::UnknownTopicId,
+            Self::InvalidPartitions { .. } => Reason::InvalidPartitions,
+            Self::TooManyPartitions { .. } => Reason::LimitExceeded,
+            Self::InvalidReplicationFactor { .. } => Reason::InvalidReplicationFactor,
+            Self::Config(ConfigError::Unsupported { .. }) => Reason::Unsupported,
+            Self::Config(_) | Self::MinInsyncReplicas { .. } => Reason::InvalidConfig,
+            Self::Refused(refusal) => match refusal {
+                Refusal::NotLeader { .. } | Refusal::UnknownGroup => Reason::NotController,
+                Refusal::Indefinite => Reason::RequestTimedOut,
+                Refusal::Busy { .. } => Reason::Throttled,
+                Refusal::DiskFull => Reason::DiskFull,
+                Refusal::Failed { .. } => Reason::StorageError,
+            },
+        }
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let api = Self::new(error.reason(), error.to_string());
+        match error {
+            Error::TooManyPartitions { limit, .. } => api.with("limit", limit),
+            Error::InvalidReplicationFactor { brokers, .. } => api.with("brokers", brokers),
+            Error::OtherTopicId { actual, .. } => api.with("topic_id", actual),
+            Error::Config(ConfigError::Unknown {
+                suggestion: Some(suggestion),
+                ..
+            }) => api.with("suggestion", suggestion),
+            Error::Config(ConfigError::Invalid { name, .. }) => api.with("config", name),
+            Error::Refused(Refusal::Busy { limit }) => api.with("limit_name", limit),
+            _ => api,
+        }
+    }
+}

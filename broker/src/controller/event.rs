@@ -1,0 +1,364 @@
+//! What the controller's log and its snapshots say, and their bytes.
+//!
+//! The bytes are the protobuf messages of `controller_events.proto` and `controller_snapshot.proto`. Lists are sorted,
+//! so that equal states give equal bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use highwater_proto::internal::v1 as wire;
+use highwater_proto::{BrokerId, ProducerId, TopicId};
+use highwater_storage::RaftIndex;
+use prost::Message;
+use uuid::Uuid;
+
+use super::image::{
+    Broker, ClusterImage, DeletedTopic, Listener, NextIds, Partition, Parts, Replica, Topic,
+};
+use super::topic_config::{self, Overrides};
+use crate::raft::{GroupId, ReplicaId};
+
+/// Form of the events and of the snapshot that this program writes and understands.
+pub(super) const VERSION: u32 = 1;
+
+/// A change of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The cluster exists from now on.
+    ClusterFounded { cluster_id: Uuid },
+    /// What every broker must understand.
+    FeatureLevelSet { level: u32 },
+    /// A broker, or what changed of it.
+    BrokerRegistered(Broker),
+    /// A topic.
+    TopicCreated(Arc<Topic>),
+    /// All overrides of a topic from now on.
+    TopicConfigsAltered {
+        topic_id: TopicId,
+        overrides: Overrides,
+    },
+    /// Partitions that follow those of the topic.
+    PartitionsAdded {
+        topic_id: TopicId,
+        partitions: Vec<Partition>,
+    },
+    /// A topic is gone.
+    TopicDeleted { topic_id: TopicId },
+    /// A broker holds nothing of a deleted topic any more.
+    TopicDeletionReported { topic_id: TopicId, broker: BrokerId },
+    /// Producer ids that are in use from now on.
+    ProducerIdsGranted {
+        first: ProducerId,
+        count: u32,
+        broker: BrokerId,
+    },
+}
+
+impl Event {
+    /// Whether clients or brokers may see what it changes.
+    pub(super) fn changes_metadata(&self) -> bool {
+        !matches!(self, Self::ProducerIdsGranted { .. })
+    }
+}
+
+/// A snapshot that no known version wrote.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the controller's snapshot cannot be used: {reason}")]
+pub struct BadSnapshot {
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The events of one entry as bytes.
+pub(super) fn encode(events: &[Event]) -> Bytes {
+    let wrap = |event| wire::ControllerEvent {
+        event: Some(encode_event(event)),
+    };
+    let message = wire::ControllerEvents {
+        version: VERSION,
+        events: events.iter().map(wrap).collect(),
+    };
+    message.encode_to_vec().into()
+}
+
+/// The events of one entry. The error says what is not understood.
+pub(super) fn decode(data: &[u8]) -> Result<Vec<Event>, String> {
+    let message = wire::ControllerEvents::decode(data).map_err(|error| error.to_string())?;
+    if message.version != VERSION {
+        return Err(format!(
+            "events of version {} are not known",
+            message.version
+        ));
+    }
+    let unwrap = |event: wire::ControllerEvent| {
+        decode_event(event.event.ok_or("it holds an event of an unknown kind")?)
+    };
+    message.events.into_iter().map(unwrap).collect()
+}
+
+fn encode_event(event: &Event) -> wire::controller_event::Event {
+    use wire::controller_event::Event as Wire;
+    match event {
+        Event::ClusterFounded { cluster_id } => Wire::ClusterFounded(wire::ClusterFounded {
+            cluster_id: encode_uuid(*cluster_id),
+        }),
+        Event::FeatureLevelSet { level } => Wire::FeatureLevelSet(wire::FeatureLevelSet {
+            feature_level: *level,
+        }),
+        Event::BrokerRegistered(broker) => Wire::BrokerRegistered(encode_broker(broker)),
+        Event::TopicCreated(topic) => Wire::TopicCreated(encode_topic(topic)),
+        Event::TopicConfigsAltered {
+            topic_id,
+            overrides,
+        } => Wire::TopicConfigsAltered(wire::TopicConfigsAltered {
+            topic_id: encode_uuid(topic_id.0),
+            configs: encode_overrides(overrides),
+        }),
+        Event::PartitionsAdded {
+            topic_id,
+            partitions,
+        } => Wire::PartitionsAdded(wire::PartitionsAdded {
+            topic_id: encode_uuid(topic_id.0),
+            partitions: partitions.iter().map(encode_partition).collect(),
+        }),
+        Event::TopicDeleted { topic_id } => Wire::TopicDeleted(wire::TopicDeleted {
+            topic_id: encode_uuid(topic_id.0),
+        }),
+        Event::TopicDeletionReported { topic_id, broker } => {
+            Wire::TopicDeletionReported(wire::TopicDeletionReported {
+                topic_id: encode_uuid(topic_id.0),
+                broker_id: broker.0,
+            })
+        }
+        Event::ProducerIdsGranted {
+            first,
+            count,
+            broker,
+        } => Wire::ProducerIdsGranted(wire::ProducerIdsGranted {
+            first_producer_id: first.0,
+            count: *count,
+            broker_id: broker.0,
+        }),
+    }
+}
+
+fn decode_event(event: wire::controller_event::Event) -> Result<Event, String> {
+    use wire::controller_event::Event as Wire;
+    Ok(match event {
+        Wire::ClusterFounded(event) => Event::ClusterFounded {
+            cluster_id: decode_uuid(&event.cluster_id)?,
+        },
+        Wire::FeatureLevelSet(event) => Event::FeatureLevelSet {
+            level: event.feature_level,
+        },
+        Wire::BrokerRegistered(broker) => Event::BrokerRegistered(decode_broker(broker)?),
+        Wire::TopicCreated(topic) => Event::TopicCreated(Arc::new(decode_topic(topic)?)),
+        Wire::TopicConfigsAltered(event) => Event::TopicConfigsAltered {
+            topic_id: decode_topic_id(&event.topic_id)?,
+            overrides: decode_overrides(event.configs),
+        },
+        Wire::PartitionsAdded(event) => Event::PartitionsAdded {
+            topic_id: decode_topic_id(&event.topic_id)?,
+            partitions: event.partitions.into_iter().map(decode_partition).collect(),
+        },
+        Wire::TopicDeleted(event) => Event::TopicDeleted {
+            topic_id: decode_topic_id(&event.topic_id)?,
+        },
+        Wire::TopicDeletionReported(event) => Event::TopicDeletionReported {
+            topic_id: decode_topic_id(&event.topic_id)?,
+            broker: BrokerId(event.broker_id),
+        },
+        Wire::ProducerIdsGranted(event) => Event::ProducerIdsGranted {
+            first: ProducerId(event.first_producer_id),
+            count: event.count,
+            broker: BrokerId(event.broker_id),
+        },
+    })
+}
+
+/// The image as bytes; equal images give equal bytes.
+pub(super) fn encode_snapshot(image: &ClusterImage) -> Bytes {
+    let encode_deleted = |deleted: &Arc<DeletedTopic>| wire::DeletedTopic {
+        topic: Some(encode_topic(&deleted.topic)),
+        waiting_broker_ids: deleted.waiting.iter().map(|broker| broker.0).collect(),
+    };
+    let snapshot = wire::ControllerSnapshot {
+        version: VERSION,
+        metadata_version: image.metadata_version.0,
+        cluster_id: image.cluster_id.map(encode_uuid).unwrap_or_default(),
+        feature_level: image.feature_level,
+        brokers: image
+            .brokers()
+            .map(|broker| encode_broker(broker))
+            .collect(),
+        topics: image.topics().map(|topic| encode_topic(topic)).collect(),
+        deleted_topics: image.deleted_topics().map(encode_deleted).collect(),
+        next_group_id: image.next.group.0,
+        next_replica_id: image.next.replica.0,
+        next_producer_id: image.next.producer.0,
+    };
+    snapshot.encode_to_vec().into()
+}
+
+/// The image that was encoded; no bytes mean a cluster that begins.
+pub(super) fn decode_snapshot(snapshot: &[u8]) -> Result<ClusterImage, BadSnapshot> {
+    if snapshot.is_empty() {
+        return Ok(ClusterImage::default());
+    }
+    image_of(snapshot).map_err(|reason| BadSnapshot { reason })
+}
+
+fn image_of(snapshot: &[u8]) -> Result<ClusterImage, String> {
+    let snapshot = wire::ControllerSnapshot::decode(snapshot).map_err(|error| error.to_string())?;
+    if snapshot.version != VERSION {
+        return Err(format!("version {} is not known", snapshot.version));
+    }
+    let cluster_id = if snapshot.cluster_id.is_empty() {
+        None
+    } else {
+        Some(decode_uuid(&snapshot.cluster_id)?)
+    };
+    let decode_shared = |topic| decode_topic(topic).map(Arc::new);
+    let decode_deleted = |deleted: wire::DeletedTopic| {
+        let topic = deleted.topic.ok_or("a deleted topic is not named")?;
+        Ok::<_, String>(DeletedTopic {
+            topic: decode_shared(topic)?,
+            waiting: deleted
+                .waiting_broker_ids
+                .into_iter()
+                .map(BrokerId)
+                .collect(),
+        })
+    };
+    ClusterImage::from_parts(Parts {
+        metadata_version: RaftIndex(snapshot.metadata_version),
+        cluster_id,
+        feature_level: snapshot.feature_level,
+        next: NextIds {
+            group: GroupId(snapshot.next_group_id),
+            replica: ReplicaId(snapshot.next_replica_id),
+            producer: ProducerId(snapshot.next_producer_id),
+        },
+        brokers: snapshot
+            .brokers
+            .into_iter()
+            .map(decode_broker)
+            .collect::<Result<_, _>>()?,
+        topics: snapshot
+            .topics
+            .into_iter()
+            .map(decode_shared)
+            .collect::<Result<_, _>>()?,
+        deleted: snapshot
+            .deleted_topics
+            .into_iter()
+            .map(decode_deleted)
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn encode_broker(broker: &Broker) -> wire::Broker {
+    let encode_listener = |listener: &Listener| wire::Listener {
+        name: listener.name.clone(),
+        host: listener.host.clone(),
+        port: u32::from(listener.port),
+    };
+    wire::Broker {
+        broker_id: broker.id.0,
+        incarnation_id: encode_uuid(broker.incarnation_id),
+        listeners: broker.listeners.iter().map(encode_listener).collect(),
+        rack: broker.rack.clone().unwrap_or_default(),
+    }
+}
+
+fn decode_broker(broker: wire::Broker) -> Result<Broker, String> {
+    let decode_listener = |listener: wire::Listener| {
+        let port = u16::try_from(listener.port).map_err(|_| format!("port {}", listener.port))?;
+        Ok::<_, String>(Listener {
+            name: listener.name,
+            host: listener.host,
+            port,
+        })
+    };
+    Ok(Broker {
+        id: BrokerId(broker.broker_id),
+        incarnation_id: decode_uuid(&broker.incarnation_id)?,
+        listeners: broker
+            .listeners
+            .into_iter()
+            .map(decode_listener)
+            .collect::<Result<_, _>>()?,
+        rack: (!broker.rack.is_empty()).then_some(broker.rack),
+    })
+}
+
+fn encode_topic(topic: &Topic) -> wire::Topic {
+    wire::Topic {
+        topic_id: encode_uuid(topic.id.0),
+        name: topic.name.clone(),
+        replication_factor: topic.replication_factor,
+        partitions: topic.partitions.iter().map(encode_partition).collect(),
+        configs: encode_overrides(&topic.overrides),
+    }
+}
+
+fn decode_topic(topic: wire::Topic) -> Result<Topic, String> {
+    let overrides = decode_overrides(topic.configs);
+    Ok(Topic {
+        id: decode_topic_id(&topic.topic_id)?,
+        name: topic.name,
+        replication_factor: topic.replication_factor,
+        partitions: topic.partitions.into_iter().map(decode_partition).collect(),
+        config: Arc::new(topic_config::resolve(&overrides)),
+        overrides,
+    })
+}
+
+fn encode_partition(partition: &Partition) -> wire::Partition {
+    let encode_replica = |replica: &Replica| wire::Replica {
+        replica_id: replica.id.0,
+        broker_id: replica.broker.0,
+    };
+    wire::Partition {
+        group_id: partition.group.0,
+        replicas: partition.replicas.iter().map(encode_replica).collect(),
+    }
+}
+
+fn decode_partition(partition: wire::Partition) -> Partition {
+    let decode_replica = |replica: wire::Replica| Replica {
+        id: ReplicaId(replica.replica_id),
+        broker: BrokerId(replica.broker_id),
+    };
+    Partition {
+        group: GroupId(partition.group_id),
+        replicas: partition.replicas.into_iter().map(decode_replica).collect(),
+    }
+}
+
+fn encode_overrides(overrides: &Overrides) -> Vec<wire::ConfigValue> {
+    let encode = |(name, value): (&String, &String)| wire::ConfigValue {
+        name: name.clone(),
+        value: value.clone(),
+    };
+    overrides.iter().map(encode).collect()
+}
+
+fn decode_overrides(configs: Vec<wire::ConfigValue>) -> Overrides {
+    configs
+        .into_iter()
+        .map(|config| (config.name, config.value))
+        .collect()
+}
+
+fn encode_uuid(id: Uuid) -> Bytes {
+    Bytes::copy_from_slice(id.as_bytes())
+}
+
+fn decode_uuid(bytes: &[u8]) -> Result<Uuid, String> {
+    Uuid::from_slice(bytes).map_err(|_| format!("a UUID has {} bytes", bytes.len()))
+}
+
+fn decode_topic_id(bytes: &[u8]) -> Result<TopicId, String> {
+    decode_uuid(bytes).map(TopicId)
+}

@@ -1,0 +1,34 @@
+//! The controller: what the cluster consists of, decided by one Raft group that every broker follows.
+//!
+//! [`ControllerMachine`] holds the rules and is pure. What it has applied is a [`ClusterImage`], an immutable value
+//! that shares with its successor whatever did not change. [`ControllerReplica`] is the shell that a shard runs: it
+//! publishes the image through [`ClusterView`], from which metadata is served and from which [`reconcile`] tells a
+//! broker what to start and to delete.
+//!
+//! Everything random (topic ids) and every time comes in with the command. Ids of groups, replicas and producers are
+//! counted and never used again, also not after what they named is deleted.
+//!
+//! Left out so far: moving replicas between brokers, removing brokers, access rules, quotas.
+
+mod command;
+mod delta;
+mod error;
+mod event;
+mod image;
+mod machine;
+mod name;
+mod placement;
+pub mod reconcile;
+mod replica;
+pub mod topic_config;
+
+pub use command::{AddPartitions, AlterTopic, Command, CreateTopic, DeleteTopic, Response};
+pub use delta::Delta;
+pub use error::Error;
+pub use event::BadSnapshot;
+pub use image::{
+    Broker, ClusterImage, DeletedTopic, FIRST_PARTITION_GROUP, FOUNDING_REPLICA, Listener,
+    Partition, Replica, Topic,
+};
+pub use machine::{ControllerMachine, Limits, PRODUCER_ID_BLOCK};
+pub use replica::{ClusterView, ControllerReplica};
