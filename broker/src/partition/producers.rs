@@ -177,7 +177,8 @@ impl ProducerTable {
         producer.batches.iter().find(found).copied()
     }
 
-    /// Remembers a batch that is in the log.
+    /// Remembers a batch that is in the log. One that does not follow its producer's last one, which happens with a new
+    /// epoch and behind a hole whose loss an operator accepted, is where the producer begins anew.
     pub(super) fn store(&mut self, stamp: &ProducerStamp, batch: StoredBatch) {
         let count = batch.record_count;
         let producer = self.producers.entry(stamp.id).or_insert_with(|| Producer {

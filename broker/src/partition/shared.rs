@@ -1,10 +1,10 @@
 //! What readers see of a partition without asking its shard.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use highwater_storage::{LogReader, Offset, Term};
+use highwater_storage::{Offset, Term};
 use tokio::sync::Notify;
 
 use super::config::TopicConfig;
@@ -57,7 +57,6 @@ pub struct PartitionShared {
     log_start: AtomicU64,
     log_end: AtomicU64,
     config: ArcSwap<TopicConfig>,
-    reader: OnceLock<LogReader>,
     watchers: Arc<Watchers>,
 }
 
@@ -71,7 +70,6 @@ impl PartitionShared {
             log_start: AtomicU64::new(0),
             log_end: AtomicU64::new(0),
             config: ArcSwap::new(config),
-            reader: OnceLock::new(),
             watchers: Arc::default(),
         }
     }
@@ -116,16 +114,6 @@ impl PartitionShared {
     /// Puts another configuration in force; decisions from the next on follow it.
     pub fn set_config(&self, config: Arc<TopicConfig>) {
         self.config.store(config);
-    }
-
-    /// The log's records; `None` until the shard has opened the log. Read up to the high watermark only.
-    pub fn reader(&self) -> Option<&LogReader> {
-        self.reader.get()
-    }
-
-    /// Hands in the log's reader when the log is opened. A partition has one log for life: a second reader is dropped.
-    pub fn set_reader(&self, reader: LogReader) {
-        self.reader.get_or_init(|| reader);
     }
 
     /// Wakes `notify` after each change of standing, high watermark or log start, until the answer is dropped. One

@@ -43,12 +43,7 @@ impl State {
         batch: &[u8],
     ) -> Result<(), String> {
         let header = BatchHeader::parse(batch).map_err(|error| error.to_string())?;
-        if base_offset != self.next_offset {
-            return Err(format!(
-                "it begins at offset {base_offset}, the next is {}",
-                self.next_offset
-            ));
-        }
+        self.check_base(base_offset)?;
         if record_count != header.record_count {
             return Err(format!(
                 "it takes {record_count} offsets for {} records",
@@ -56,10 +51,6 @@ impl State {
             ));
         }
         if let Some(stamp) = &header.producer {
-            let known = self.producers.progress(stamp.id);
-            if known.is_some_and(|progress| stamp.epoch < progress.epoch) {
-                return Err(format!("producer {} is fenced", stamp.id));
-            }
             self.producers
                 .store(stamp, stored_batch(&header, base_offset));
         }
@@ -67,20 +58,28 @@ impl State {
         Ok(())
     }
 
-    /// Leaves out `record_count` lost records at `base_offset`. What their producers sent is forgotten with them.
+    /// Applies what stands where records were lost: the offsets are taken.
+    ///
+    /// What else was lost with them (a batch's sequence, producers that expired) is not known any more, so a producer
+    /// that does not go on where it was begins anew, see [`ProducerTable::store`].
     pub(super) fn apply_lost(
         &mut self,
         base_offset: Offset,
         record_count: u32,
     ) -> Result<(), String> {
-        if base_offset != self.next_offset {
-            return Err(format!(
-                "it begins at offset {base_offset}, the next is {}",
-                self.next_offset
-            ));
-        }
+        self.check_base(base_offset)?;
         self.next_offset = base_offset.plus(record_count);
         Ok(())
+    }
+
+    fn check_base(&self, base_offset: Offset) -> Result<(), String> {
+        if base_offset == self.next_offset {
+            return Ok(());
+        }
+        Err(format!(
+            "it begins at offset {base_offset}, the next is {}",
+            self.next_offset
+        ))
     }
 
     /// Applies encoded events, all or none. The error says why no correct leader of a known version wrote them.

@@ -426,14 +426,12 @@ fn an_unlawful_entry_changes_nothing() {
         }
         .encode()
     };
-    let (stale, _) = batch(stamp(1, 0, 0), 1, 0);
     let (next, _) = batch(None, 1, 0);
     let before = leader.machine.state().clone();
     for entry in [
         at(3, 1, EntryKind::Batch, next.clone()),
         at(1, 1, EntryKind::Batch, next.clone()),
         at(2, 2, EntryKind::Batch, next.clone()),
-        at(2, 1, EntryKind::Batch, stale),
         at(2, 1, EntryKind::Batch, next.slice(..60)),
         at(2, 0, EntryKind::Events, events(2, vec![])),
         at(2, 0, EntryKind::Events, Bytes::new()),
@@ -457,6 +455,29 @@ fn an_unlawful_entry_changes_nothing() {
         .unwrap();
     let back = at(2, 0, EntryKind::Events, log_start(1));
     leader.machine.apply(&back).unwrap_err();
+}
+
+#[test]
+fn producers_go_on_behind_a_hole_whose_loss_was_accepted() {
+    let mut leader = Leader::new();
+    leader.offset_of(produce(stamp(1, 1, 0), 2));
+    leader.offset_of(produce(stamp(1, 1, 2), 2));
+    leader.offset_of(produce(stamp(1, 1, 4), 2));
+    let machine = &mut leader.machine;
+    machine.retract(RaftIndex(1));
+    machine.apply(&leader.log[0]).unwrap();
+    machine.apply_lost(RaftIndex(2), Offset(3), 2).unwrap_err();
+    machine.apply_lost(RaftIndex(2), Offset(2), 2).unwrap();
+    machine.apply(&leader.log[2]).unwrap();
+    leader.applied = 3;
+    assert_eq!(leader.machine.state().next_offset, Offset(6));
+    assert_eq!(leader.offset_of(produce(stamp(1, 1, 4), 2)).0, 4);
+    assert_eq!(leader.offset_of(produce(stamp(1, 1, 6), 1)), (6, None));
+    let lost = leader.refusal_of(produce(stamp(1, 1, 2), 2));
+    assert!(
+        matches!(lost, Error::OutOfOrderSequence { .. }),
+        "it is not called stored: {lost}"
+    );
 }
 
 #[test]
