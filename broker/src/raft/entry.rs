@@ -109,6 +109,17 @@ pub(super) enum Committed {
     ForMachine(CommittedEntry),
 }
 
+impl Committed {
+    /// The offset after this entry, which stands at `base_offset`.
+    pub(super) fn next_offset(&self, base_offset: Offset) -> Offset {
+        match self {
+            Self::NoOp | Self::MembersChanged => base_offset,
+            Self::Lost { record_count, .. } => base_offset.plus(*record_count),
+            Self::ForMachine(entry) => base_offset.plus(entry.record_count),
+        }
+    }
+}
+
 /// What a committed entry at `base_offset` means.
 pub(super) fn to_committed(entry: Entry, base_offset: Offset) -> Result<Committed, BadEntry> {
     let frame_kind = kind(&entry)?;

@@ -1,5 +1,8 @@
 //! What can go wrong in a group or a shard outside a machine's own rules.
 
+use std::sync::Arc;
+
+use super::machine::Refusal;
 use super::{GroupId, ReplicaId};
 
 /// Why an operation was not carried out, or why a replica was quarantined.
@@ -30,6 +33,15 @@ pub enum Error {
         /// The rule.
         reason: &'static str,
     },
+    /// The members cannot be changed so.
+    #[error("the members cannot be changed so: {reason}")]
+    BadChange {
+        /// What Raft says of it.
+        reason: String,
+    },
+    /// The replica turned the request away.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The shard's queue of operations is full, or the shard stopped.
     #[error("the shard takes no more operations")]
     ShardBusy,
@@ -56,6 +68,20 @@ pub enum Error {
         replica: ReplicaId,
         /// The panic's message.
         reason: String,
+    },
+    /// The replica's log failed outside its own writes.
+    #[error("the log of replica {} failed: {reason}", replica.0)]
+    LogFailed {
+        /// The replica.
+        replica: ReplicaId,
+        /// What happened.
+        reason: String,
+    },
+    /// The data directory's journal or checkpoint failed.
+    #[error("the data directory failed: {reason}")]
+    DirectoryFailed {
+        /// What happened.
+        reason: Arc<str>,
     },
     /// Storage failed.
     #[error(transparent)]

@@ -1,1 +1,519 @@
+//! The driver of one replica's Raft state: events in, effects out. It writes, sends and waits for nothing.
+//!
+//! [`Group::handle`] takes an event; [`Group::poll`] answers what has to be done about all that was handled, until
+//! there is nothing more. The caller carries the effects out in this order: write, send, apply; it reports
+//! [`Event::Applied`] when it has applied and [`Event::Synced`] when the write is durable. Rules:
+//!
+//! - A follower's messages leave when what they speak of is durable. A leader's leave at once, so that followers write
+//!   while it does, but not in a term whose hard state is not durable: a one-voter group wins its election within one
+//!   step, and two different entries could otherwise carry one index and term.
+//! - A leader counts itself only after its own sync ([`Event::Synced`] reaches Raft before the messages that waited).
+//! - Several unsynced writes may be on their way. A write that truncated makes the completions of those before it
+//!   stale: they count only together with it.
+//! - The journaled commit index is the smaller of commit and what is durable here, so it never points above the log.
+//! - A membership change takes effect where it is applied. A joint configuration that does not leave by itself is
+//!   pushed.
+//! - The crate's own election jitter is off; ours is drawn from a seed, so a run can be repeated.
+//!
+//! Left out: snapshots, reads through Raft, priorities.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use highwater_storage::{AppliedState, Frame, HardState, Log, Offset, RaftIndex, Term};
+use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType};
+use raft::{Changer, GetEntriesContext, RawNode, Ready, StateRole};
+
+use super::config::{Config, TERM_LIMIT};
+use super::effects::{Applicable, Effects, WriteNumber};
+use super::election::ElectionClock;
+use super::entry::{self, BadEntry, Committed};
+use super::event::{Event, Ignored};
+use super::membership::{self, Members};
+use super::message;
+use super::storage::LogStorage;
+use super::{Error, GroupId, ReplicaId, logger};
+
+/// The Raft state of one replica.
+///
+/// Invariants: `applied <= commit <= last index`; `unsynced` is in order of number; nothing of a term above
+/// `durable_term` was sent.
+pub(super) struct Group {
+    replica: ReplicaId,
+    config: Arc<Config>,
+    node: RawNode<LogStorage>,
+    clock: ElectionClock,
+    unsynced: VecDeque<Unsynced>,
+    /// The newest write that removed entries.
+    truncated_by: WriteNumber,
+    durable_term: u64,
+    /// The hard state as last handed out for writing.
+    written: HardState,
+    /// The members as of `applied`.
+    conf_state: ConfState,
+    members: Members,
+    /// The last index handed out for applying, and its term.
+    applied: (RaftIndex, Term),
+    /// The offset that the next applied record has.
+    next_offset: Offset,
+    /// Messages whose time to leave has come.
+    outbox: Vec<Message>,
+}
+
+/// A write that is not known to be durable, and the messages that wait for it.
+struct Unsynced {
+    number: WriteNumber,
+    term: u64,
+    messages: Vec<Message>,
+}
+
+/// What a replica is in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Leader,
+    Follower { leader: Option<ReplicaId> },
+    Candidate,
+}
+
+impl Group {
+    /// Takes up a replica where its log was left. On failure the log comes back with the reason.
+    pub(super) fn open(
+        group: GroupId,
+        replica: ReplicaId,
+        config: Arc<Config>,
+        log: Log,
+        applied: &AppliedState,
+        seed: u64,
+    ) -> Result<Self, (Log, Error)> {
+        let (hard_state, conf_state) = match check_log(replica, &log, applied) {
+            Ok(states) => states,
+            Err(error) => return Err((log, error)),
+        };
+        let storage = LogStorage::new(log, hard_state, conf_state.clone());
+        let next_offset = match storage.offset_at(applied.index.next()) {
+            Ok(offset) => offset,
+            Err(error) => return Err((storage.into_log(), error.into())),
+        };
+        let raft_config = config.of_replica(replica.0, applied.index.0);
+        // The configuration is validated and the log checked: what is left to fail is a bug, which ends the replica.
+        let node = RawNode::new(&raft_config, storage, &logger::of_group(group))
+            .expect("the configuration and the log were checked");
+        let mut members = Members::from_raft(&conf_state);
+        members.voters.sort_unstable();
+        Ok(Self {
+            replica,
+            clock: ElectionClock::new(&config, seed),
+            config,
+            node,
+            unsynced: VecDeque::new(),
+            truncated_by: WriteNumber::default(),
+            durable_term: hard_state.term.0,
+            written: hard_state,
+            conf_state,
+            members,
+            applied: (applied.index, applied.term),
+            next_offset,
+            outbox: Vec::new(),
+        })
+    }
+
+    /// Takes an event. What follows from it comes out of [`Group::poll`].
+    pub(super) fn handle(&mut self, event: Event) -> Result<(), Ignored> {
+        match event {
+            Event::Message(message) => self.step(message)?,
+            Event::Tick => self.tick(),
+            Event::Campaign => self.campaign()?,
+            Event::Propose(entries) => self.propose(entries)?,
+            Event::ChangeMembers(change) => self.change_members(&change)?,
+            Event::TransferLeader(to) => self.node.transfer_leader(to.0),
+            Event::LeaderLost => self.forget_leader(),
+            Event::Synced(number) => self.synced(number),
+            Event::Applied => {
+                let applied = self.applied.0.0;
+                self.node.mut_store().trim(applied);
+                self.node.advance_apply_to(applied);
+            }
+            Event::Fetched(context, frames) => self.fetched(context, frames),
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// The next thing to do, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for an entry that is none of ours: the replica must not go on.
+    pub(super) fn poll(&mut self) -> Result<Option<Effects>, Error> {
+        let mut effects = Effects {
+            send: std::mem::take(&mut self.outbox),
+            fetch: self.node.mut_store().take_fetches(),
+            ..Effects::default()
+        };
+        if self.node.has_ready() {
+            let ready = self.node.ready();
+            self.take(ready, &mut effects)?;
+        }
+        effects.write.hard_state = self.hard_state_to_write();
+        Ok((!effects.is_empty()).then_some(effects))
+    }
+
+    /// Whether time matters to this group. A group of one has nobody to wait for.
+    pub(super) fn wants_ticks(&self) -> bool {
+        !self.members.is_alone(self.replica)
+    }
+
+    /// Whether a leader has nothing left to tell or to learn, so that its whole group may sleep.
+    pub(super) fn is_idle(&self) -> bool {
+        let raft = &self.node.raft;
+        let last = raft.raft_log.last_index();
+        raft.state == StateRole::Leader
+            && raft.lead_transferee.is_none()
+            && self.conf_state.voters_outgoing.is_empty()
+            && self.unsynced.is_empty()
+            && raft.raft_log.committed == last
+            && self.applied.0.0 == last
+            && raft
+                .prs()
+                .iter()
+                .all(|(_, progress)| progress.matched == last && progress.committed_index == last)
+    }
+
+    /// Whether this replica wins any election by itself.
+    pub(super) fn is_sole_voter(&self) -> bool {
+        self.members.is_sole_voter(self.replica)
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let raft = &self.node.raft;
+        match raft.state {
+            StateRole::Leader => Standing::Leader,
+            StateRole::Follower => Standing::Follower {
+                leader: (raft.leader_id != raft::INVALID_ID).then_some(ReplicaId(raft.leader_id)),
+            },
+            StateRole::Candidate | StateRole::PreCandidate => Standing::Candidate,
+        }
+    }
+
+    pub(super) fn term(&self) -> Term {
+        Term(self.node.raft.term)
+    }
+
+    pub(super) fn commit(&self) -> RaftIndex {
+        RaftIndex(self.node.raft.raft_log.committed)
+    }
+
+    /// The last index in the log, with what Raft holds but did not hand out yet. The next proposal stands after it.
+    pub(super) fn last_index(&self) -> RaftIndex {
+        RaftIndex(self.node.raft.raft_log.last_index())
+    }
+
+    /// The last applied index and its term.
+    pub(super) fn applied(&self) -> (RaftIndex, Term) {
+        self.applied
+    }
+
+    pub(super) fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The members as of [`Group::applied`], as storage keeps them.
+    pub(super) fn conf_state(&self) -> Result<bytes::Bytes, Error> {
+        membership::encode(&self.conf_state)
+    }
+
+    /// Whether `bytes` more may be proposed together with `gathered` bytes before them. One entry always may.
+    pub(super) fn has_room(&self, gathered: usize, bytes: usize) -> bool {
+        let held = self.node.raft.uncommitted_size().saturating_add(gathered);
+        let limit = usize::try_from(self.config.uncommitted_bytes).unwrap_or(usize::MAX);
+        held == 0 || held.saturating_add(bytes) <= limit
+    }
+
+    pub(super) fn log(&self) -> &Log {
+        self.node.store().log()
+    }
+
+    pub(super) fn log_mut(&mut self) -> &mut Log {
+        self.node.mut_store().log_mut()
+    }
+
+    pub(super) fn into_log(self) -> Log {
+        self.node.raft.r.raft_log.store.into_log()
+    }
+
+    fn step(&mut self, message: Message) -> Result<(), Ignored> {
+        let raft = &self.node.raft;
+        message::check(&message, self.replica, raft.term, &self.config)
+            .map_err(Ignored::Message)?;
+        let last = raft.raft_log.last_index();
+        if message.get_msg_type() == MessageType::MsgHeartbeat
+            && message.term >= raft.term
+            && message.commit > last
+        {
+            return Err(Ignored::LostLog(format!(
+                "replica {} counts on entry {} here, but the log ends at {last}",
+                message.from, message.commit
+            )));
+        }
+        // What Raft itself ignores (a response of somebody who is no member any more) is no news.
+        if let Err(error) = self.node.step(message) {
+            tracing::debug!(replica = self.replica.0, %error, "ignored a message");
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        if self.node.raft.state == StateRole::Leader {
+            self.node.tick();
+        } else if self.clock.tick(&mut self.node.raft) && self.may_campaign() {
+            self.node.tick();
+        }
+    }
+
+    fn campaign(&mut self) -> Result<(), Ignored> {
+        let raft = &self.node.raft;
+        if raft.state == StateRole::Leader {
+            return Ok(());
+        }
+        if !raft.promotable() || !self.may_campaign() {
+            return Err(Ignored::NotNow);
+        }
+        self.node.campaign().map_err(|_| Ignored::NotNow)
+    }
+
+    /// A sole voter wins at once, and then counts all its entries as durable: they must be. Terms run out at 2^31.
+    fn may_campaign(&self) -> bool {
+        let is_settled = self.unsynced.is_empty() && !self.node.has_ready();
+        self.node.raft.term + 1 < TERM_LIMIT && (is_settled || !self.is_sole_voter())
+    }
+
+    fn propose(&mut self, entries: Vec<Entry>) -> Result<(), Ignored> {
+        debug_assert!(!entries.is_empty(), "a proposal has at least one entry");
+        if self.node.raft.state != StateRole::Leader {
+            return Err(Ignored::NotLeader);
+        }
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.replica.0;
+        message.entries = entries.into();
+        self.node.raft.step(message).map_err(|_| Ignored::Dropped)
+    }
+
+    fn change_members(&mut self, change: &ConfChangeV2) -> Result<(), Ignored> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return Err(Ignored::NotLeader);
+        }
+        if raft.has_pending_conf() || !self.conf_state.voters_outgoing.is_empty() {
+            return Err(Ignored::Dropped);
+        }
+        let mut changer = Changer::new(raft.prs());
+        let tried = match change.enter_joint() {
+            Some(auto_leave) => changer.enter_joint(auto_leave, &change.changes),
+            None => changer.simple(&change.changes),
+        };
+        tried.map_err(|error| Ignored::BadChange(error.to_string()))?;
+        self.propose_change(change)
+    }
+
+    fn propose_change(&mut self, change: &ConfChangeV2) -> Result<(), Ignored> {
+        let mut entry = Entry::default();
+        entry.set_entry_type(EntryType::EntryConfChangeV2);
+        entry.data = protobuf::Message::write_to_bytes(change)
+            .map_err(|error| Ignored::BadChange(error.to_string()))?
+            .into();
+        self.propose(vec![entry])
+    }
+
+    fn forget_leader(&mut self) {
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Follower {
+            let term = raft.term;
+            raft.become_follower(term, raft::INVALID_ID);
+            self.clock.hurry(raft);
+        }
+    }
+
+    fn synced(&mut self, number: WriteNumber) {
+        if number < self.truncated_by {
+            return;
+        }
+        // Raft learns of it before the messages that waited leave.
+        self.node.on_persist_ready(number.0);
+        while self
+            .unsynced
+            .front()
+            .is_some_and(|unsynced| unsynced.number <= number)
+        {
+            if let Some(unsynced) = self.unsynced.pop_front() {
+                self.durable_term = self.durable_term.max(unsynced.term);
+                self.outbox.extend(unsynced.messages);
+            }
+        }
+    }
+
+    fn fetched(&mut self, context: GetEntriesContext, frames: Vec<Frame>) {
+        let entries = frames.into_iter().map(entry::from_frame).collect();
+        self.node.mut_store().set_fetched(entries);
+        self.node.on_entries_fetched(context);
+        self.node.mut_store().set_fetched(Vec::new());
+    }
+
+    /// What has to be seen to after any event.
+    fn settle(&mut self) {
+        self.clock.observe(&self.node.raft);
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return;
+        }
+        let is_joint = !self.conf_state.voters_outgoing.is_empty();
+        if is_joint && self.conf_state.auto_leave && !raft.has_pending_conf() {
+            // Raft leaves by itself only when it led while the change was applied. Refused, it is tried again later.
+            if self.propose_change(&ConfChangeV2::default()).is_ok() {
+                tracing::debug!(
+                    replica = self.replica.0,
+                    "pushed the end of a joint configuration"
+                );
+            }
+        } else if !is_joint && !raft.promotable() {
+            let term = raft.term;
+            self.node.raft.become_follower(term, raft::INVALID_ID);
+        }
+    }
+
+    fn take(&mut self, mut ready: Ready, effects: &mut Effects) -> Result<(), Error> {
+        let number = WriteNumber(ready.number());
+        let entries = ready.take_entries();
+        for entry in &entries {
+            let frame = entry::to_frame(entry).map_err(|bad| self.damaged(&bad))?;
+            effects.write.frames.push(frame);
+        }
+        effects.write.truncate_from = self.node.mut_store().push(&entries);
+        if effects.write.truncate_from.is_some() {
+            self.truncated_by = number;
+        }
+        let may_leave = self.durable_term >= self.node.raft.term;
+        let mut held = ready.take_persisted_messages();
+        if may_leave {
+            effects.send.extend(ready.take_messages());
+        } else {
+            held.extend(ready.take_messages());
+        }
+        let committed = ready.take_committed_entries();
+        let must_sync = ready.must_sync();
+        self.node.advance_append_async(ready);
+        self.wait_for_sync(number, must_sync, held, effects);
+        for entry in committed {
+            let applicable = self.commit_entry(entry)?;
+            effects.apply.push(applicable);
+        }
+        Ok(())
+    }
+
+    fn wait_for_sync(
+        &mut self,
+        number: WriteNumber,
+        must_sync: bool,
+        messages: Vec<Message>,
+        effects: &mut Effects,
+    ) {
+        if must_sync || !(self.unsynced.is_empty() || messages.is_empty()) {
+            let term = self.node.raft.term;
+            self.unsynced.push_back(Unsynced {
+                number,
+                term,
+                messages,
+            });
+            effects.number = Some(number);
+        } else if self.unsynced.is_empty() {
+            self.node.on_persist_ready(number.0);
+            effects.send.extend(messages);
+        }
+    }
+
+    fn commit_entry(&mut self, entry: Entry) -> Result<Applicable, Error> {
+        let index = RaftIndex(entry.index);
+        let term = Term(entry.term);
+        if entry.get_entry_type() == EntryType::EntryConfChangeV2 {
+            self.apply_change(&entry)?;
+        }
+        let committed =
+            entry::to_committed(entry, self.next_offset).map_err(|bad| self.damaged(&bad))?;
+        self.next_offset = committed.next_offset(self.next_offset);
+        self.applied = (index, term);
+        Ok(Applicable { index, committed })
+    }
+
+    fn apply_change(&mut self, entry: &Entry) -> Result<(), Error> {
+        let change = membership::decode_change(&entry.data)?;
+        match self.node.apply_conf_change(&change) {
+            Ok(state) => {
+                self.members = Members::from_raft(&state);
+                self.conf_state = state;
+            }
+            // Every replica refuses it alike: the members stay.
+            Err(error) => {
+                tracing::error!(replica = self.replica.0, index = entry.index, %error, "a membership change cannot be applied");
+            }
+        }
+        Ok(())
+    }
+
+    fn hard_state_to_write(&mut self) -> Option<HardState> {
+        let raft = &self.node.raft;
+        let durable_commit = raft.raft_log.committed.min(raft.raft_log.persisted);
+        let hard_state = HardState {
+            term: Term(raft.term),
+            vote: raft.vote,
+            commit: RaftIndex(durable_commit).max(self.written.commit),
+        };
+        let is_new = hard_state != self.written;
+        self.written = hard_state;
+        is_new.then_some(hard_state)
+    }
+
+    fn damaged(&self, bad: &BadEntry) -> Error {
+        Error::Damaged {
+            replica: self.replica,
+            reason: bad.to_string(),
+        }
+    }
+}
+
+/// The hard state and the members that Raft starts with; an error where log and applied state do not fit together,
+/// which inside Raft would be a panic.
+fn check_log(
+    replica: ReplicaId,
+    log: &Log,
+    applied: &AppliedState,
+) -> Result<(HardState, ConfState), Error> {
+    let damaged = |reason: String| Error::Damaged { replica, reason };
+    let conf_state = membership::decode(&applied.conf_state)?;
+    let mut hard_state = log.hard_state();
+    let (first, last) = (log.first_index(), log.last_index());
+    if log.id().0 != replica.0 {
+        return Err(damaged(format!("its log belongs to replica {}", log.id())));
+    }
+    if hard_state.term.0 >= TERM_LIMIT {
+        return Err(damaged(format!("its term is {}", hard_state.term)));
+    }
+    if hard_state.commit > last || applied.index > last || applied.index.next() < first {
+        return Err(damaged(format!(
+            "its log holds entries {first} to {last}, its state is applied up to {}, committed up to {}",
+            applied.index, hard_state.commit
+        )));
+    }
+    if log.term_at(applied.index)? != Some(applied.term) {
+        return Err(damaged(format!(
+            "entry {} is not of the term {} in which it was applied",
+            applied.index, applied.term
+        )));
+    }
+    if log.term_at(last)?.is_none_or(|term| term > hard_state.term) {
+        return Err(damaged(format!(
+            "its last entry {last} is of a later term than the hard state's {}",
+            hard_state.term
+        )));
+    }
+    hard_state.commit = hard_state.commit.max(applied.index);
+    Ok((hard_state, conf_state))
+}

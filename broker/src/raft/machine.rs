@@ -191,8 +191,8 @@ pub trait Machine: Send + 'static {
     /// The role changed. Called in the turn in which it did, after [`Machine::retract`] where that applies.
     fn role_changed(&mut self, _role: Role) {}
 
-    /// Called at the end of a turn in which anything was applied or the role changed: the place to publish what
-    /// readers may see now.
+    /// Called after anything was applied or the role changed, and before those who waited for it are answered: the
+    /// place to publish what readers may see now.
     fn publish(&mut self) {}
 }
 

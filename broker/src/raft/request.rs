@@ -8,13 +8,12 @@ use highwater_storage::{
 };
 use tokio::sync::oneshot;
 
-use super::machine::{Machine, Refusal, Role};
+use super::machine::{Machine, Role};
 use super::membership::{MemberChange, Members};
 use super::reply::Reply;
 use super::{Error, GroupId, ReplicaId};
 
 /// A command for the leader of a group.
-#[derive(Debug)]
 pub struct Request<M: Machine> {
     /// Whose machine decides.
     pub group: GroupId,
@@ -24,6 +23,16 @@ pub struct Request<M: Machine> {
     pub bytes: usize,
     /// Who waits for the answer.
     pub reply: Reply<M>,
+}
+
+impl<M: Machine> fmt::Debug for Request<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("group", &self.group)
+            .field("bytes", &self.bytes)
+            .field("reply", &self.reply)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where an operation's result goes. Dropped unanswered when the shard stops.
@@ -108,8 +117,9 @@ pub enum Operation<M: Machine> {
         group: GroupId,
         /// What changes.
         changes: Vec<MemberChange>,
-        /// Answered once applied; [`Refusal::Indefinite`] when leadership was lost first.
-        answer: Answer<Result<Members, Refusal>>,
+        /// Answered once applied; [`Refusal::Indefinite`](super::machine::Refusal::Indefinite) when leadership was
+        /// lost first.
+        answer: Answer<Result<Members, Error>>,
     },
     /// Asks a leader to hand over to another voter. Requests are refused as busy meanwhile.
     TransferLeader {

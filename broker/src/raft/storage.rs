@@ -34,6 +34,7 @@ pub(super) struct LogStorage {
 }
 
 /// A range of cold entries that Raft waits for.
+#[derive(Debug)]
 pub(super) struct Fetch {
     /// The first index wanted.
     pub(super) from: RaftIndex,

@@ -1,0 +1,54 @@
+//! What a group's driver wants done.
+
+use highwater_storage::{HardState, NewFrame, RaftIndex};
+use raft::eraftpb::Message;
+
+use super::entry::Committed;
+use super::storage::Fetch;
+
+/// What has to be done, in the order of the fields.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// What goes into the log.
+    pub(super) write: Write,
+    /// Set when [`Event::Synced`] has to report the write.
+    pub(super) number: Option<WriteNumber>,
+    /// Messages that may leave once `write` is in the log.
+    pub(super) send: Vec<Message>,
+    /// Entries to apply.
+    pub(super) apply: Vec<Applicable>,
+    /// Cold entries that Raft waits for.
+    pub(super) fetch: Vec<Fetch>,
+}
+
+/// What goes into the log, in the order of the fields.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Write {
+    /// Entries from here on are to be removed.
+    pub(super) truncate_from: Option<RaftIndex>,
+    /// Entries to append.
+    pub(super) frames: Vec<NewFrame>,
+    /// The hard state to set.
+    pub(super) hard_state: Option<HardState>,
+}
+
+/// A committed entry.
+#[derive(Debug)]
+pub(super) struct Applicable {
+    pub(super) index: RaftIndex,
+    pub(super) committed: Committed,
+}
+
+/// Numbers the writes of one group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct WriteNumber(pub(super) u64);
+
+impl Effects {
+    pub(super) fn is_empty(&self) -> bool {
+        self.number.is_none()
+            && self.write == Write::default()
+            && self.send.is_empty()
+            && self.apply.is_empty()
+            && self.fetch.is_empty()
+    }
+}

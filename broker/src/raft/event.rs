@@ -1,0 +1,50 @@
+//! What a group's driver is told.
+
+use highwater_storage::Frame;
+use raft::GetEntriesContext;
+use raft::eraftpb::{ConfChangeV2, Entry, Message};
+
+use super::ReplicaId;
+use super::effects::WriteNumber;
+use super::message::Unacceptable;
+
+/// What happens to a group.
+pub(super) enum Event {
+    /// A peer sent something.
+    Message(Message),
+    /// One tick went by. Groups that [`Group::wants_ticks`] says no to need none.
+    Tick,
+    /// Somebody needs a leader here.
+    Campaign,
+    /// The leader's machine wants these entries in the log.
+    Propose(Vec<Entry>),
+    /// The leader is to change the members.
+    ChangeMembers(ConfChangeV2),
+    /// The leader is to hand over.
+    TransferLeader(ReplicaId),
+    /// The leader's broker is gone.
+    LeaderLost,
+    /// All writes up to this one are durable.
+    Synced(WriteNumber),
+    /// All that was handed out is applied.
+    Applied,
+    /// Cold entries that Raft asked for were read.
+    Fetched(GetEntriesContext, Vec<Frame>),
+}
+
+/// Why an event changed nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ignored {
+    /// A message that is not taken.
+    Message(Unacceptable),
+    /// This replica does not lead.
+    NotLeader,
+    /// Raft takes no proposal now: its limit is reached, leadership is being handed over, a change is under way.
+    Dropped,
+    /// An election cannot be started now.
+    NotNow,
+    /// The members cannot be changed so.
+    BadChange(String),
+    /// The group shows that this replica lost what it had acknowledged. It must not go on.
+    LostLog(String),
+}

@@ -1,0 +1,437 @@
+//! One replica: its Raft state, its machine, and the callers in between.
+//!
+//! A shard gives it events ([`Replica::message`], [`Replica::command`] ...), then lets it [`drive`](Replica::drive)
+//! until it has nothing more to do in this turn. What it writes gathers in the shard's one journal turn; the shard
+//! says with [`Replica::submitted`] which ticket that became and with [`Replica::synced`] when it is done.
+//!
+//! A replica whose log or machine failed is quarantined: it keeps its log and its applied state for readers, takes no
+//! part in its group, and refuses every command.
+
+mod capture;
+mod change;
+mod decide;
+mod quarantine;
+mod start;
+
+use std::collections::VecDeque;
+
+use highwater_storage::{AppliedState, Log, Offset, RaftIndex, Ticket, Turn};
+
+use super::counters::ShardCounters;
+use super::effects::{Applicable, Effects, Write, WriteNumber};
+use super::entry::Committed;
+use super::event::{Event, Ignored};
+use super::group::{Group, Standing};
+use super::machine::{Machine, Refusal, Role, Timestamp};
+use super::message::PeerMessage;
+use super::request::{ReplicaStatus, Request};
+use super::waiters::Waiters;
+use super::{Error, GroupId, ReplicaId};
+
+pub(super) use self::start::Start;
+
+/// One replica. See the module's documentation.
+pub(super) struct Replica<M: Machine> {
+    group_id: GroupId,
+    id: ReplicaId,
+    machine: M,
+    consensus: Consensus,
+    role: Role,
+    /// The no-op of the present leadership: commands are decided once it is applied.
+    serving_from: RaftIndex,
+    /// Commands that wait to be decided.
+    queue: VecDeque<Request<M>>,
+    /// Callers whose entries are on the way.
+    waiters: Waiters<M>,
+    change: Option<change::PendingChange>,
+    /// The newest write of this turn, whose ticket is not known yet.
+    unsubmitted: Option<WriteNumber>,
+    /// Writes whose ticket is not done, in order.
+    unsynced: VecDeque<(Ticket, WriteNumber)>,
+    /// The log start that the log was last told.
+    log_start: Offset,
+    mark: capture::Mark,
+    /// Whether readers have not seen the newest applied state or role.
+    is_unpublished: bool,
+    /// Whether its shard has it on the list of those to drive.
+    pub(super) is_active: bool,
+}
+
+/// The part of a replica that failing takes away.
+enum Consensus {
+    Running(Box<Group>),
+    Quarantined {
+        /// `None` once it is taken for deletion.
+        log: Option<Log>,
+        applied: AppliedState,
+        /// Whether what the log holds is as it should be, so that checkpoints go on with it.
+        is_log_sound: bool,
+        reason: String,
+    },
+}
+
+/// What a turn lends to the replicas it drives.
+pub(super) struct TurnContext<'a> {
+    /// What the turn writes.
+    pub(super) turn: Turn,
+    /// The wall clock when the turn began.
+    pub(super) now: Timestamp,
+    /// Whether the disk has no room for more records.
+    pub(super) is_disk_full: bool,
+    /// Messages to peers, in order.
+    pub(super) outbox: Vec<PeerMessage>,
+    /// Commands decided or refused, and the bytes they held.
+    pub(super) released: Released,
+    pub(super) counters: &'a ShardCounters,
+}
+
+/// Room that a mailbox gets back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Released {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+impl Released {
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes;
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+    }
+}
+
+impl<M: Machine> Replica<M> {
+    /// A peer's message. What is not for this replica or from no honest peer is dropped.
+    pub(super) fn message(&mut self, message: PeerMessage) -> Result<(), Error> {
+        let from = message.from();
+        self.handle(Event::Message(message.message), |ignored| {
+            tracing::debug!(from = from.0, ?ignored, "dropped a message");
+        })
+    }
+
+    /// A command for the machine. It is answered, whatever happens.
+    pub(super) fn command(&mut self, request: Request<M>) {
+        self.queue.push_back(request);
+    }
+
+    /// One tick went by.
+    pub(super) fn tick(&mut self) -> Result<(), Error> {
+        self.handle(Event::Tick, |_| {})
+    }
+
+    /// The broker of the leader is gone.
+    pub(super) fn leader_lost(&mut self) -> Result<(), Error> {
+        self.handle(Event::LeaderLost, |_| {})
+    }
+
+    /// Hands leadership over, where this replica has it.
+    pub(super) fn transfer_leader(&mut self, to: ReplicaId) -> Result<(), Error> {
+        if matches!(self.role, Role::Leader { .. }) {
+            self.handle(Event::TransferLeader(to), |_| {})?;
+        }
+        Ok(())
+    }
+
+    /// Elects the only voter of a cold group.
+    pub(super) fn campaign_if_cold(&mut self) -> Result<(), Error> {
+        let is_cold = matches!(self.role, Role::Follower { .. });
+        match &self.consensus {
+            Consensus::Running(group) if is_cold && group.is_sole_voter() => {
+                self.handle(Event::Campaign, |_| {})
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Does what there is to do.
+    ///
+    /// # Errors
+    /// What ends this replica: it is to be quarantined.
+    pub(super) fn drive(&mut self, context: &mut TurnContext<'_>) -> Result<(), Error> {
+        loop {
+            while let Some(effects) = self.poll()? {
+                self.carry_out(effects, context)?;
+            }
+            self.publish();
+            if !self.decide(context)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What [`Replica::drive`] wrote was submitted as `ticket`. Answers the ticket to wait for, if any.
+    pub(super) fn submitted(&mut self, ticket: Ticket) -> Option<Ticket> {
+        let Consensus::Running(group) = &mut self.consensus else {
+            return None;
+        };
+        let number = self.unsubmitted.take()?;
+        let ticket = group.log_mut().ticket(ticket);
+        self.unsynced.push_back((ticket, number));
+        Some(ticket)
+    }
+
+    /// Everything up to `ticket` is durable.
+    pub(super) fn synced(&mut self, ticket: Ticket) -> Result<(), Error> {
+        let mut durable = None;
+        while let Some((_, number)) = self.unsynced.pop_front_if(|(waited, _)| *waited <= ticket) {
+            durable = Some(number);
+        }
+        match durable {
+            Some(number) => self.handle(Event::Synced(number), |_| {}),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether ticks matter to it.
+    pub(super) fn wants_ticks(&self) -> bool {
+        match &self.consensus {
+            Consensus::Running(group) => group.wants_ticks(),
+            Consensus::Quarantined { .. } => false,
+        }
+    }
+
+    pub(super) fn id(&self) -> ReplicaId {
+        self.id
+    }
+
+    pub(super) fn group_id(&self) -> GroupId {
+        self.group_id
+    }
+
+    pub(super) fn status(&self) -> Option<ReplicaStatus> {
+        let (log, term, commit, applied, members, failure) = match &self.consensus {
+            Consensus::Running(group) => (
+                group.log(),
+                group.term(),
+                group.commit(),
+                group.applied().0,
+                group.members().clone(),
+                None,
+            ),
+            Consensus::Quarantined {
+                log,
+                applied,
+                reason,
+                ..
+            } => {
+                let log = log.as_ref()?;
+                let hard_state = log.hard_state();
+                (
+                    log,
+                    hard_state.term,
+                    hard_state.commit,
+                    applied.index,
+                    start::members(applied),
+                    Some(reason.clone()),
+                )
+            }
+        };
+        Some(ReplicaStatus {
+            replica: self.id,
+            role: self.role,
+            failure,
+            term,
+            commit,
+            applied,
+            first: log.first_index(),
+            last: log.last_index(),
+            next_offset: log.next_offset(),
+            members,
+        })
+    }
+
+    /// Ends the replica and gives its log away. What was proposed may commit yet; what was not is refused.
+    pub(super) fn stop(mut self) -> (Option<Log>, Released) {
+        let mut released = Released::default();
+        for request in self.queue.drain(..) {
+            released.add(request.bytes);
+            request.reply.refuse(Refusal::UnknownGroup);
+        }
+        self.waiters.abandon();
+        if let Some(change) = self.change.take() {
+            change.answer(Err(Refusal::Indefinite.into()));
+        }
+        let log = match self.consensus {
+            Consensus::Running(group) => Some(group.into_log()),
+            Consensus::Quarantined { log, .. } => log,
+        };
+        (log, released)
+    }
+
+    /// Its log, for changes that are no entries.
+    pub(super) fn log_mut(&mut self) -> Option<&mut Log> {
+        match &mut self.consensus {
+            Consensus::Running(group) => Some(group.log_mut()),
+            Consensus::Quarantined { log, .. } => log.as_mut(),
+        }
+    }
+
+    fn poll(&mut self) -> Result<Option<Effects>, Error> {
+        match &mut self.consensus {
+            Consensus::Running(group) => group.poll(),
+            Consensus::Quarantined { .. } => Ok(None),
+        }
+    }
+
+    /// Gives Raft an event and sees to what it did to the role.
+    fn handle(&mut self, event: Event, ignored: impl FnOnce(Ignored)) -> Result<(), Error> {
+        let Consensus::Running(group) = &mut self.consensus else {
+            return Ok(());
+        };
+        match group.handle(event) {
+            Ok(()) => {}
+            Err(Ignored::LostLog(reason)) => {
+                return Err(Error::Damaged {
+                    replica: self.id,
+                    reason,
+                });
+            }
+            Err(other) => ignored(other),
+        }
+        self.observe_role();
+        Ok(())
+    }
+
+    /// Sees to a change of role before anything else happens: who lost leadership answers nobody with success.
+    fn observe_role(&mut self) {
+        let Consensus::Running(group) = &self.consensus else {
+            return;
+        };
+        let term = group.term();
+        let led = match self.role {
+            Role::Leader { term, .. } => Some(term),
+            _ => None,
+        };
+        let leads = group.standing() == Standing::Leader;
+        if leads && led != Some(term) {
+            self.serving_from = group.last_index();
+        }
+        let role = match group.standing() {
+            Standing::Leader => Role::Leader {
+                term,
+                serving: group.applied().0 >= self.serving_from,
+            },
+            Standing::Follower { leader } => Role::Follower { term, leader },
+            Standing::Candidate => Role::Follower { term, leader: None },
+        };
+        let next_to_apply = group.applied().0.next();
+        if led.is_some() && !(leads && led == Some(term)) {
+            self.end_leadership(next_to_apply);
+        }
+        if self.role != role {
+            self.role = role;
+            self.machine.role_changed(role);
+            self.is_unpublished = true;
+        }
+    }
+
+    fn end_leadership(&mut self, next_to_apply: RaftIndex) {
+        self.machine.retract(next_to_apply);
+        self.waiters.abandon();
+        if let Some(change) = self.change.take() {
+            change.answer(Err(Refusal::Indefinite.into()));
+        }
+    }
+
+    fn carry_out(&mut self, effects: Effects, context: &mut TurnContext<'_>) -> Result<(), Error> {
+        self.write(&effects.write, context)?;
+        if effects.number.is_some() {
+            self.unsubmitted = effects.number;
+        }
+        let group = self.group_id;
+        context.outbox.extend(
+            effects
+                .send
+                .into_iter()
+                .map(|message| PeerMessage { group, message }),
+        );
+        let applied_any = !effects.apply.is_empty();
+        for applicable in effects.apply {
+            self.apply(applicable)?;
+        }
+        if applied_any {
+            self.after_apply()?;
+        }
+        for fetch in effects.fetch {
+            let Consensus::Running(running) = &self.consensus else {
+                return Ok(());
+            };
+            let frames = running.log().read(fetch.from, fetch.to, fetch.max_bytes)?;
+            self.handle(Event::Fetched(fetch.context, frames), |_| {})?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, write: &Write, context: &mut TurnContext<'_>) -> Result<(), Error> {
+        if *write == Write::default() {
+            return Ok(());
+        }
+        self.changed();
+        let Some(log) = self.log_mut() else {
+            return Ok(());
+        };
+        if let Some(first_removed) = write.truncate_from {
+            log.truncate_suffix(&mut context.turn, first_removed)?;
+        }
+        if !write.frames.is_empty() {
+            log.append(&mut context.turn, &write.frames)?;
+            context.counters.wrote(&write.frames);
+        }
+        if let Some(hard_state) = write.hard_state {
+            log.set_hard_state(&mut context.turn, hard_state);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, applicable: Applicable) -> Result<(), Error> {
+        let index = applicable.index;
+        let applied = match applicable.committed {
+            Committed::NoOp => {
+                self.change_ignored(index);
+                Ok(())
+            }
+            Committed::MembersChanged => {
+                self.members_changed(index);
+                Ok(())
+            }
+            Committed::Lost {
+                base_offset,
+                record_count,
+            } => self.machine.apply_lost(index, base_offset, record_count),
+            Committed::ForMachine(entry) => self.machine.apply(&entry),
+        };
+        applied.map_err(|unlawful| Error::Machine {
+            replica: self.id,
+            reason: unlawful.to_string(),
+        })
+    }
+
+    /// Tells Raft, the log, the readers and then the waiting callers, in this order.
+    fn after_apply(&mut self) -> Result<(), Error> {
+        self.handle(Event::Applied, |_| {})?;
+        let log_start = self.machine.log_start();
+        if log_start > self.log_start {
+            self.log_start = log_start;
+            if let Some(log) = self.log_mut() {
+                log.set_log_start(log_start);
+            }
+        }
+        self.changed();
+        self.is_unpublished = true;
+        self.publish();
+        if let Consensus::Running(group) = &self.consensus {
+            self.waiters.applied(group.applied().0);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.is_unpublished) {
+            self.machine.publish();
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! How a leader decides what waits for it: all of it at once, as one proposal.
+
+use highwater_storage::RaftIndex;
+use raft::eraftpb::Entry;
+
+use super::{Consensus, Replica, TurnContext};
+use crate::raft::Error;
+use crate::raft::entry;
+use crate::raft::event::{Event, Ignored};
+use crate::raft::machine::{Decision, EntryKind, Machine, NewEntry, Refusal, Role};
+use crate::raft::reply::Reply;
+use crate::raft::request::Request;
+
+/// The proposals of one turn.
+struct Gathered {
+    first: RaftIndex,
+    next: RaftIndex,
+    entries: Vec<Entry>,
+    bytes: usize,
+}
+
+impl<M: Machine> Replica<M> {
+    /// Decides the queued commands, or refuses them, or lets them wait for the election of a cold group. True when
+    /// Raft has something to do because of it.
+    pub(super) fn decide(&mut self, context: &mut TurnContext<'_>) -> Result<bool, Error> {
+        if self.queue.is_empty() {
+            return Ok(false);
+        }
+        match self.role {
+            Role::Leader { serving: true, .. } => {}
+            Role::Leader { serving: false, .. } => return Ok(false),
+            Role::Follower { leader, .. } => return self.wake_or_refuse(leader, context),
+            Role::Quarantined => {
+                self.refuse_queue(&self.failed(), context);
+                return Ok(false);
+            }
+        }
+        let Consensus::Running(group) = &self.consensus else {
+            return Ok(false);
+        };
+        let first = group.last_index().next();
+        let mut gathered = Gathered {
+            first,
+            next: first,
+            entries: Vec::with_capacity(self.queue.len()),
+            bytes: 0,
+        };
+        while let Some(request) = self.queue.pop_front() {
+            context.released.add(request.bytes);
+            self.decide_one(request, &mut gathered, context);
+        }
+        self.propose(gathered)
+    }
+
+    fn decide_one(
+        &mut self,
+        request: Request<M>,
+        gathered: &mut Gathered,
+        context: &TurnContext<'_>,
+    ) {
+        let Request { command, reply, .. } = request;
+        match self.machine.decide(command, gathered.next, context.now) {
+            Err(error) => reply.answer(Err(error)),
+            Ok(Decision::Answer {
+                response,
+                after: Some(index),
+            }) if index > self.applied_index() => self.waiters.add(index, reply, response),
+            Ok(Decision::Answer { response, .. }) => reply.answer(Ok(response)),
+            Ok(Decision::Propose { entries, response }) => {
+                match self.admit(&entries, gathered, context.is_disk_full) {
+                    Ok(()) => self.gather(&entries, gathered, reply, response),
+                    Err(refusal) => reply.refuse(refusal),
+                }
+            }
+        }
+    }
+
+    /// Whether there is room for `entries`: in Raft's memory and on the disk. Trims and deletes go on with a full one.
+    fn admit(
+        &self,
+        entries: &[NewEntry],
+        gathered: &Gathered,
+        is_disk_full: bool,
+    ) -> Result<(), Refusal> {
+        let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+        let Consensus::Running(group) = &self.consensus else {
+            return Err(self.failed());
+        };
+        if !group.has_room(gathered.bytes, bytes) {
+            return Err(Refusal::Busy {
+                limit: "the group's limit of uncommitted bytes",
+            });
+        }
+        if is_disk_full && entries.iter().any(|entry| entry.kind == EntryKind::Batch) {
+            return Err(Refusal::DiskFull);
+        }
+        Ok(())
+    }
+
+    fn gather(
+        &mut self,
+        entries: &[NewEntry],
+        gathered: &mut Gathered,
+        reply: Reply<M>,
+        response: M::Response,
+    ) {
+        debug_assert!(!entries.is_empty(), "a proposal has at least one entry");
+        for entry in entries {
+            self.machine.proposed(gathered.next, entry);
+            gathered.entries.push(entry::from_proposal(entry));
+            gathered.bytes += entry.data.len();
+            gathered.next = gathered.next.next();
+        }
+        self.waiters.add(gathered.next.previous(), reply, response);
+    }
+
+    fn propose(&mut self, gathered: Gathered) -> Result<bool, Error> {
+        if gathered.entries.is_empty() {
+            return Ok(false);
+        }
+        let mut was_dropped = false;
+        self.handle(Event::Propose(gathered.entries), |_| was_dropped = true)?;
+        if was_dropped {
+            self.machine.retract(gathered.first);
+            let refusal = Refusal::Busy {
+                limit: "what the group can take while it changes leader",
+            };
+            self.waiters.refuse_from(gathered.first, &refusal);
+        }
+        Ok(!was_dropped)
+    }
+
+    /// A follower that can win an election alone does so; the commands wait. Any other refuses them.
+    fn wake_or_refuse(
+        &mut self,
+        leader: Option<crate::raft::ReplicaId>,
+        context: &mut TurnContext<'_>,
+    ) -> Result<bool, Error> {
+        let Consensus::Running(group) = &self.consensus else {
+            return Ok(false);
+        };
+        let mut ignored = None;
+        if group.is_sole_voter() {
+            self.handle(Event::Campaign, |why| ignored = Some(why))?;
+            if ignored.is_none() {
+                return Ok(true);
+            }
+            // What is unsynced ends some day, and then the election can begin.
+            let waits = !self.unsynced.is_empty() || self.unsubmitted.is_some();
+            if ignored == Some(Ignored::NotNow) && waits {
+                return Ok(false);
+            }
+        }
+        self.refuse_queue(&Refusal::NotLeader { leader }, context);
+        Ok(false)
+    }
+
+    pub(super) fn refuse_queue(&mut self, refusal: &Refusal, context: &mut TurnContext<'_>) {
+        for request in self.queue.drain(..) {
+            context.released.add(request.bytes);
+            request.reply.refuse(refusal.clone());
+        }
+    }
+
+    fn applied_index(&self) -> RaftIndex {
+        match &self.consensus {
+            Consensus::Running(group) => group.applied().0,
+            Consensus::Quarantined { applied, .. } => applied.index,
+        }
+    }
+}

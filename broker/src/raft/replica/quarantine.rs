@@ -1,0 +1,75 @@
+//! What is left of a replica that failed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Consensus, Released, Replica};
+use crate::raft::Error;
+use crate::raft::machine::{Machine, Refusal, Role};
+
+impl<M: Machine> Replica<M> {
+    /// Ends the replica's part in its group. What was proposed may have committed or not; what was not is refused.
+    /// Answers the room that refused commands held.
+    pub(in crate::raft) fn quarantine(&mut self, error: &Error) -> Released {
+        let mut released = Released::default();
+        if matches!(self.consensus, Consensus::Quarantined { .. }) {
+            return released;
+        }
+        tracing::error!(
+            group = self.group_id.0,
+            replica = self.id.0,
+            %error,
+            "a replica failed and is quarantined"
+        );
+        let reason = error.to_string();
+        let ended = Consensus::Quarantined {
+            log: None,
+            applied: self.mark.applied.clone(),
+            is_log_sound: matches!(error, Error::Machine { .. } | Error::Panicked { .. }),
+            reason: reason.clone(),
+        };
+        if let Consensus::Running(group) = std::mem::replace(&mut self.consensus, ended)
+            && let Consensus::Quarantined { log, .. } = &mut self.consensus
+        {
+            *log = Some(group.into_log());
+        }
+        self.unsubmitted = None;
+        self.unsynced.clear();
+        self.waiters.abandon();
+        if let Some(change) = self.change.take() {
+            change.answer(Err(Refusal::Indefinite.into()));
+        }
+        for request in self.queue.drain(..) {
+            released.add(request.bytes);
+            request.reply.refuse(Refusal::Failed {
+                reason: reason.clone(),
+            });
+        }
+        self.show_quarantine();
+        released
+    }
+
+    /// Why commands are refused.
+    pub(super) fn failed(&self) -> Refusal {
+        let reason = match &self.consensus {
+            Consensus::Quarantined { reason, .. } => reason.clone(),
+            Consensus::Running(_) => "the replica is about to stop".to_owned(),
+        };
+        Refusal::Failed { reason }
+    }
+
+    /// Tells the machine, which may be what failed: then its readers see its last published state.
+    pub(super) fn show_quarantine(&mut self) {
+        self.role = Role::Quarantined;
+        let machine = &mut self.machine;
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            machine.role_changed(Role::Quarantined);
+            machine.publish();
+        }));
+        if told.is_err() {
+            tracing::error!(
+                group = self.group_id.0,
+                "the machine of a failed replica panicked"
+            );
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! How a replica begins.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use highwater_storage::{
+    AppliedState, Damage, Log, LogId, LogReader, RaftIndex, RecoveredLog, Store, Turn,
+};
+
+use super::{Consensus, Replica, capture};
+use crate::raft::entry::{self, Committed};
+use crate::raft::group::Group;
+use crate::raft::machine::{Machine, Role};
+use crate::raft::membership::{self, Members};
+use crate::raft::request::{BuildMachine, Origin};
+use crate::raft::waiters::Waiters;
+use crate::raft::{Config, Error, GroupId, ReplicaId};
+
+/// Bytes of frames read at once to apply what a damaged replica still holds.
+const REPLAY_BYTES: u64 = 1 << 20;
+
+/// What is needed to start a replica.
+pub(in crate::raft) struct Start<M: Machine> {
+    pub(in crate::raft) group: GroupId,
+    pub(in crate::raft) replica: ReplicaId,
+    pub(in crate::raft) origin: Origin,
+    pub(in crate::raft) build: BuildMachine<M>,
+    pub(in crate::raft) config: Arc<Config>,
+    /// For the jitter of elections.
+    pub(in crate::raft) seed: u64,
+}
+
+impl<M: Machine> Start<M> {
+    /// Creates or takes over the log, builds the machine, joins the group. A damaged log makes a quarantined replica,
+    /// which readers can still use. What is known to be committed is applied by the first
+    /// [`drive`](Replica::drive).
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the log cannot be created, [`Error::Members`], [`Error::Machine`] when the machine
+    /// cannot be built.
+    pub(in crate::raft) fn run(
+        self,
+        store: &Store,
+        turn: &mut Turn,
+    ) -> Result<(Replica<M>, LogReader), Error> {
+        let (log, applied, damage) = open_log(self.replica, self.origin, store, turn)?;
+        let reader = log.reader();
+        let machine = (self.build)(reader.clone(), &applied).map_err(|reason| Error::Machine {
+            replica: self.replica,
+            reason,
+        })?;
+        let damaged = |reason| Error::Damaged {
+            replica: self.replica,
+            reason,
+        };
+        let opened = match &damage {
+            Some(damage) => Err((log, damaged(damage.reason.clone()))),
+            None => Group::open(
+                self.group,
+                self.replica,
+                self.config,
+                log,
+                &applied,
+                self.seed,
+            ),
+        };
+        let is_damaged = opened.is_err();
+        let consensus = match opened {
+            Ok(group) => Consensus::Running(Box::new(group)),
+            Err((log, error)) => {
+                tracing::error!(group = self.group.0, %error, "a replica is quarantined from the start");
+                Consensus::Quarantined {
+                    log: Some(log),
+                    applied: applied.clone(),
+                    is_log_sound: false,
+                    reason: error.to_string(),
+                }
+            }
+        };
+        let mut replica = Replica {
+            group_id: self.group,
+            id: self.replica,
+            log_start: machine.log_start(),
+            machine,
+            consensus,
+            role: Role::Quarantined,
+            serving_from: RaftIndex(0),
+            queue: VecDeque::new(),
+            waiters: Waiters::new(),
+            change: None,
+            unsubmitted: None,
+            unsynced: VecDeque::new(),
+            mark: capture::Mark {
+                is_changed: true,
+                applied,
+            },
+            is_unpublished: true,
+            is_active: false,
+        };
+        if is_damaged {
+            replica.replay(damage.as_ref());
+            replica.show_quarantine();
+        } else {
+            replica.observe_role();
+        }
+        Ok((replica, reader))
+    }
+}
+
+impl<M: Machine> Replica<M> {
+    /// Applies what a damaged log holds of the committed entries, up to its first hole, so that readers see it.
+    fn replay(&mut self, damage: Option<&Damage>) {
+        let Consensus::Quarantined {
+            log: Some(log),
+            applied,
+            ..
+        } = &self.consensus
+        else {
+            return;
+        };
+        let mut next = applied.index.next();
+        let mut end = log.hard_state().commit.min(log.last_index()).next();
+        for hole in damage.iter().flat_map(|damage| &damage.missing) {
+            if hole.to > next {
+                end = end.min(hole.from);
+            }
+        }
+        while next < end {
+            let frames = match log.read(next, end, REPLAY_BYTES) {
+                Ok(frames) if !frames.is_empty() => frames,
+                _ => return,
+            };
+            for frame in frames {
+                let base_offset = frame.base_offset;
+                next = frame.index.next();
+                let applied = match entry::to_committed(entry::from_frame(frame), base_offset) {
+                    Ok(Committed::ForMachine(entry)) => self.machine.apply(&entry).is_ok(),
+                    Ok(Committed::NoOp | Committed::MembersChanged) => true,
+                    Ok(Committed::Lost { .. }) | Err(_) => false,
+                };
+                if !applied {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn open_log(
+    replica: ReplicaId,
+    origin: Origin,
+    store: &Store,
+    turn: &mut Turn,
+) -> Result<(Log, AppliedState, Option<Damage>), Error> {
+    match origin {
+        Origin::Recovered(RecoveredLog {
+            log,
+            applied,
+            damage,
+        }) => Ok((log, applied, damage)),
+        Origin::New {
+            spec,
+            members,
+            snapshot,
+        } => {
+            let applied = AppliedState {
+                conf_state: members.encode()?,
+                snapshot,
+                ..AppliedState::default()
+            };
+            let log = store.create_log(turn, LogId(replica.0), spec, applied.clone())?;
+            Ok((log, applied, None))
+        }
+    }
+}
+
+/// The members of an applied state, as far as they can be read.
+pub(super) fn members(applied: &AppliedState) -> Members {
+    membership::decode(&applied.conf_state)
+        .map(|state| Members::from_raft(&state))
+        .unwrap_or_default()
+}

@@ -1,0 +1,277 @@
+//! Many groups, one turn at a time.
+//!
+//! A turn takes what has come (operations, messages, commands, finished syncs), lets every replica that has something
+//! to do do it, and submits what all of them wrote as one piece to the journal. It waits for nothing: it neither syncs
+//! nor sleeps nor looks at a clock. Who calls it (a thread, a test, the simulator) passes the time in, sends the
+//! messages that come out, and sees that [`Store::sync`] runs while [`TurnReport::needs_sync`].
+
+mod operate;
+
+use std::any::Any;
+use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use highwater_storage::{Store, Ticket};
+
+use super::counters::ShardCounters;
+use super::machine::{Machine, Refusal, Timestamp};
+use super::mailbox::Inbox;
+use super::message::PeerMessage;
+use super::registry::{Registry, Slot};
+use super::replica::{Released, Replica, TurnContext};
+use super::request::Answer;
+use super::{Config, Error};
+
+/// The groups of one thread. See the module's documentation.
+pub struct Shard<M: Machine> {
+    store: Arc<Store>,
+    config: Arc<Config>,
+    /// Seeds for the jitter of elections.
+    random: Box<dyn FnMut() -> u64 + Send>,
+    replicas: Registry<M>,
+    /// Replicas with something to do in this turn, each once.
+    active: Vec<Slot>,
+    /// Replicas whose writes become durable with a ticket, in order of ticket.
+    unsynced: VecDeque<(Ticket, Slot)>,
+    /// Deletions that become durable with a ticket, in order of ticket.
+    deleted: VecDeque<(Ticket, Answer<Result<(), Error>>)>,
+    /// Deletions of this turn, whose ticket is not known yet.
+    deleting: Vec<Answer<Result<(), Error>>>,
+    /// Replicas that need ticks.
+    ticking: BTreeSet<Slot>,
+    /// Requests that left the shard since the last report.
+    released: Released,
+    counters: Arc<ShardCounters>,
+    /// Why the data directory failed, once it did.
+    failure: Option<Arc<str>>,
+}
+
+/// What came out of a turn.
+#[derive(Debug, Default)]
+pub struct TurnReport {
+    /// Messages to peers. They may leave at once: what had to be durable first is.
+    pub messages: Vec<PeerMessage>,
+    /// Requests that no longer wait in the shard.
+    pub released_messages: usize,
+    /// The bytes those requests held.
+    pub released_bytes: usize,
+    /// Whether something waits for [`Store::sync`]. Further turns may go on meanwhile.
+    pub needs_sync: bool,
+    /// Whether any group here needs ticks.
+    pub wants_ticks: bool,
+}
+
+impl<M: Machine> Shard<M> {
+    /// A shard without replicas. `random` seeds the jitter of elections.
+    pub fn new(
+        store: Arc<Store>,
+        config: Arc<Config>,
+        random: Box<dyn FnMut() -> u64 + Send>,
+    ) -> Self {
+        Self {
+            store,
+            config,
+            random,
+            replicas: Registry::new(),
+            active: Vec::new(),
+            unsynced: VecDeque::new(),
+            deleted: VecDeque::new(),
+            deleting: Vec::new(),
+            ticking: BTreeSet::new(),
+            released: Released::default(),
+            counters: Arc::default(),
+            failure: None,
+        }
+    }
+
+    /// What the shard did since it started.
+    pub fn counters(&self) -> Arc<ShardCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Takes all that is in `inbox` and does what follows from it.
+    pub fn turn(&mut self, inbox: &mut Inbox<M>, now: Timestamp) -> TurnReport {
+        self.counters.turned();
+        let counters = Arc::clone(&self.counters);
+        let mut context = TurnContext {
+            turn: self.store.turn(),
+            now,
+            is_disk_full: self.store.space().refusing,
+            outbox: Vec::new(),
+            released: Released::default(),
+            counters: &counters,
+        };
+        self.synced();
+        for operation in inbox.operations.drain(..) {
+            self.operate(operation, &mut context);
+        }
+        for _ in 0..std::mem::take(&mut inbox.ticks) {
+            self.tick();
+        }
+        for message in inbox.messages.drain(..) {
+            context.released.add(message.bytes());
+            self.with_group(message.group, |replica| replica.message(message));
+        }
+        for request in inbox.requests.drain(..) {
+            match self.replicas.slot(request.group) {
+                Some(slot) => self.with(slot, |replica| {
+                    replica.command(request);
+                    Ok(())
+                }),
+                None => {
+                    context.released.add(request.bytes);
+                    request.reply.refuse(Refusal::UnknownGroup);
+                }
+            }
+        }
+        self.drive(&mut context);
+        let mut released = std::mem::take(&mut self.released);
+        released.merge(context.released);
+        TurnReport {
+            messages: context.outbox,
+            released_messages: released.messages,
+            released_bytes: released.bytes,
+            needs_sync: self.failure.is_none() && self.store.has_unsynced(),
+            wants_ticks: !self.ticking.is_empty(),
+        }
+    }
+
+    /// The data directory failed: nothing that is not durable ever will be. Every replica is quarantined.
+    pub fn fail(&mut self, reason: &Arc<str>) {
+        if self.failure.is_some() {
+            return;
+        }
+        self.failure = Some(Arc::clone(reason));
+        self.unsynced.clear();
+        self.deleted.clear();
+        for slot in self.replicas.slots() {
+            let reason = Arc::clone(reason);
+            self.quarantine(slot, &Error::DirectoryFailed { reason });
+        }
+    }
+
+    /// Drives the active replicas until none is, submitting once per round. A second round follows only where a write
+    /// needs no sync.
+    fn drive(&mut self, context: &mut TurnContext<'_>) {
+        loop {
+            let active = std::mem::take(&mut self.active);
+            for slot in &active {
+                self.drive_one(*slot, context);
+            }
+            self.submit(&active, context);
+            self.synced();
+            if self.active.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn drive_one(&mut self, slot: Slot, context: &mut TurnContext<'_>) {
+        let Some(replica) = self.replicas.get_mut(slot) else {
+            return;
+        };
+        replica.is_active = false;
+        if let Err(error) = contained(replica, |replica| replica.drive(context)) {
+            self.quarantine(slot, &error);
+            return;
+        }
+        if replica.wants_ticks() {
+            self.ticking.insert(slot);
+        } else {
+            self.ticking.remove(&slot);
+        }
+    }
+
+    /// Submits what was written, and notes who waits for it.
+    fn submit(&mut self, active: &[Slot], context: &mut TurnContext<'_>) {
+        let written = std::mem::replace(&mut context.turn, self.store.turn());
+        let submitted = self.store.submit(written);
+        for slot in active {
+            let Some(replica) = self.replicas.get_mut(*slot) else {
+                continue;
+            };
+            if let Some(ticket) = replica.submitted(submitted) {
+                // A log that skips the journal may wait for an earlier ticket than its neighbours.
+                let place = self.unsynced.partition_point(|(other, _)| *other <= ticket);
+                self.unsynced.insert(place, (ticket, *slot));
+            }
+        }
+        let deleting = self.deleting.drain(..);
+        self.deleted
+            .extend(deleting.map(|answer| (submitted, answer)));
+    }
+
+    /// Tells those who waited that their writes are durable.
+    fn synced(&mut self) {
+        let synced = self.store.synced();
+        while let Some((_, slot)) = self.unsynced.pop_front_if(|(ticket, _)| *ticket <= synced) {
+            self.with(slot, |replica| replica.synced(synced));
+        }
+        while let Some((_, answer)) = self.deleted.pop_front_if(|(ticket, _)| *ticket <= synced) {
+            drop(answer.send(Ok(())));
+        }
+    }
+
+    fn tick(&mut self) {
+        for slot in self.ticking.clone() {
+            self.with(slot, Replica::tick);
+        }
+    }
+
+    fn with_group(
+        &mut self,
+        group: super::GroupId,
+        event: impl FnOnce(&mut Replica<M>) -> Result<(), Error>,
+    ) {
+        if let Some(slot) = self.replicas.slot(group) {
+            self.with(slot, event);
+        }
+    }
+
+    /// Gives a replica an event and marks it active. What fails in it stays in it.
+    fn with(&mut self, slot: Slot, event: impl FnOnce(&mut Replica<M>) -> Result<(), Error>) {
+        let Some(replica) = self.replicas.get_mut(slot) else {
+            return;
+        };
+        if let Err(error) = contained(replica, event) {
+            self.quarantine(slot, &error);
+            return;
+        }
+        if !std::mem::replace(&mut replica.is_active, true) {
+            self.active.push(slot);
+        }
+    }
+
+    fn quarantine(&mut self, slot: Slot, error: &Error) {
+        self.ticking.remove(&slot);
+        if let Some(replica) = self.replicas.get_mut(slot) {
+            self.released.merge(replica.quarantine(error));
+        }
+    }
+}
+
+/// Lets nothing that goes wrong in one replica reach another: a panic becomes its error.
+fn contained<M: Machine, T>(
+    replica: &mut Replica<M>,
+    work: impl FnOnce(&mut Replica<M>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let id = replica.id();
+    match catch_unwind(AssertUnwindSafe(|| work(replica))) {
+        Ok(done) => done,
+        Err(panic) => Err(Error::Panicked {
+            replica: id,
+            reason: message_of(panic.as_ref()),
+        }),
+    }
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    if let Some(message) = panic.downcast_ref::<&str>() {
+        (*message).to_owned()
+    } else if let Some(message) = panic.downcast_ref::<String>() {
+        message.clone()
+    } else {
+        "a panic without a message".to_owned()
+    }
+}

@@ -1,0 +1,171 @@
+//! How a shard carries operations out.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use highwater_storage::CapturedLog;
+
+use super::{Shard, message_of};
+use crate::raft::machine::Machine;
+use crate::raft::registry::Slot;
+use crate::raft::replica::{Replica, Start, TurnContext};
+use crate::raft::request::{Operation, Started};
+use crate::raft::{Error, GroupId};
+
+impl<M: Machine> Shard<M> {
+    /// Carries out one operation. Whoever asked may have gone: then nobody hears the answer.
+    pub(super) fn operate(&mut self, operation: Operation<M>, context: &mut TurnContext<'_>) {
+        match operation {
+            Operation::Start {
+                group,
+                replica,
+                origin,
+                build,
+                answer,
+            } => {
+                let start = Start {
+                    group,
+                    replica,
+                    origin,
+                    build,
+                    config: self.config.clone(),
+                    seed: (self.random)(),
+                };
+                drop(answer.send(self.start(start, context)));
+            }
+            Operation::Stop { group, answer } => {
+                let stopped = self.stop(group).map(drop);
+                drop(answer.send(stopped));
+            }
+            Operation::Delete { group, answer } => match self.stop(group) {
+                Ok(Some(log)) => {
+                    self.store.delete_log(&mut context.turn, log);
+                    self.deleting.push(answer);
+                }
+                Ok(None) => drop(answer.send(Ok(()))),
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Operation::SetLogConfig {
+                group,
+                max_segment_bytes,
+                write_caching,
+                answer,
+            } => {
+                let set = self.slot(group).map(|slot| {
+                    self.with(slot, |replica| {
+                        set_log_config(replica, max_segment_bytes, write_caching, context)
+                    });
+                });
+                drop(answer.send(set));
+            }
+            Operation::Roll { group } => self.with_group(group, |replica| {
+                replica.roll();
+                Ok(())
+            }),
+            Operation::CampaignIfCold { group } => {
+                self.with_group(group, Replica::campaign_if_cold);
+            }
+            Operation::ChangeMembers {
+                group,
+                changes,
+                answer,
+            } => match self.slot(group) {
+                Ok(slot) => self.with(slot, |replica| replica.change_members(&changes, answer)),
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Operation::TransferLeader { group, to } => {
+                self.with_group(group, |replica| replica.transfer_leader(to));
+            }
+            Operation::LeaderLost { group } => self.with_group(group, Replica::leader_lost),
+            Operation::Capture { answer } => drop(answer.send(self.capture(context))),
+            Operation::Fail { replica, reason } => {
+                if let Some(slot) = self.replicas.slot_of_replica(replica) {
+                    self.quarantine(slot, &Error::LogFailed { replica, reason });
+                }
+            }
+            Operation::Status { group, answer } => {
+                let replica = self
+                    .replicas
+                    .slot(group)
+                    .and_then(|slot| self.replicas.get(slot));
+                drop(answer.send(replica.and_then(Replica::status)));
+            }
+        }
+    }
+
+    fn start(&mut self, start: Start<M>, context: &mut TurnContext<'_>) -> Result<Started, Error> {
+        if let Some(reason) = self.failure.clone() {
+            return Err(Error::DirectoryFailed { reason });
+        }
+        let (group, replica) = (start.group, start.replica);
+        if self.replicas.is_taken(group, replica) {
+            return Err(Error::AlreadyStarted { group, replica });
+        }
+        let turn = &mut context.turn;
+        let started = catch_unwind(AssertUnwindSafe(|| start.run(&self.store, turn)));
+        let (started, reader) = started.unwrap_or_else(|panic| {
+            Err(Error::Panicked {
+                replica,
+                reason: message_of(panic.as_ref()),
+            })
+        })?;
+        let slot = self.replicas.insert(started);
+        // What is committed is applied before anybody hears of the replica.
+        self.drive_one(slot, context);
+        self.with(slot, |_| Ok(()));
+        Ok(Started { reader })
+    }
+
+    fn stop(&mut self, group: GroupId) -> Result<Option<highwater_storage::Log>, Error> {
+        let slot = self.slot(group)?;
+        self.ticking.remove(&slot);
+        let Some(replica) = self.replicas.remove(slot) else {
+            return Ok(None);
+        };
+        let (log, released) = replica.stop();
+        self.released.merge(released);
+        Ok(log)
+    }
+
+    fn capture(&mut self, context: &mut TurnContext<'_>) -> Vec<CapturedLog> {
+        let mut captured = Vec::new();
+        for slot in self.replicas.slots() {
+            let Some(replica) = self.replicas.get_mut(slot) else {
+                continue;
+            };
+            match super::contained(replica, |replica| replica.capture(&mut context.turn)) {
+                Ok(log) => captured.extend(log),
+                Err(error) => {
+                    self.quarantine(slot, &error);
+                    // The log is sound: it goes on with the state that was captured before.
+                    let replica = self.replicas.get_mut(slot);
+                    let retried = replica.map(|replica| replica.capture(&mut context.turn));
+                    if let Some(Ok(Some(log))) = retried {
+                        captured.push(log);
+                    }
+                }
+            }
+        }
+        captured
+    }
+
+    fn slot(&self, group: GroupId) -> Result<Slot, Error> {
+        self.replicas.slot(group).ok_or(Error::UnknownGroup(group))
+    }
+}
+
+fn set_log_config<M: Machine>(
+    replica: &mut Replica<M>,
+    max_segment_bytes: u64,
+    write_caching: bool,
+    context: &mut TurnContext<'_>,
+) -> Result<(), Error> {
+    replica.changed();
+    let Some(log) = replica.log_mut() else {
+        return Ok(());
+    };
+    log.set_max_segment_bytes(max_segment_bytes);
+    if log.write_caching() != write_caching {
+        log.set_write_caching(&mut context.turn, write_caching)?;
+    }
+    Ok(())
+}
