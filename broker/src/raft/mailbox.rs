@@ -188,7 +188,7 @@ impl<M: Machine> Mailbox<M> {
         state.is_parked = false;
         state.is_woken = false;
         std::mem::swap(&mut inbox.operations, &mut state.waiting.operations);
-        if !take.operations_only {
+        if !take.operations_only || state.is_closed {
             std::mem::swap(&mut inbox.messages, &mut state.waiting.messages);
             std::mem::swap(&mut inbox.requests, &mut state.waiting.requests);
         }

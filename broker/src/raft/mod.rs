@@ -1,5 +1,6 @@
 //! Consensus: many Raft groups, each with one machine, driven by few threads.
 
+mod checkpoint;
 mod config;
 mod counters;
 mod effects;
@@ -8,6 +9,7 @@ mod entry;
 mod error;
 mod event;
 mod group;
+mod journal;
 mod logger;
 pub mod machine;
 mod mailbox;
@@ -18,7 +20,9 @@ mod replica;
 mod reply;
 mod request;
 mod shard;
+mod shards;
 mod storage;
+mod thread;
 mod waiters;
 
 pub use config::{Config, TERM_LIMIT};
@@ -31,6 +35,7 @@ pub use reply::{Outcome, Reply, ReplySink};
 pub use request::{Answer, BuildMachine, Operation, Origin, ReplicaStatus, Request, Started};
 
 pub use shard::{Shard, TurnReport};
+pub use shards::{ShardThreads, Shards, ShardsSpec};
 
 /// A replica's identity: given once by the controller, never reused. It is the Raft id and the storage's log id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

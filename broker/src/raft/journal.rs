@@ -1,0 +1,171 @@
+//! Who syncs the journal, and when.
+//!
+//! One sync covers everything all shards submitted, and the next begins when it ends: there is no timer. A shard with
+//! nothing else to do syncs itself, since each hand-over between threads costs more than many a sync. A shard with
+//! more work leaves it to the journal thread and goes on with its next turn. Whoever synced wakes the shards that
+//! wait.
+//!
+//! The journal thread also writes the heartbeat of a journal that fell idle (see [`Store::heartbeat_journal`]).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use highwater_storage::Store;
+
+/// How long a journal must be idle before its heartbeat: half of what storage allows, since idleness is noticed one
+/// period late at most.
+const HEARTBEAT_PERIOD: Duration = Duration::from_millis(5);
+
+/// A shard that may wait for a sync.
+pub(super) trait SyncWaiter: Send + Sync {
+    /// A sync ended well.
+    fn sync_ended(&self);
+
+    /// There will be no further sync.
+    fn journal_failed(&self);
+}
+
+/// The journal of one data directory, as the shards share it.
+pub(super) struct Journal {
+    store: Arc<Store>,
+    waiters: Vec<Arc<dyn SyncWaiter>>,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Whether a sync runs or is about to.
+    is_syncing: AtomicBool,
+    /// Whether the journal thread looks after the heartbeat.
+    is_armed: AtomicBool,
+    /// Syncs since the start.
+    syncs: AtomicU64,
+    failure: OnceLock<Arc<str>>,
+}
+
+#[derive(Default)]
+struct State {
+    is_requested: bool,
+    is_stopping: bool,
+}
+
+impl Journal {
+    pub(super) fn new(store: Arc<Store>, waiters: Vec<Arc<dyn SyncWaiter>>) -> Self {
+        Self {
+            store,
+            waiters,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            is_syncing: AtomicBool::new(false),
+            is_armed: AtomicBool::new(false),
+            syncs: AtomicU64::new(0),
+            failure: OnceLock::new(),
+        }
+    }
+
+    /// Why the data directory takes no more writes, once that is so.
+    pub(super) fn failure(&self) -> Option<&Arc<str>> {
+        self.failure.get()
+    }
+
+    /// Notes a failure that was met outside a sync.
+    pub(super) fn fail(&self, reason: &str) {
+        if self.failure.set(reason.into()).is_ok() {
+            tracing::error!(reason, "the data directory failed and takes no more writes");
+        }
+        for waiter in &self.waiters {
+            waiter.journal_failed();
+        }
+    }
+
+    /// Syncs on the calling thread, unless a sync runs: then the journal thread does it next. True when it was done.
+    pub(super) fn sync_here(&self) -> bool {
+        if self.is_syncing.swap(true, Ordering::Acquire) {
+            self.request();
+            return false;
+        }
+        self.sync();
+        true
+    }
+
+    /// Lets the journal thread sync what was submitted.
+    pub(super) fn request(&self) {
+        let mut state = self.state();
+        if !state.is_requested {
+            state.is_requested = true;
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Lets the journal thread end after what was requested.
+    pub(super) fn stop(&self) {
+        self.state().is_stopping = true;
+        self.changed.notify_one();
+    }
+
+    /// The journal thread.
+    pub(super) fn run(&self) {
+        loop {
+            let syncs_before = self.syncs.load(Ordering::Relaxed);
+            let mut state = self.state();
+            while !state.is_requested {
+                if state.is_stopping {
+                    return;
+                }
+                if !self.is_armed.load(Ordering::Acquire) {
+                    state = self
+                        .changed
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                let waited = self.changed.wait_timeout(state, HEARTBEAT_PERIOD);
+                let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = guard;
+                if timeout.timed_out() {
+                    break;
+                }
+            }
+            let is_requested = std::mem::take(&mut state.is_requested);
+            drop(state);
+            if is_requested {
+                self.is_syncing.store(true, Ordering::Release);
+                self.sync();
+            } else if self.syncs.load(Ordering::Relaxed) == syncs_before {
+                self.heartbeat();
+            }
+        }
+    }
+
+    fn sync(&self) {
+        let synced = self.store.sync();
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.is_syncing.store(false, Ordering::Release);
+        match synced {
+            Ok(_) => {
+                if !self.is_armed.swap(true, Ordering::AcqRel) {
+                    // The lock makes sure that the thread is either waiting, and hears it, or about to look.
+                    drop(self.state());
+                    self.changed.notify_one();
+                }
+                for waiter in &self.waiters {
+                    waiter.sync_ended();
+                }
+            }
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    fn heartbeat(&self) {
+        self.is_armed.store(false, Ordering::Release);
+        if !self.store.needs_heartbeat() || self.failure().is_some() {
+            return;
+        }
+        if let Err(error) = self.store.heartbeat_journal() {
+            self.fail(&error.to_string());
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
