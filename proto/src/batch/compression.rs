@@ -96,23 +96,42 @@ const ZSTD_MIN_WINDOW_LOG: u32 = 23;
 const ZSTD_MAX_WINDOW_LOG: u32 = 27;
 const ZSTD_LEVEL: i32 = 3;
 
-/// Compresses batches one after the other and keeps the costly contexts between them.
-#[derive(Default)]
-pub(super) struct Compressor {
-    snappy: Option<snap::raw::Encoder>,
+/// Compresses batches with one codec, one after the other, and keeps the codec's memory between them: about a MiB for
+/// zstd. One serves any number of [`BatchBuilder`](super::BatchBuilder)s.
+pub struct Compressor {
+    codec: Compression,
+    snappy: Option<Box<snap::raw::Encoder>>,
     zstd: Option<zstd::bulk::Compressor<'static>>,
     block: Vec<u8>,
 }
 
+impl fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Compressor({})", self.codec)
+    }
+}
+
 impl Compressor {
+    /// A compressor for a codec. Memory is taken when it is first used.
+    #[must_use]
+    pub fn new(codec: Compression) -> Self {
+        Self {
+            codec,
+            snappy: None,
+            zstd: None,
+            block: Vec::new(),
+        }
+    }
+
+    /// The codec.
+    #[must_use]
+    pub fn codec(&self) -> Compression {
+        self.codec
+    }
+
     /// Appends `records`, compressed, to `out`.
-    pub(super) fn compress(
-        &mut self,
-        codec: Compression,
-        records: &[u8],
-        out: &mut BytesMut,
-    ) -> io::Result<()> {
-        match codec {
+    pub(super) fn compress(&mut self, records: &[u8], out: &mut BytesMut) -> io::Result<()> {
+        match self.codec {
             Compression::None => out.extend_from_slice(records),
             Compression::Gzip => {
                 let level = flate2::Compression::default();
@@ -136,7 +155,9 @@ impl Compressor {
     }
 
     fn snappy(&mut self, records: &[u8], out: &mut BytesMut) -> io::Result<()> {
-        let encoder = self.snappy.get_or_insert_with(snap::raw::Encoder::new);
+        let encoder = self
+            .snappy
+            .get_or_insert_with(|| Box::new(snap::raw::Encoder::new()));
         self.block
             .resize(snap::raw::max_compress_len(XERIAL_BLOCK_BYTES), 0);
         out.extend_from_slice(&XERIAL_HEAD);
@@ -262,9 +283,7 @@ mod tests {
 
     fn compress(codec: Compression, data: &[u8]) -> Bytes {
         let mut out = BytesMut::new();
-        Compressor::default()
-            .compress(codec, data, &mut out)
-            .unwrap();
+        Compressor::new(codec).compress(data, &mut out).unwrap();
         out.freeze()
     }
 
@@ -280,7 +299,7 @@ mod tests {
 
     #[test]
     fn one_compressor_serves_many_batches_of_every_codec() {
-        let mut compressor = Compressor::default();
+        let mut compressors = Compression::ALL.map(Compressor::new);
         for length in [
             0,
             1,
@@ -290,9 +309,10 @@ mod tests {
             300_000,
         ] {
             let data: Vec<u8> = (0..=250).cycle().take(length).collect();
-            for codec in Compression::ALL {
+            for compressor in &mut compressors {
+                let codec = compressor.codec();
                 let mut out = BytesMut::from(&b"before"[..]);
-                compressor.compress(codec, &data, &mut out).unwrap();
+                compressor.compress(&data, &mut out).unwrap();
                 let compressed = out.freeze().slice(6..);
                 let back = decompress(codec, &compressed, data.len()).unwrap();
                 assert_eq!(back, data, "{codec} {length}");

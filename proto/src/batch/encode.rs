@@ -2,11 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::compression::Compressor;
 use super::header::{self, CRC_AT};
 use super::record::{self, NewRecord};
 use super::{
-    BatchHeader, Compression, Error, HEADER_BYTES, NO_LEADER_EPOCH, ProducerStamp, TimestampType,
+    BatchHeader, Compression, Compressor, Error, HEADER_BYTES, NO_LEADER_EPOCH, ProducerStamp,
+    TimestampType,
 };
 use crate::Offset;
 
@@ -29,9 +29,6 @@ const MAX_BATCH_BYTES: usize = i32::MAX as usize;
 pub struct BatchBuilder {
     /// Room for the header, then the encoded records.
     plain: BytesMut,
-    /// Where a compressed batch is put together.
-    compressed: BytesMut,
-    compressor: Compressor,
     record_count: u32,
     base_timestamp_ms: i64,
     max_timestamp_ms: i64,
@@ -66,8 +63,6 @@ impl BatchBuilder {
         plain.resize(HEADER_BYTES, 0);
         Self {
             plain,
-            compressed: BytesMut::new(),
-            compressor: Compressor::default(),
             record_count: 0,
             base_timestamp_ms: 0,
             max_timestamp_ms: 0,
@@ -143,6 +138,8 @@ impl BatchBuilder {
     /// The batch of everything appended, with base offset 0 and no leader epoch. The builder is empty afterwards, also
     /// after an error.
     ///
+    /// Who compresses many batches keeps a [`Compressor`] and calls [`BatchBuilder::finish_with`] instead.
+    ///
     /// # Errors
     /// [`Error::Empty`] when nothing was appended, [`Error::Compress`] when the compressor fails,
     /// [`Error::TooLarge`] when compression made the batch larger than 2 GiB.
@@ -151,11 +148,23 @@ impl BatchBuilder {
         compression: Compression,
         producer: Option<ProducerStamp>,
     ) -> Result<Bytes, Error> {
+        self.finish_with(&mut Compressor::new(compression), producer)
+    }
+
+    /// The same, compressed with the codec and the memory of `compressor`.
+    ///
+    /// # Errors
+    /// As [`BatchBuilder::finish`].
+    pub fn finish_with(
+        &mut self,
+        compressor: &mut Compressor,
+        producer: Option<ProducerStamp>,
+    ) -> Result<Bytes, Error> {
         let record_count = std::mem::take(&mut self.record_count);
         if record_count == 0 {
             return Err(Error::Empty { found: 0 });
         }
-        let result = self.take_body(compression);
+        let result = self.take_body(compressor);
         self.plain.clear();
         self.plain.resize(HEADER_BYTES, 0);
         let mut batch = result?;
@@ -171,7 +180,7 @@ impl BatchBuilder {
             batch_bytes,
             leader_epoch: NO_LEADER_EPOCH,
             crc: 0,
-            compression,
+            compression: compressor.codec(),
             timestamp_type: TimestampType::CreateTime,
             transactional: false,
             control: false,
@@ -188,23 +197,18 @@ impl BatchBuilder {
     }
 
     /// Room for the header and the body behind it, compressed if asked for.
-    fn take_body(&mut self, compression: Compression) -> Result<BytesMut, Error> {
-        if compression == Compression::None {
+    fn take_body(&mut self, compressor: &mut Compressor) -> Result<BytesMut, Error> {
+        let codec = compressor.codec();
+        if codec == Compression::None {
             return Ok(self.plain.split());
         }
-        self.compressed.clear();
-        self.compressed.resize(HEADER_BYTES, 0);
-        self.compressor
-            .compress(
-                compression,
-                &self.plain[HEADER_BYTES..],
-                &mut self.compressed,
-            )
-            .map_err(|source| Error::Compress {
-                codec: compression,
-                source,
-            })?;
-        Ok(self.compressed.split())
+        // Compressed batches are much smaller as a rule; the buffer grows where one is not.
+        let mut compressed = BytesMut::with_capacity(self.plain.len() / 2 + HEADER_BYTES);
+        compressed.resize(HEADER_BYTES, 0);
+        compressor
+            .compress(&self.plain[HEADER_BYTES..], &mut compressed)
+            .map_err(|source| Error::Compress { codec, source })?;
+        Ok(compressed)
     }
 
     fn base_of(&self, record: &NewRecord<'_>) -> i64 {

@@ -23,7 +23,7 @@ mod record;
 mod validate;
 mod varint;
 
-pub use compression::Compression;
+pub use compression::{Compression, Compressor, UnknownCompression};
 pub use encode::BatchBuilder;
 pub use error::Error;
 pub use header::{
