@@ -1,0 +1,325 @@
+//! Administering topics, and finding offsets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use highwater_proto::{ApiError, Offset, Reason, TopicId, v1};
+use v1::admin_service_client::AdminServiceClient;
+use v1::cluster_service_client::ClusterServiceClient;
+
+use crate::Error;
+use crate::cluster::{Cluster, MAX_RESPONSE_BYTES, Repeat};
+use crate::offsets::{self, FoundOffset, Start};
+
+/// A topic to create.
+///
+/// ```
+/// # use highwater_client::NewTopic;
+/// let topic = NewTopic::new("flights").partitions(8).config("retention.ms", "86400000");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct NewTopic {
+    request: v1::CreateTopicRequest,
+}
+
+impl NewTopic {
+    /// A topic with the broker's default partitions, replicas and configs.
+    pub fn new(name: &str) -> Self {
+        Self {
+            request: v1::CreateTopicRequest {
+                name: name.to_owned(),
+                ..v1::CreateTopicRequest::default()
+            },
+        }
+    }
+
+    /// Sets the number of partitions.
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.request.partitions = partitions;
+        self
+    }
+
+    /// Sets the number of replicas of each partition.
+    pub fn replication_factor(mut self, replicas: u32) -> Self {
+        self.request.replication_factor = replicas;
+        self
+    }
+
+    /// Sets a topic config by Kafka's name of it.
+    pub fn config(mut self, name: &str, value: impl ToString) -> Self {
+        self.request
+            .configs
+            .insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Only checks whether it could be created.
+    pub fn validate_only(mut self) -> Self {
+        self.request.validate_only = true;
+        self
+    }
+}
+
+/// A topic that was created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedTopic {
+    /// Identity; `None` when it was only validated.
+    pub id: Option<TopicId>,
+    /// Number of partitions.
+    pub partitions: u32,
+    /// Replicas of each partition.
+    pub replication_factor: u32,
+}
+
+/// Changes to the configs of a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct ConfigChanges {
+    set: BTreeMap<String, String>,
+    unset: Vec<String>,
+}
+
+impl ConfigChanges {
+    /// No change.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a config.
+    pub fn set(mut self, name: &str, value: impl ToString) -> Self {
+        self.set.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Returns a config to its default.
+    pub fn unset(mut self, name: &str) -> Self {
+        self.unset.push(name.to_owned());
+        self
+    }
+}
+
+/// Administers a cluster. Made by [`Client::admin`](crate::Client::admin).
+///
+/// Requests that only read are repeated until they succeed or the request timeout has passed; those that change
+/// something are repeated only when nothing can have happened.
+#[derive(Clone)]
+pub struct Admin {
+    cluster: Arc<Cluster>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+/// Makes one unary request: the method of the client, the request, and whether repeating is safe.
+macro_rules! ask {
+    ($self:ident, $client:ident . $method:ident, $request:expr, $repeat:expr) => {{
+        let message = $request;
+        $self
+            .cluster
+            .ask($repeat, |channel| {
+                let request = $self.cluster.request(message.clone());
+                async move {
+                    let mut client =
+                        $client::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
+                    client.$method(request).await
+                }
+            })
+            .await
+    }};
+}
+
+impl Admin {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+
+    /// Creates a topic.
+    ///
+    /// # Errors
+    /// `TOPIC_ALREADY_EXISTS`, `INVALID_TOPIC`, `INVALID_PARTITIONS`, `INVALID_REPLICATION_FACTOR`, `INVALID_CONFIG`.
+    pub async fn create_topic(&self, topic: NewTopic) -> Result<CreatedTopic, Error> {
+        let created = ask!(
+            self,
+            AdminServiceClient.create_topic,
+            topic.request,
+            Repeat::Unsafe
+        )?;
+        Ok(CreatedTopic {
+            id: TopicId::from_slice(&created.topic_id),
+            partitions: created.partitions,
+            replication_factor: created.replication_factor,
+        })
+    }
+
+    /// A topic with its configs and, per partition, leader, offsets and size.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`.
+    pub async fn describe_topic(&self, name: &str) -> Result<v1::DescribeTopicResponse, Error> {
+        let request = v1::DescribeTopicRequest {
+            name: name.to_owned(),
+        };
+        ask!(
+            self,
+            AdminServiceClient.describe_topic,
+            request,
+            Repeat::Safe
+        )
+    }
+
+    /// Every topic, by name.
+    ///
+    /// # Errors
+    /// The broker cannot be reached.
+    pub async fn list_topics(&self) -> Result<Vec<v1::TopicMetadata>, Error> {
+        Ok(self.metadata(&[]).await?.topics)
+    }
+
+    /// Brokers, and the topics named, or all when none is.
+    ///
+    /// # Errors
+    /// The broker cannot be reached.
+    pub async fn metadata(&self, topics: &[String]) -> Result<v1::ClusterMetadata, Error> {
+        let request = v1::GetMetadataRequest {
+            topics: topics.to_vec(),
+        };
+        let answer = ask!(
+            self,
+            ClusterServiceClient.get_metadata,
+            request,
+            Repeat::Safe
+        )?;
+        Ok(answer.metadata.unwrap_or_default())
+    }
+
+    /// Version, feature level and health of the cluster.
+    ///
+    /// # Errors
+    /// The broker cannot be reached.
+    pub async fn describe_cluster(&self) -> Result<v1::DescribeClusterResponse, Error> {
+        let request = v1::DescribeClusterRequest {};
+        ask!(
+            self,
+            ClusterServiceClient.describe_cluster,
+            request,
+            Repeat::Safe
+        )
+    }
+
+    /// Changes configs of a topic.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, `INVALID_CONFIG`.
+    pub async fn alter_topic(&self, name: &str, changes: ConfigChanges) -> Result<(), Error> {
+        let request = v1::AlterTopicRequest {
+            name: name.to_owned(),
+            set: changes.set.into_iter().collect(),
+            unset: changes.unset,
+            ..v1::AlterTopicRequest::default()
+        };
+        ask!(self, AdminServiceClient.alter_topic, request, Repeat::Safe).map(drop)
+    }
+
+    /// Deletes a topic and its records. With an id, only if the topic of that name has it.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, `UNKNOWN_TOPIC_ID`.
+    pub async fn delete_topic(&self, name: &str, id: Option<TopicId>) -> Result<(), Error> {
+        let request = v1::DeleteTopicRequest {
+            name: name.to_owned(),
+            topic_id: id_bytes(id),
+        };
+        ask!(
+            self,
+            AdminServiceClient.delete_topic,
+            request,
+            Repeat::Unsafe
+        )
+        .map(drop)
+    }
+
+    /// Gives a topic more partitions, `total` altogether. Keys may land elsewhere from then on.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, `INVALID_PARTITIONS`.
+    pub async fn add_partitions(&self, name: &str, total: u32) -> Result<(), Error> {
+        let request = v1::AddPartitionsRequest {
+            name: name.to_owned(),
+            total_partitions: total,
+            ..v1::AddPartitionsRequest::default()
+        };
+        ask!(
+            self,
+            AdminServiceClient.add_partitions,
+            request,
+            Repeat::Unsafe
+        )
+        .map(drop)
+    }
+
+    /// Removes the records of a partition below an offset, all committed ones when it is `None`; returns the log start
+    /// offset afterwards.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, `OFFSET_OUT_OF_RANGE`.
+    pub async fn trim_partition(
+        &self,
+        topic: &str,
+        partition: u32,
+        before: Option<Offset>,
+    ) -> Result<Offset, Error> {
+        let request = v1::TrimPartitionsRequest {
+            items: vec![v1::TrimItem {
+                partition: Some(v1::TopicPartition {
+                    topic: topic.to_owned(),
+                    partition,
+                    ..v1::TopicPartition::default()
+                }),
+                before_offset: before.map(u64::from),
+            }],
+        };
+        let answer = ask!(
+            self,
+            AdminServiceClient.trim_partitions,
+            request,
+            Repeat::Safe
+        )?;
+        match answer.outcomes.into_iter().next() {
+            Some(v1::TrimOutcome {
+                error: Some(error), ..
+            }) => Err(Error::Partition {
+                topic: topic.into(),
+                partition,
+                source: error.into(),
+            }),
+            Some(outcome) => Ok(Offset(outcome.log_start_offset)),
+            None => Err(Error::Api(ApiError::new(
+                Reason::UnknownServerError,
+                "the broker answered nothing for the partition",
+            ))),
+        }
+    }
+
+    /// Finds the offset of a start in a partition; see [`Start`].
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, or the partition's leader cannot be reached.
+    pub async fn find_offset(
+        &self,
+        topic: &str,
+        partition: u32,
+        start: Start,
+    ) -> Result<FoundOffset, Error> {
+        offsets::find(&self.cluster, topic, partition, start).await
+    }
+}
+
+fn id_bytes(id: Option<TopicId>) -> bytes::Bytes {
+    id.map_or_else(bytes::Bytes::new, |id| {
+        bytes::Bytes::copy_from_slice(id.as_bytes())
+    })
+}

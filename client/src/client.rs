@@ -1,0 +1,94 @@
+//! The entry: a connection to a cluster, from which producers, consumers and admins are made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::{Cluster, Settings};
+use crate::{Admin, ConsumerBuilder, Error, ProducerBuilder};
+
+/// A connection to a cluster. Clones share it.
+///
+/// One client per process is enough: producers, consumers and admins made of it share its metadata. A producer has a
+/// network connection of its own to each broker it sends to.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) cluster: Arc<Cluster>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Connects to a cluster by the address of one broker or more, `host:port` separated by commas. The others are
+    /// found through them.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] when none of them can be reached.
+    pub async fn connect(addresses: &str) -> Result<Self, Error> {
+        Self::builder().connect(addresses).await
+    }
+
+    /// The same with settings of your own.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder {
+            settings: Settings::default(),
+        }
+    }
+
+    /// Makes a producer.
+    pub fn producer(&self) -> ProducerBuilder {
+        ProducerBuilder::new(Arc::clone(&self.cluster))
+    }
+
+    /// Makes a consumer.
+    pub fn consumer(&self) -> ConsumerBuilder {
+        ConsumerBuilder::new(Arc::clone(&self.cluster))
+    }
+
+    /// Administers topics and finds offsets.
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin::new(Arc::clone(&self.cluster))
+    }
+}
+
+/// Settings of a [`Client`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ClientBuilder {
+    settings: Settings,
+}
+
+impl ClientBuilder {
+    /// How long establishing a connection may take; 5 s unless set.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a request may take, with its repetitions; 30 s unless set.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.request_timeout = timeout;
+        self
+    }
+
+    /// Connects; see [`Client::connect`].
+    ///
+    /// # Errors
+    /// [`Error::Connect`] when none of the addresses can be reached.
+    pub async fn connect(self, addresses: &str) -> Result<Client, Error> {
+        let bootstrap: Vec<String> = addresses
+            .split(',')
+            .map(|address| address.trim().to_owned())
+            .filter(|address| !address.is_empty())
+            .collect();
+        let cluster = Cluster::new(bootstrap, self.settings);
+        cluster.refresh(&[]).await?;
+        Ok(Client {
+            cluster: Arc::new(cluster),
+        })
+    }
+}

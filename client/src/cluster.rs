@@ -1,0 +1,233 @@
+//! The way to the brokers: connections, metadata, and requests that any broker can answer.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use highwater_proto::{ApiError, Reason, v1};
+use tonic::transport::{Channel, Endpoint};
+use v1::cluster_service_client::ClusterServiceClient;
+
+use crate::Error;
+use crate::metadata::{Metadata, Topic};
+use crate::retry::Backoff;
+
+/// Times and sizes of connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) connect_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) backoff: Backoff,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+/// The largest message taken from a broker, in bytes.
+pub(crate) const MAX_RESPONSE_BYTES: usize = 128 << 20;
+/// What may be on its way to this side of one stream, in bytes: enough to keep a fast link busy.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+/// The same for all streams of a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// A dead peer is noticed after the interval and the timeout.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a topic that a broker does not know is looked for: metadata reaches brokers one after the other.
+const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(crate) struct Cluster {
+    bootstrap: Vec<String>,
+    pub(crate) settings: Settings,
+    metadata: RwLock<Arc<Metadata>>,
+    channels: Mutex<HashMap<String, Channel>>,
+}
+
+/// Whether a request may be made again after a failure that leaves its effect unknown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It changes nothing, or changes the same thing to the same value.
+    Safe,
+    /// Doing it twice may differ from doing it once.
+    Unsafe,
+}
+
+impl Cluster {
+    pub(crate) fn new(bootstrap: Vec<String>, settings: Settings) -> Self {
+        Self {
+            bootstrap,
+            settings,
+            metadata: RwLock::default(),
+            channels: Mutex::default(),
+        }
+    }
+
+    /// The metadata as last heard.
+    pub(crate) fn metadata(&self) -> Arc<Metadata> {
+        Arc::clone(&self.metadata.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A connection of the caller's own, established.
+    pub(crate) async fn connect(&self, address: &str) -> Result<Channel, Error> {
+        let connected = self.endpoint(address)?.connect().await;
+        connected.map_err(|error| connect_error(address, &error))
+    }
+
+    /// The shared connection to an address; established when first used, and again when lost.
+    pub(crate) fn channel(&self, address: &str) -> Result<Channel, Error> {
+        let endpoint = self.endpoint(address)?;
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = channels
+            .entry(address.to_owned())
+            .or_insert_with(|| endpoint.connect_lazy());
+        Ok(channel.clone())
+    }
+
+    fn endpoint(&self, address: &str) -> Result<Endpoint, Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| Error::config("address", format!("{address:?}: {error}")))?;
+        Ok(endpoint
+            .connect_timeout(self.settings.connect_timeout)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true))
+    }
+
+    /// Asks for the metadata of `topics`, of all when empty. Every known broker is tried once.
+    pub(crate) async fn refresh(&self, topics: &[String]) -> Result<Arc<Metadata>, Error> {
+        let mut last = None;
+        for address in self.addresses() {
+            let request = v1::GetMetadataRequest {
+                topics: topics.to_vec(),
+            };
+            let channel = self.channel(&address)?;
+            let mut client =
+                ClusterServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
+            match client.get_metadata(self.request(request)).await {
+                Ok(answer) => {
+                    let answer = answer.into_inner().metadata.unwrap_or_default();
+                    return Ok(self.update(topics, answer));
+                }
+                Err(status) => last = Some(ApiError::from(status)),
+            }
+        }
+        Err(match last {
+            Some(error) if error.reason != Reason::NetworkException => Error::Api(error),
+            last => Error::Connect {
+                addresses: self.addresses().join(","),
+                problem: last.map_or_else(|| "no address given".to_owned(), |e| e.message),
+            },
+        })
+    }
+
+    fn update(&self, topics: &[String], answer: v1::ClusterMetadata) -> Arc<Metadata> {
+        let mut metadata = self
+            .metadata
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut metadata).update(topics, answer);
+        Arc::clone(&metadata)
+    }
+
+    /// A topic, looked up if it is not known yet.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION` when no broker knows it after a second; see [`Cluster::refresh`] for others.
+    pub(crate) async fn topic(&self, name: &str) -> Result<Topic, Error> {
+        if let Some(topic) = self.metadata().topic(name) {
+            return Ok(topic.clone());
+        }
+        let give_up_at = Instant::now() + UNKNOWN_TOPIC_PATIENCE;
+        for failures in 1.. {
+            let metadata = self.refresh(&[name.to_owned()]).await?;
+            if let Some(topic) = metadata.topic(name) {
+                return Ok(topic.clone());
+            }
+            let wait = self.settings.backoff.wait(failures, rand::random());
+            if Instant::now() + wait > give_up_at {
+                break;
+            }
+            tokio::time::sleep(wait).await;
+        }
+        Err(Error::Api(ApiError::new(
+            Reason::UnknownTopicOrPartition,
+            format!("topic {name} does not exist"),
+        )))
+    }
+
+    /// A request with the deadline that applies to all.
+    pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.set_timeout(self.settings.request_timeout);
+        request
+    }
+
+    /// Makes a request that any broker can answer: tries one after the other, again and again where that is safe,
+    /// until the request timeout has passed.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        repeat: Repeat,
+        call: impl Fn(Channel) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let give_up_at = Instant::now() + self.settings.request_timeout;
+        let addresses = self.addresses();
+        for (failures, address) in (1..).zip(addresses.iter().cycle()) {
+            let error = match call(self.channel(address)?).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => ApiError::from(status),
+            };
+            let again = error.is_retriable() && (error.is_definite() || repeat == Repeat::Safe);
+            // A topic or group that does not exist is an answer, even if it may appear later.
+            let absent = error.code() == tonic::Code::NotFound;
+            let wait = self
+                .settings
+                .backoff
+                .wait_after(&error, failures, rand::random());
+            if !again || absent || Instant::now() + wait > give_up_at {
+                return Err(Error::Api(error));
+            }
+            tokio::time::sleep(wait).await;
+        }
+        Err(Error::config("addresses", "at least one is needed"))
+    }
+
+    /// The addresses of all brokers known, those given at the start last.
+    fn addresses(&self) -> Vec<String> {
+        let mut addresses: Vec<String> =
+            self.metadata().addresses().map(ToOwned::to_owned).collect();
+        addresses.sort();
+        for address in &self.bootstrap {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        addresses
+    }
+}
+
+fn connect_error(address: &str, error: &dyn std::error::Error) -> Error {
+    let mut problem = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        problem = error.to_string();
+        source = error.source();
+    }
+    Error::Connect {
+        addresses: address.to_owned(),
+        problem,
+    }
+}

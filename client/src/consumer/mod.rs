@@ -1,0 +1,413 @@
+//! Reading records.
+
+mod core;
+mod task;
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::task::AtomicWaker;
+use highwater_proto::batch::{Headers, Records};
+use highwater_proto::{Offset, TopicId};
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+pub use self::core::OffsetReset;
+use self::core::{Core, Cursor, Item, Rules};
+use self::task::Task;
+use crate::cluster::Cluster;
+use crate::{Error, Start};
+
+/// A record that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumedRecord {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: u32,
+    /// Offset in the partition.
+    pub offset: u64,
+    /// Milliseconds since 1970: of its creation, or of its append where the topic is configured so.
+    pub timestamp_ms: i64,
+    /// `None` and empty are different.
+    pub key: Option<Bytes>,
+    /// `None` and empty are different.
+    pub value: Option<Bytes>,
+    /// Decoded when asked for.
+    pub headers: Headers,
+}
+
+/// A partition to read, and where to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: u32,
+    /// Where to start.
+    pub start: Start,
+}
+
+/// Makes a [`Consumer`].
+#[derive(Clone)]
+#[must_use]
+pub struct ConsumerBuilder {
+    cluster: Arc<Cluster>,
+    assignments: Vec<Assignment>,
+    rules: Rules,
+    max_wait: Duration,
+    max_decompressed_bytes: usize,
+}
+
+impl std::fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("assignments", &self.assignments)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ConsumerBuilder {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        let rules = Rules {
+            buffer_bytes: 32 << 20,
+            fetch_bytes: 8 << 20,
+            partition_fetch_bytes: 4 << 20,
+            reset: OffsetReset::default(),
+            backoff: cluster.settings.backoff,
+        };
+        Self {
+            cluster,
+            assignments: Vec::new(),
+            rules,
+            max_wait: Duration::from_millis(500),
+            max_decompressed_bytes: 64 << 20,
+        }
+    }
+
+    /// Reads a partition. May be called for several.
+    pub fn assign(mut self, topic: &str, partition: u32, start: Start) -> Self {
+        self.assignments.push(Assignment {
+            topic: topic.to_owned(),
+            partition,
+            start,
+        });
+        self
+    }
+
+    /// What to do when a partition does not hold the offset to read next; [`OffsetReset::Earliest`] unless set.
+    pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.rules.reset = reset;
+        self
+    }
+
+    /// Bytes of batches fetched ahead of what was received; 32 MiB unless set.
+    pub fn buffer_bytes(mut self, bytes: u32) -> Self {
+        self.rules.buffer_bytes = bytes;
+        self
+    }
+
+    /// Bytes asked for in one request; 8 MiB unless set.
+    pub fn fetch_bytes(mut self, bytes: u32) -> Self {
+        self.rules.fetch_bytes = bytes;
+        self
+    }
+
+    /// Bytes asked for of one partition in a request; 4 MiB unless set.
+    pub fn partition_fetch_bytes(mut self, bytes: u32) -> Self {
+        self.rules.partition_fetch_bytes = bytes;
+        self
+    }
+
+    /// How long a broker may wait for records before it answers that there are none; 500 ms unless set.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.max_wait = wait;
+        self
+    }
+
+    /// Bytes that one batch may take when decompressed; 64 MiB unless set. A larger one is reported as damage.
+    pub fn max_decompressed_bytes(mut self, bytes: usize) -> Self {
+        self.max_decompressed_bytes = bytes;
+        self
+    }
+
+    /// Makes the consumer and begins to read. Must be called inside a Tokio runtime, on which it runs.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the setting that is out of range; `UNKNOWN_TOPIC_OR_PARTITION`.
+    pub async fn build(self) -> Result<Consumer, Error> {
+        for (name, bytes) in [
+            ("buffer_bytes", self.rules.buffer_bytes),
+            ("fetch_bytes", self.rules.fetch_bytes),
+            ("partition_fetch_bytes", self.rules.partition_fetch_bytes),
+        ] {
+            if bytes == 0 {
+                return Err(Error::config(name, "must not be 0"));
+            }
+        }
+        let core = Core::new(self.rules, Box::new(rand::random));
+        let shared = Arc::new(Shared {
+            core: Mutex::new(core),
+            wake: Notify::new(),
+            arrived: AtomicWaker::new(),
+        });
+        let task = Task::new(
+            Arc::clone(&shared),
+            Arc::clone(&self.cluster),
+            self.max_wait,
+        );
+        let mut consumer = Consumer {
+            shared,
+            cluster: self.cluster,
+            assigned: Vec::new(),
+            current: None,
+            max_decompressed_bytes: self.max_decompressed_bytes,
+            _task: AbortOnDropHandle::new(tokio::spawn(task.run())),
+        };
+        consumer.assign(self.assignments).await?;
+        Ok(consumer)
+    }
+}
+
+/// What the consumer and the task that talks to brokers share.
+struct Shared {
+    core: Mutex<Core>,
+    /// There may be something new to do for the task.
+    wake: Notify,
+    /// There may be something to receive.
+    arrived: AtomicWaker,
+}
+
+impl Shared {
+    fn core(&self) -> MutexGuard<'_, Core> {
+        // The core is left consistent between its methods; one that panicked may have lost a batch at worst.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Assigned {
+    topic: Arc<str>,
+    partition: u32,
+    /// Next offset to receive; `None` until something was received.
+    position: Option<Offset>,
+}
+
+/// The batch whose records are being received.
+struct Current {
+    cursor: Cursor,
+    topic: Arc<str>,
+    partition: u32,
+    from: Offset,
+    records: Records,
+}
+
+/// Reads the committed records of assigned partitions, each partition in order.
+///
+/// Batches are fetched ahead in the background, up to a limit. When a broker restarts or a leader moves, reading goes on
+/// exactly behind the last record received. A failure that does not pass (a damaged batch, a deleted topic) is returned
+/// once and ends the reading of its partition, until [`Consumer::seek`] or [`Consumer::assign`]; other partitions go on.
+///
+/// It is also a [`Stream`] of records.
+pub struct Consumer {
+    shared: Arc<Shared>,
+    cluster: Arc<Cluster>,
+    assigned: Vec<Assigned>,
+    current: Option<Current>,
+    max_decompressed_bytes: usize,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer").finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    /// Replaces what is read. Records fetched and not received are dropped.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`; [`Error::Config`] when a partition stands there twice. Nothing changes then.
+    pub async fn assign(&mut self, assignments: Vec<Assignment>) -> Result<(), Error> {
+        let mut resolved: Vec<(Arc<str>, TopicId, u32, Start)> = Vec::new();
+        for assignment in assignments {
+            let id = self.find(&assignment).await?;
+            let topic: Arc<str> = assignment.topic.into();
+            let twice = |(t, _, p, _): &(Arc<str>, TopicId, u32, Start)| {
+                *t == topic && *p == assignment.partition
+            };
+            if resolved.iter().any(twice) {
+                let problem = format!("{topic} {} stands there twice", assignment.partition);
+                return Err(Error::config("assignments", problem));
+            }
+            resolved.push((topic, id, assignment.partition, assignment.start));
+        }
+        self.current = None;
+        self.assigned = resolved
+            .iter()
+            .map(|(topic, _, partition, _)| Assigned {
+                topic: Arc::clone(topic),
+                partition: *partition,
+                position: None,
+            })
+            .collect();
+        self.shared.core().assign(resolved);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
+    /// The id of the topic, if it has the partition.
+    async fn find(&self, assignment: &Assignment) -> Result<TopicId, Error> {
+        let topic = self.cluster.topic(&assignment.topic).await?;
+        if assignment.partition < topic.partitions() {
+            return Ok(topic.id);
+        }
+        let metadata = self
+            .cluster
+            .refresh(std::slice::from_ref(&assignment.topic))
+            .await?;
+        match metadata.topic(&assignment.topic) {
+            Some(topic) if assignment.partition < topic.partitions() => Ok(topic.id),
+            topic => Err(crate::producer::no_such_partition(
+                &assignment.topic,
+                assignment.partition,
+                topic.map_or(0, crate::metadata::Topic::partitions),
+            )),
+        }
+    }
+
+    /// Reads a partition from elsewhere. Records of it that were fetched and not received are dropped.
+    ///
+    /// # Errors
+    /// [`Error::NotAssigned`].
+    pub fn seek(&mut self, topic: &str, partition: u32, start: Start) -> Result<(), Error> {
+        let place = self
+            .place(topic, partition)
+            .ok_or_else(|| Error::NotAssigned {
+                topic: topic.into(),
+                partition,
+            })?;
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.cursor.place == place)
+        {
+            self.current = None;
+        }
+        self.assigned[place].position = None;
+        self.shared.core().start(place, start);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
+    /// The offset of the next record to receive. `None` when the partition is not assigned, or its start is still being
+    /// looked up.
+    #[must_use]
+    pub fn position(&self, topic: &str, partition: u32) -> Option<Offset> {
+        let place = self.place(topic, partition)?;
+        let received = self.assigned[place].position;
+        received.or_else(|| self.shared.core().started_at(place))
+    }
+
+    fn place(&self, topic: &str, partition: u32) -> Option<usize> {
+        self.assigned
+            .iter()
+            .position(|a| *a.topic == *topic && a.partition == partition)
+    }
+
+    /// Waits for the next record of any assigned partition. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// The failure that ended the reading of a partition; see [`Consumer`].
+    pub async fn recv(&mut self) -> Result<ConsumedRecord, Error> {
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<ConsumedRecord, Error>> {
+        loop {
+            if let Some(record) = self.next_of_current() {
+                return Poll::Ready(record);
+            }
+            let taken = self.shared.core().take();
+            let item = match taken {
+                Some(item) => item,
+                None => {
+                    self.shared.arrived.register(context.waker());
+                    // What arrived before the registration woke nobody.
+                    match self.shared.core().take() {
+                        Some(item) => item,
+                        None => return Poll::Pending,
+                    }
+                }
+            };
+            // There is room for the task to fetch more.
+            self.shared.wake.notify_one();
+            if let Err(error) = self.open(item) {
+                return Poll::Ready(Err(error));
+            }
+        }
+    }
+
+    fn next_of_current(&mut self) -> Option<Result<ConsumedRecord, Error>> {
+        let current = self.current.as_mut()?;
+        for record in current.records.by_ref() {
+            let record = match record {
+                Ok(record) if record.offset < current.from => continue,
+                Ok(record) => record,
+                Err(bad) => {
+                    let topic = Arc::clone(&current.topic);
+                    let error = Error::bad_batch(topic, current.partition, bad);
+                    self.shared.core().halt(current.cursor);
+                    self.current = None;
+                    return Some(Err(error));
+                }
+            };
+            self.assigned[current.cursor.place].position = Some(record.offset.plus(1));
+            return Some(Ok(ConsumedRecord {
+                topic: Arc::clone(&current.topic),
+                partition: current.partition,
+                offset: record.offset.0,
+                timestamp_ms: record.timestamp_ms,
+                key: record.key,
+                value: record.value,
+                headers: record.headers,
+            }));
+        }
+        self.current = None;
+        None
+    }
+
+    fn open(&mut self, item: Item) -> Result<(), Error> {
+        let cursor = item.cursor;
+        let batch = item.content?;
+        match Records::open(batch.bytes, self.max_decompressed_bytes) {
+            Ok(records) => {
+                self.current = Some(Current {
+                    cursor,
+                    topic: batch.topic,
+                    partition: batch.partition,
+                    from: batch.from,
+                    records,
+                });
+                Ok(())
+            }
+            Err(bad) => {
+                self.shared.core().halt(cursor);
+                Err(Error::bad_batch(batch.topic, batch.partition, bad))
+            }
+        }
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Result<ConsumedRecord, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_recv(context).map(Some)
+    }
+}

@@ -1,0 +1,212 @@
+//! What the client knows of the cluster: topics, their partitions, who leads each, and where brokers are.
+
+use std::collections::HashMap;
+
+use highwater_proto::{BrokerId, TopicId, v1};
+
+/// Who leads a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leader {
+    pub(crate) broker: BrokerId,
+    pub(crate) epoch: u64,
+}
+
+/// A topic as last heard of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Topic {
+    pub(crate) id: TopicId,
+    /// By partition; `None` while a partition has no leader.
+    pub(crate) leaders: Vec<Option<Leader>>,
+}
+
+impl Topic {
+    pub(crate) fn partitions(&self) -> u32 {
+        u32::try_from(self.leaders.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// The cluster as last heard of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Metadata {
+    addresses: HashMap<BrokerId, String>,
+    topics: HashMap<String, Topic>,
+}
+
+/// More partitions than any cluster allows: a number above it is not believed.
+const MAX_PARTITIONS: u32 = 1 << 20;
+
+impl Metadata {
+    /// `host:port` of a broker.
+    pub(crate) fn address(&self, broker: BrokerId) -> Option<&str> {
+        self.addresses.get(&broker).map(String::as_str)
+    }
+
+    /// The addresses of all brokers.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.addresses.values().map(String::as_str)
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(name)
+    }
+
+    /// The leader of a partition and its address, if both are known.
+    pub(crate) fn leader(&self, topic: &str, partition: u32) -> Option<(Leader, &str)> {
+        let leaders = &self.topics.get(topic)?.leaders;
+        let leader = (*leaders.get(partition as usize)?)?;
+        Some((leader, self.address(leader.broker)?))
+    }
+
+    /// Takes up an answer that was asked for `topics`; empty means that all were asked for. Topics asked for and not in
+    /// the answer are forgotten. A leader older than the one known is not believed: brokers learn at different times.
+    pub(crate) fn update(&mut self, topics: &[String], answer: v1::ClusterMetadata) {
+        self.addresses = answer
+            .brokers
+            .into_iter()
+            .map(|broker| {
+                let address = match broker.host.contains(':') {
+                    true => format!("[{}]:{}", broker.host, broker.port),
+                    false => format!("{}:{}", broker.host, broker.port),
+                };
+                (BrokerId(broker.broker_id), address)
+            })
+            .collect();
+        let mut known = std::mem::take(&mut self.topics);
+        if !topics.is_empty() {
+            let asked: Vec<_> = topics
+                .iter()
+                .filter_map(|name| known.remove_entry(name))
+                .collect();
+            self.topics = std::mem::take(&mut known);
+            known.extend(asked);
+        }
+        for topic in answer.topics {
+            let Some(id) = TopicId::from_slice(&topic.topic_id) else {
+                continue;
+            };
+            let before = known.get(&topic.name).filter(|before| before.id == id);
+            let leaders = leaders(&topic.partitions, before);
+            self.topics.insert(topic.name, Topic { id, leaders });
+        }
+    }
+}
+
+fn leaders(partitions: &[v1::PartitionMetadata], before: Option<&Topic>) -> Vec<Option<Leader>> {
+    let mut leaders = Vec::new();
+    for partition in partitions {
+        if partition.partition >= MAX_PARTITIONS {
+            continue;
+        }
+        let place = partition.partition as usize;
+        if leaders.len() <= place {
+            leaders.resize(place + 1, None);
+        }
+        let heard = partition.leader_broker_id.map(|broker| Leader {
+            broker: BrokerId(broker),
+            epoch: partition.leader_epoch,
+        });
+        let known = before.and_then(|topic| topic.leaders.get(place).copied().flatten());
+        leaders[place] = match (heard, known) {
+            (_, Some(known)) if known.epoch > partition.leader_epoch => Some(known),
+            (heard, _) => heard,
+        };
+    }
+    leaders
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn topic(name: &str, id: u8, leaders: &[Option<(u32, u64)>]) -> v1::TopicMetadata {
+        v1::TopicMetadata {
+            name: name.into(),
+            topic_id: Bytes::from(vec![id; 16]),
+            partitions: leaders
+                .iter()
+                .zip(0..)
+                .map(|(leader, partition)| v1::PartitionMetadata {
+                    partition,
+                    leader_broker_id: leader.map(|(broker, _)| broker),
+                    leader_epoch: leader.map_or(0, |(_, epoch)| epoch),
+                    replica_broker_ids: vec![1],
+                })
+                .collect(),
+        }
+    }
+
+    fn answer(topics: Vec<v1::TopicMetadata>) -> v1::ClusterMetadata {
+        let broker = |broker_id, host: &str| v1::Broker {
+            broker_id,
+            host: host.into(),
+            port: 7410,
+            ..v1::Broker::default()
+        };
+        v1::ClusterMetadata {
+            brokers: vec![broker(1, "one"), broker(2, "::1")],
+            topics,
+            ..v1::ClusterMetadata::default()
+        }
+    }
+
+    fn leader(metadata: &Metadata, partition: u32) -> Option<(u32, u64)> {
+        let (leader, _) = metadata.leader("a", partition)?;
+        Some((leader.broker.0, leader.epoch))
+    }
+
+    #[test]
+    fn a_partition_is_led_where_the_answer_says() {
+        let mut metadata = Metadata::default();
+        metadata.update(
+            &[],
+            answer(vec![topic("a", 1, &[Some((1, 4)), Some((2, 5)), None])]),
+        );
+        assert_eq!(metadata.topic("a").unwrap().partitions(), 3);
+        assert_eq!(metadata.leader("a", 0).unwrap().1, "one:7410");
+        assert_eq!(metadata.leader("a", 1).unwrap().1, "[::1]:7410");
+        assert_eq!(metadata.leader("a", 2), None);
+        assert_eq!(metadata.leader("a", 3), None);
+        assert_eq!(metadata.leader("b", 0), None);
+    }
+
+    #[test]
+    fn an_older_leader_is_not_believed() {
+        let mut metadata = Metadata::default();
+        let asked = ["a".to_owned()];
+        metadata.update(&asked, answer(vec![topic("a", 1, &[Some((1, 4))])]));
+        metadata.update(&asked, answer(vec![topic("a", 1, &[Some((2, 3))])]));
+        assert_eq!(leader(&metadata, 0), Some((1, 4)));
+        metadata.update(&asked, answer(vec![topic("a", 1, &[Some((2, 5))])]));
+        assert_eq!(leader(&metadata, 0), Some((2, 5)));
+    }
+
+    #[test]
+    fn a_topic_made_again_starts_afresh() {
+        let mut metadata = Metadata::default();
+        let asked = ["a".to_owned()];
+        metadata.update(&asked, answer(vec![topic("a", 1, &[Some((1, 9))])]));
+        metadata.update(&asked, answer(vec![topic("a", 2, &[Some((2, 1))])]));
+        assert_eq!(leader(&metadata, 0), Some((2, 1)));
+    }
+
+    #[test]
+    fn only_topics_asked_for_are_forgotten() {
+        let mut metadata = Metadata::default();
+        metadata.update(&[], answer(vec![topic("a", 1, &[]), topic("b", 2, &[])]));
+        metadata.update(&["b".to_owned(), "c".to_owned()], answer(vec![]));
+        assert!(metadata.topic("a").is_some() && metadata.topic("b").is_none());
+        metadata.update(&[], answer(vec![]));
+        assert!(metadata.topic("a").is_none());
+    }
+
+    #[test]
+    fn an_absurd_partition_number_allocates_nothing() {
+        let mut absurd = topic("a", 1, &[Some((1, 1))]);
+        absurd.partitions[0].partition = u32::MAX;
+        let mut metadata = Metadata::default();
+        metadata.update(&[], answer(vec![absurd]));
+        assert_eq!(metadata.topic("a").unwrap().partitions(), 0);
+    }
+}

@@ -1,0 +1,959 @@
+//! The rules of a producer: which batch is sent when, on what connection, and what its outcome means.
+//!
+//! A pure state machine between the callers of `send`, who append, and the task that talks to brokers, which asks
+//! [`Core::poll`] what to do and reports what came of it. Time and randomness come in as arguments.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use highwater_proto::batch::{BatchBuilder, NewRecord, ProducerStamp};
+use highwater_proto::{ApiError, BrokerId, Reason, TopicId};
+
+use super::accumulator::{Accumulator, Appended, Gathered, Gathering, Lane, Refused};
+use super::outcome::{Outcome, Stored};
+use super::partitioner::{Sticky, partition_of_key};
+use super::pipeline::{ConnectionId, Finished, First, Identity, Pipeline};
+use crate::Error;
+use crate::metadata::Metadata;
+use crate::retry::{Backoff, wants_metadata};
+
+/// Limits and times of a producer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) gathering: Gathering,
+    pub(crate) max_in_flight: usize,
+    /// After this a record has failed, whatever is under way.
+    pub(crate) delivery_timeout: Duration,
+    /// After this without an answer a connection is given up.
+    pub(crate) request_timeout: Duration,
+    pub(crate) backoff: Backoff,
+}
+
+/// The body of a batch to send.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// To be encoded and stamped; the bytes go to [`Core::encoded`].
+    Gathered(BatchBuilder, ProducerStamp),
+    /// To be sent as it is.
+    Encoded(Bytes),
+    /// To be stamped anew; the bytes go to [`Core::encoded`].
+    Restamp(Bytes, ProducerStamp),
+}
+
+/// A batch to send now.
+#[derive(Debug)]
+pub(crate) struct Send {
+    pub(crate) connection: ConnectionId,
+    pub(crate) correlation: u64,
+    pub(crate) topic: Arc<str>,
+    pub(crate) topic_id: TopicId,
+    pub(crate) partition: u32,
+    pub(crate) body: Body,
+}
+
+/// The slots of batches that are over, to be resolved once the core is unlocked: that wakes their waiters.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct Resolutions(Vec<(Arc<Outcome>, Result<Stored, Error>)>);
+
+impl Resolutions {
+    pub(crate) fn resolve(self) {
+        for (outcome, result) in self.0 {
+            outcome.resolve(result);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+}
+
+/// What to do now.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) sends: Vec<Send>,
+    /// Connections on which an answer is overdue.
+    pub(crate) hung: Vec<ConnectionId>,
+    pub(crate) wants_identity: bool,
+    pub(crate) wants_metadata: bool,
+    /// When to ask again, if nothing happens before.
+    pub(crate) wake_at: Option<Instant>,
+    pub(crate) resolutions: Resolutions,
+}
+
+impl Plan {
+    fn wake_by(&mut self, at: Instant) {
+        self.wake_at = Some(self.wake_at.map_or(at, |wake_at| wake_at.min(at)));
+    }
+}
+
+/// Why a record was not taken in.
+#[derive(Debug)]
+pub(crate) enum NotAppended {
+    /// The topic must be looked up first; see [`Core::learn`].
+    UnknownTopic,
+    /// Wait for room. `completed`: there is a batch to send.
+    Full {
+        completed: bool,
+    },
+    Failed(Box<Error>),
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: Arc<str>,
+    id: TopicId,
+    sticky: Sticky,
+    pipelines: Vec<Pipeline>,
+}
+
+impl Topic {
+    fn partitions(&self) -> u32 {
+        u32::try_from(self.pipelines.len()).expect("partition numbers are u32")
+    }
+}
+
+/// See the module.
+///
+/// Invariants: `active` holds every lane with a batch in the accumulator or its pipeline; `correlations` names exactly
+/// the batches in pipelines.
+pub(crate) struct Core {
+    rules: Rules,
+    accumulator: Accumulator,
+    names: HashMap<Arc<str>, usize>,
+    topics: Vec<Topic>,
+    active: BTreeSet<Lane>,
+    correlations: HashMap<u64, Lane>,
+    next_correlation: u64,
+    identity: Option<Identity>,
+    /// A failure suggests that the metadata is out of date.
+    metadata_is_stale: bool,
+    closed: Option<Error>,
+    /// The first failure since the last flush.
+    failure: Option<Error>,
+    random: Box<dyn FnMut() -> u64 + std::marker::Send>,
+}
+
+impl Core {
+    pub(crate) fn new(rules: Rules, random: Box<dyn FnMut() -> u64 + std::marker::Send>) -> Self {
+        Self {
+            rules,
+            accumulator: Accumulator::new(rules.gathering),
+            names: HashMap::new(),
+            topics: Vec::new(),
+            active: BTreeSet::new(),
+            correlations: HashMap::new(),
+            next_correlation: 0,
+            identity: None,
+            metadata_is_stale: false,
+            closed: None,
+            failure: None,
+            random,
+        }
+    }
+
+    /// Takes up what is known of a topic. More partitions become usable; batches for a topic that was deleted and made
+    /// again under its name fail.
+    pub(crate) fn learn(&mut self, name: &str, id: TopicId, partitions: u32) -> Resolutions {
+        let mut resolutions = Resolutions::default();
+        let place = match self.names.get(name) {
+            Some(place) => *place,
+            None => {
+                let name: Arc<str> = name.into();
+                let place = self.topics.len();
+                self.names.insert(Arc::clone(&name), place);
+                self.topics.push(Topic {
+                    name,
+                    id,
+                    sticky: Sticky::default(),
+                    pipelines: Vec::new(),
+                });
+                place
+            }
+        };
+        if self.topics[place].id != id {
+            self.topics[place].id = id;
+            let error = ApiError::new(
+                Reason::UnknownTopicId,
+                format!("topic {name} was deleted and made again"),
+            );
+            self.abandon_topic(place, &Error::Api(error), &mut resolutions);
+        }
+        let topic = &mut self.topics[place];
+        if topic.partitions() < partitions {
+            topic
+                .pipelines
+                .resize_with(partitions as usize, Pipeline::default);
+        }
+        self.accumulator.set_partitions(place, partitions);
+        resolutions
+    }
+
+    /// The names of all topics in use.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        self.topics
+            .iter()
+            .map(|topic| topic.name.to_string())
+            .collect()
+    }
+
+    /// Takes up the metadata of the topics in use.
+    pub(crate) fn learn_all(&mut self, metadata: &Metadata) -> Resolutions {
+        let mut resolutions = Resolutions::default();
+        self.metadata_is_stale = false;
+        for name in self.topics() {
+            if let Some(topic) = metadata.topic(&name) {
+                let learnt = self.learn(&name, topic.id, topic.partitions());
+                resolutions.extend(learnt);
+            }
+        }
+        resolutions
+    }
+
+    /// Takes a record in for a partition of its topic: the one given, that of its key, or any.
+    pub(crate) fn append(
+        &mut self,
+        now: Instant,
+        topic: &str,
+        partition: Option<u32>,
+        record: &NewRecord<'_>,
+    ) -> Result<Appended, NotAppended> {
+        if let Some(error) = &self.closed {
+            return Err(NotAppended::Failed(Box::new(error.clone())));
+        }
+        let place = *self.names.get(topic).ok_or(NotAppended::UnknownTopic)?;
+        let entry = &mut self.topics[place];
+        let partitions = entry.partitions();
+        let partition = match (partition, record.key) {
+            (Some(partition), _) if partition >= partitions => {
+                let error = no_such_partition(topic, partition, partitions);
+                return Err(NotAppended::Failed(Box::new(error)));
+            }
+            (Some(partition), _) => partition,
+            (None, _) if partitions == 0 => return Err(NotAppended::UnknownTopic),
+            (None, Some(key)) => partition_of_key(key, partitions),
+            (None, None) => entry.sticky.partition(partitions, &mut self.random),
+        };
+        let lane = Lane {
+            topic: place,
+            partition,
+        };
+        let name = &entry.name;
+        let outcome = || Outcome::new(Arc::clone(name), partition);
+        let appended = self.accumulator.append(now, lane, record, outcome);
+        let completed = match &appended {
+            Ok(appended) => appended.completed,
+            Err(Refused::Full { completed }) => *completed,
+            Err(Refused::Record(_)) => false,
+        };
+        if completed {
+            let random = (self.random)();
+            entry.sticky.batch_completed(partition, partitions, random);
+        }
+        match appended {
+            Ok(appended) => {
+                if appended.opened {
+                    self.active.insert(lane);
+                }
+                Ok(appended)
+            }
+            Err(Refused::Full { completed }) => Err(NotAppended::Full { completed }),
+            Err(Refused::Record(error)) => Err(NotAppended::Failed(Box::new(Error::Record(
+                Arc::new(error),
+            )))),
+        }
+    }
+
+    /// Makes everything gathered due at once; the slots of all unacknowledged batches.
+    pub(crate) fn flush(&mut self) -> Vec<Arc<Outcome>> {
+        let mut outcomes = Vec::new();
+        for lane in &self.active {
+            outcomes.extend(self.topics[lane.topic].pipelines[lane.partition as usize].outcomes());
+            self.accumulator.complete(*lane);
+            outcomes.extend(self.accumulator.outcomes(*lane));
+        }
+        outcomes
+    }
+
+    /// The first failure since this was last asked.
+    pub(crate) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    /// Bytes buffered: gathered, or sent and not acknowledged.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.accumulator.buffered_bytes()
+    }
+
+    /// Refuses records from now on, and gives up all that is not acknowledged.
+    pub(crate) fn close(&mut self, error: Error) -> Resolutions {
+        let mut resolutions = Resolutions::default();
+        for place in 0..self.topics.len() {
+            self.abandon_topic(place, &error, &mut resolutions);
+        }
+        self.closed.get_or_insert(error);
+        resolutions
+    }
+
+    /// A fresh identity from the broker.
+    pub(crate) fn identify(&mut self, identity: Identity) {
+        self.identity = Some(identity);
+    }
+
+    /// What to do now. `connect` gives the connection to a broker, `None` while that can take no more.
+    pub(crate) fn poll(
+        &mut self,
+        now: Instant,
+        metadata: &Metadata,
+        connect: &mut dyn FnMut(BrokerId, &str) -> Option<ConnectionId>,
+    ) -> Plan {
+        let mut plan = Plan {
+            wants_metadata: self.metadata_is_stale,
+            ..Plan::default()
+        };
+        let lanes: Vec<Lane> = self.active.iter().copied().collect();
+        for lane in lanes {
+            self.expire(now, lane, &mut plan);
+            self.check_attempts(now, lane, &mut plan);
+            self.poll_lane(now, lane, metadata, connect, &mut plan);
+        }
+        plan
+    }
+
+    /// The bytes of a batch whose body had to be made; `builder` is what it was made with.
+    pub(crate) fn encoded(
+        &mut self,
+        correlation: u64,
+        payload: Bytes,
+        builder: Option<BatchBuilder>,
+    ) {
+        if let Some(pipeline) = self.pipeline_of(correlation) {
+            pipeline.encoded(correlation, payload);
+        }
+        if let Some(builder) = builder {
+            self.accumulator.recycle(builder);
+        }
+    }
+
+    /// The broker stored a batch.
+    pub(crate) fn acknowledged(&mut self, correlation: u64, stored: Stored) -> Resolutions {
+        let mut resolutions = Resolutions::default();
+        if let Some(pipeline) = self.pipeline_of(correlation) {
+            let finished = pipeline.acknowledged(correlation);
+            self.finish(finished, Some(stored), &mut resolutions);
+        }
+        resolutions
+    }
+
+    /// The broker refused a batch that was sent on `connection`.
+    pub(crate) fn refused(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        correlation: u64,
+        error: ApiError,
+    ) -> Resolutions {
+        let mut resolutions = Resolutions::default();
+        self.metadata_is_stale |= wants_metadata(&error);
+        let random = (self.random)();
+        let backoff = self.rules.backoff;
+        if let Some(pipeline) = self.pipeline_of(correlation) {
+            let wait = backoff.wait_after(&error, pipeline.failures() + 1, random);
+            let finished = pipeline.refused(connection, correlation, error, now + wait);
+            self.finish(finished, None, &mut resolutions);
+        }
+        resolutions
+    }
+
+    /// A connection is gone. `carried` says whether it ever carried anything.
+    pub(crate) fn disconnected(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        error: &ApiError,
+        carried: bool,
+    ) -> Resolutions {
+        let mut resolutions = Resolutions::default();
+        self.metadata_is_stale = true;
+        let lanes: Vec<Lane> = self.active.iter().copied().collect();
+        for lane in lanes {
+            let random = (self.random)();
+            let backoff = self.rules.backoff;
+            let pipeline = self.pipeline(lane);
+            let wait = backoff.wait_after(error, pipeline.failures() + 1, random);
+            let finished = pipeline.disconnected(connection, error, carried, now + wait);
+            self.finish(finished, None, &mut resolutions);
+        }
+        resolutions
+    }
+
+    /// Gives up what has waited for longer than the delivery timeout.
+    fn expire(&mut self, now: Instant, lane: Lane, plan: &mut Plan) {
+        let timeout = self.rules.delivery_timeout;
+        let Some(opened_by) = now.checked_sub(timeout) else {
+            return;
+        };
+        loop {
+            let finished = self.pipeline(lane).expire(opened_by, timeout);
+            if finished.is_empty() {
+                break;
+            }
+            self.finish(finished, None, &mut plan.resolutions);
+        }
+        while self.pipeline(lane).is_empty()
+            && let Some(batch) = self.accumulator.take_expired(lane, opened_by)
+        {
+            let error = Error::DeliveryTimeout {
+                waited: timeout,
+                maybe_stored: false,
+                last: None,
+            };
+            self.fail_gathered(batch, error, &mut plan.resolutions);
+        }
+    }
+
+    /// Reports a connection on which an answer is overdue.
+    fn check_attempts(&mut self, now: Instant, lane: Lane, plan: &mut Plan) {
+        if let Some((since, connection)) = self.pipeline(lane).oldest_attempt() {
+            let overdue_at = since + self.rules.request_timeout;
+            if now >= overdue_at {
+                plan.hung.push(connection);
+            } else {
+                plan.wake_by(overdue_at);
+            }
+        }
+    }
+
+    /// Sends what the lane may send, and says when it may send more.
+    fn poll_lane(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        metadata: &Metadata,
+        connect: &mut dyn FnMut(BrokerId, &str) -> Option<ConnectionId>,
+        plan: &mut Plan,
+    ) {
+        let oldest = self
+            .pipeline(lane)
+            .oldest()
+            .or(self.accumulator.oldest(lane));
+        let Some(oldest) = oldest else {
+            self.active.remove(&lane);
+            return;
+        };
+        plan.wake_by(oldest + self.rules.delivery_timeout);
+        let due_at = self.accumulator.due_at(lane);
+        let is_due = due_at.is_some_and(|at| now >= at);
+        let adopted = self.adopt_identity(lane, is_due, plan);
+        let max_in_flight = self.rules.max_in_flight;
+        let pipeline = self.pipeline(lane);
+        let again = pipeline.may_send_again(now);
+        let new = pipeline.may_send_new(now, max_in_flight);
+        if let Some(at) = pipeline.retry_at().filter(|at| *at > now) {
+            plan.wake_by(at);
+        }
+        if (new || !adopted)
+            && let Some(at) = due_at.filter(|at| *at > now)
+        {
+            plan.wake_by(at);
+        }
+        let sends = again || new && is_due;
+        if !adopted || !sends {
+            return;
+        }
+        let topic = &self.topics[lane.topic];
+        let Some((leader, address)) = metadata.leader(&topic.name, lane.partition) else {
+            plan.wants_metadata = true;
+            return;
+        };
+        let Some(connection) = connect(leader.broker, address) else {
+            return;
+        };
+        if again {
+            self.send_again(now, lane, connection, plan);
+        }
+        self.send_new(now, lane, connection, plan);
+    }
+
+    /// Sees to it that the lane has an identity to send with.
+    fn adopt_identity(&mut self, lane: Lane, is_due: bool, plan: &mut Plan) -> bool {
+        let identity = self.identity;
+        let pipeline = self.pipeline(lane);
+        if !pipeline.wants_identity() {
+            return true;
+        }
+        if !is_due && pipeline.is_empty() {
+            return false;
+        }
+        if identity.is_some_and(|identity| pipeline.adopt(identity)) {
+            return true;
+        }
+        plan.wants_identity = true;
+        false
+    }
+
+    fn send_again(&mut self, now: Instant, lane: Lane, connection: ConnectionId, plan: &mut Plan) {
+        for again in self.pipeline(lane).send_again(now, connection) {
+            let body = match again.new_stamp {
+                Some(stamp) => Body::Restamp(again.payload, stamp),
+                None => Body::Encoded(again.payload),
+            };
+            plan.sends
+                .push(self.send(lane, connection, again.correlation, body));
+        }
+        plan.wake_by(now + self.rules.request_timeout);
+    }
+
+    fn send_new(&mut self, now: Instant, lane: Lane, connection: ConnectionId, plan: &mut Plan) {
+        let max_in_flight = self.rules.max_in_flight;
+        while self.pipeline(lane).may_send_new(now, max_in_flight) {
+            let Some(gathered) = self.accumulator.take(now, lane) else {
+                if let Some(at) = self.accumulator.due_at(lane) {
+                    plan.wake_by(at);
+                }
+                break;
+            };
+            let correlation = self.next_correlation;
+            self.next_correlation += 1;
+            self.correlations.insert(correlation, lane);
+            let first = First {
+                correlation,
+                record_count: gathered.builder.record_count(),
+                buffered_bytes: gathered.buffered_bytes,
+                outcome: gathered.outcome,
+                opened_at: gathered.opened_at,
+            };
+            let stamp = self.pipeline(lane).send_new(now, connection, first);
+            let body = Body::Gathered(gathered.builder, stamp);
+            plan.sends
+                .push(self.send(lane, connection, correlation, body));
+            plan.wake_by(now + self.rules.request_timeout);
+            self.move_on(lane);
+        }
+    }
+
+    /// Records without a key go elsewhere once the batch they gathered in is sent.
+    fn move_on(&mut self, lane: Lane) {
+        let random = (self.random)();
+        let topic = &mut self.topics[lane.topic];
+        let partitions = topic.partitions();
+        topic
+            .sticky
+            .batch_completed(lane.partition, partitions, random);
+    }
+
+    fn send(&self, lane: Lane, connection: ConnectionId, correlation: u64, body: Body) -> Send {
+        let topic = &self.topics[lane.topic];
+        Send {
+            connection,
+            correlation,
+            topic: Arc::clone(&topic.name),
+            topic_id: topic.id,
+            partition: lane.partition,
+            body,
+        }
+    }
+
+    fn finish(
+        &mut self,
+        finished: Vec<Finished>,
+        stored: Option<Stored>,
+        resolutions: &mut Resolutions,
+    ) {
+        for batch in finished {
+            self.correlations.remove(&batch.correlation);
+            self.accumulator.release(batch.buffered_bytes);
+            let result = match (batch.error, stored) {
+                (None, Some(stored)) => Ok(stored),
+                (error, _) => Err(error.unwrap_or(Error::Closed)),
+            };
+            if let Err(error) = &result {
+                self.failure.get_or_insert_with(|| error.clone());
+            }
+            resolutions.0.push((batch.outcome, result));
+        }
+    }
+
+    fn fail_gathered(&mut self, batch: Gathered, error: Error, resolutions: &mut Resolutions) {
+        self.accumulator.release(batch.buffered_bytes);
+        self.failure.get_or_insert_with(|| error.clone());
+        resolutions.0.push((batch.outcome, Err(error)));
+    }
+
+    fn abandon_topic(&mut self, place: usize, error: &Error, resolutions: &mut Resolutions) {
+        for partition in 0..self.topics[place].partitions() {
+            let lane = Lane {
+                topic: place,
+                partition,
+            };
+            let finished = self.pipeline(lane).abandon(error);
+            self.finish(finished, None, resolutions);
+            self.accumulator.complete(lane);
+            while let Some(batch) = self.accumulator.take_complete(lane) {
+                self.fail_gathered(batch, error.clone(), resolutions);
+            }
+        }
+    }
+
+    fn pipeline(&mut self, lane: Lane) -> &mut Pipeline {
+        &mut self.topics[lane.topic].pipelines[lane.partition as usize]
+    }
+
+    fn pipeline_of(&mut self, correlation: u64) -> Option<&mut Pipeline> {
+        let lane = *self.correlations.get(&correlation)?;
+        Some(self.pipeline(lane))
+    }
+}
+
+pub(crate) fn no_such_partition(topic: &str, partition: u32, partitions: u32) -> Error {
+    Error::Partition {
+        topic: topic.into(),
+        partition,
+        source: ApiError::new(
+            Reason::UnknownTopicOrPartition,
+            format!("the topic has {partitions} partitions, numbered from 0"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_proto::batch::{BatchHeader, Compression};
+    use highwater_proto::{ProducerEpoch, ProducerId, v1};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const LINGER: Duration = Duration::from_millis(5);
+    const CONNECTION: ConnectionId = ConnectionId(1);
+    const IDENTITY: Identity = Identity {
+        id: ProducerId(7),
+        epoch: ProducerEpoch(0),
+    };
+
+    fn topic_id(byte: u8) -> TopicId {
+        TopicId(Uuid::from_bytes([byte; 16]))
+    }
+
+    fn metadata(id: u8, partitions: u32) -> Metadata {
+        let mut metadata = Metadata::default();
+        metadata.update(
+            &[],
+            v1::ClusterMetadata {
+                brokers: vec![v1::Broker {
+                    broker_id: 1,
+                    host: "b".into(),
+                    port: 1,
+                    ..v1::Broker::default()
+                }],
+                topics: vec![v1::TopicMetadata {
+                    name: "t".into(),
+                    topic_id: Bytes::from(vec![id; 16]),
+                    partitions: (0..partitions)
+                        .map(|partition| v1::PartitionMetadata {
+                            partition,
+                            leader_broker_id: Some(1),
+                            leader_epoch: 1,
+                            replica_broker_ids: vec![1],
+                        })
+                        .collect(),
+                }],
+                ..v1::ClusterMetadata::default()
+            },
+        );
+        metadata
+    }
+
+    fn core(partitions: u32) -> Core {
+        let rules = Rules {
+            gathering: Gathering {
+                batch_bytes: 200,
+                max_batch_bytes: 1_000,
+                linger: LINGER,
+                buffer_bytes: 1_000,
+            },
+            max_in_flight: 5,
+            delivery_timeout: Duration::from_secs(120),
+            request_timeout: Duration::from_secs(30),
+            backoff: Backoff::default(),
+        };
+        let mut core = Core::new(rules, Box::new(|| 0));
+        core.learn("t", topic_id(1), partitions).resolve();
+        core
+    }
+
+    fn append(core: &mut Core, now: Instant, value: &[u8]) -> Arc<Outcome> {
+        let record = NewRecord {
+            value: Some(value),
+            ..NewRecord::default()
+        };
+        core.append(now, "t", None, &record).unwrap().outcome
+    }
+
+    fn poll(core: &mut Core, now: Instant) -> Plan {
+        core.poll(now, &metadata(1, 4), &mut |_, _| Some(CONNECTION))
+    }
+
+    /// Encodes what is sent, as the task does; the correlations and headers.
+    fn encode(core: &mut Core, plan: Plan) -> Vec<(u64, BatchHeader)> {
+        let mut sent = Vec::new();
+        for send in plan.sends {
+            let payload = match send.body {
+                Body::Gathered(mut builder, stamp) => {
+                    let payload = builder.finish(Compression::None, Some(stamp)).unwrap();
+                    core.encoded(send.correlation, payload.clone(), Some(builder));
+                    payload
+                }
+                Body::Encoded(payload) => payload,
+                Body::Restamp(payload, stamp) => {
+                    let mut payload = payload.to_vec();
+                    highwater_proto::batch::set_producer(&mut payload, Some(stamp)).unwrap();
+                    Bytes::from(payload)
+                }
+            };
+            sent.push((send.correlation, BatchHeader::parse(&payload).unwrap()));
+        }
+        sent
+    }
+
+    fn stored(base_offset: u64) -> Stored {
+        Stored {
+            base_offset,
+            log_append_time_ms: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_is_sent_after_its_linger_and_resolves_when_stored() {
+        let mut core = core(1);
+        let now = Instant::now();
+        core.identify(IDENTITY);
+        let outcome = append(&mut core, now, b"x");
+        let plan = poll(&mut core, now);
+        assert!(plan.sends.is_empty());
+        assert_eq!(plan.wake_at, Some(now + LINGER));
+        let plan = poll(&mut core, now + LINGER);
+        let sent = encode(&mut core, plan);
+        assert_eq!(sent[0].1.producer.unwrap().id, IDENTITY.id);
+        core.acknowledged(sent[0].0, stored(42)).resolve();
+        assert_eq!(outcome.done().await.unwrap(), stored(42));
+        assert_eq!(core.buffered_bytes(), 0);
+        let plan = poll(&mut core, now + LINGER);
+        assert!(plan.wake_at.is_none() && core.active.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_sent_without_an_identity() {
+        let mut core = core(1);
+        let now = Instant::now();
+        append(&mut core, now, b"x");
+        assert!(!poll(&mut core, now).wants_identity);
+        let plan = poll(&mut core, now + LINGER);
+        assert!(plan.wants_identity && plan.sends.is_empty());
+        core.identify(IDENTITY);
+        assert_eq!(poll(&mut core, now + LINGER).sends.len(), 1);
+    }
+
+    #[test]
+    fn a_partition_without_a_leader_asks_for_metadata() {
+        let mut core = core(1);
+        let now = Instant::now();
+        core.identify(IDENTITY);
+        append(&mut core, now, b"x");
+        let plan = core.poll(now + LINGER, &Metadata::default(), &mut |_, _| {
+            panic!("nobody to connect to")
+        });
+        assert!(plan.wants_metadata && plan.sends.is_empty());
+    }
+
+    #[test]
+    fn a_busy_connection_keeps_records_gathering() {
+        let mut core = core(1);
+        let now = Instant::now();
+        core.identify(IDENTITY);
+        append(&mut core, now, b"x");
+        let plan = core.poll(now + LINGER, &metadata(1, 1), &mut |_, _| None);
+        assert!(plan.sends.is_empty());
+        append(&mut core, now + LINGER, b"y");
+        let plan = poll(&mut core, now + LINGER);
+        assert_eq!(encode(&mut core, plan)[0].1.record_count, 2);
+    }
+
+    #[test]
+    fn keys_and_explicit_partitions_decide_and_the_rest_fills_batches() {
+        let mut core = core(4);
+        let now = Instant::now();
+        let mut partition = |partition, key| {
+            let record = NewRecord {
+                key,
+                value: Some(&[0; 90]),
+                ..NewRecord::default()
+            };
+            let appended = core.append(now, "t", partition, &record).unwrap();
+            crate::producer::Delivery::new(appended.outcome, 0, 0).partition()
+        };
+        assert_eq!(partition(None, Some(&b"foobar"[..])), 2);
+        assert_eq!(partition(Some(3), Some(&b"foobar"[..])), 3);
+        assert_eq!(partition(None, None), 0);
+        // The second fills no batch of 200 bytes with the first: it completes it, and the next goes elsewhere.
+        assert_eq!(partition(None, None), 0);
+        assert_eq!(partition(None, None), 1);
+    }
+
+    #[test]
+    fn a_partition_that_does_not_exist_is_named() {
+        let mut core = core(4);
+        let error = core.append(Instant::now(), "t", Some(4), &NewRecord::default());
+        let Err(NotAppended::Failed(error)) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(error.reason(), Reason::UnknownTopicOrPartition);
+        let unknown = core.append(Instant::now(), "u", None, &NewRecord::default());
+        assert!(matches!(unknown, Err(NotAppended::UnknownTopic)));
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_sends_the_same_batch_again_after_a_wait() {
+        let mut core = core(1);
+        let now = Instant::now();
+        core.identify(IDENTITY);
+        let outcome = append(&mut core, now, b"x");
+        let now = now + LINGER;
+        let plan = poll(&mut core, now);
+        let first = encode(&mut core, plan);
+        let lost = ApiError::new(Reason::NetworkException, "reset");
+        core.disconnected(now, CONNECTION, &lost, true).resolve();
+        let plan = poll(&mut core, now);
+        assert!(plan.sends.is_empty() && plan.wants_metadata);
+        let plan = poll(&mut core, plan.wake_at.unwrap());
+        let second = encode(&mut core, plan);
+        assert_eq!(first, second);
+        core.acknowledged(second[0].0, stored(0)).resolve();
+        outcome.done().await.unwrap();
+    }
+
+    #[test]
+    fn an_overdue_answer_reports_its_connection() {
+        let mut core = core(1);
+        let now = Instant::now();
+        core.identify(IDENTITY);
+        append(&mut core, now, b"x");
+        let plan = poll(&mut core, now + LINGER);
+        assert_eq!(plan.wake_at, Some(now + LINGER + Duration::from_secs(30)));
+        encode(&mut core, plan);
+        let plan = poll(&mut core, now + LINGER + Duration::from_secs(30));
+        assert_eq!(plan.hung, [CONNECTION]);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_was_never_sent_expires_definitely() {
+        let mut core = core(1);
+        let now = Instant::now();
+        let outcome = append(&mut core, now, b"x");
+        poll(&mut core, now + Duration::from_secs(119))
+            .resolutions
+            .resolve();
+        poll(&mut core, now + Duration::from_secs(120))
+            .resolutions
+            .resolve();
+        let error = outcome.done().await.unwrap_err();
+        assert!(error.is_definite() && matches!(error, Error::DeliveryTimeout { .. }));
+        assert_eq!(core.buffered_bytes(), 0);
+        assert!(core.take_failure().is_some() && core.take_failure().is_none());
+    }
+
+    #[test]
+    fn the_buffer_is_full_until_batches_are_acknowledged() {
+        let mut core = core(1);
+        let now = Instant::now();
+        core.identify(IDENTITY);
+        let record = NewRecord {
+            value: Some(&[7; 150]),
+            ..NewRecord::default()
+        };
+        while core.append(now, "t", None, &record).is_ok() {}
+        let plan = poll(&mut core, now);
+        let sent = encode(&mut core, plan);
+        assert!(matches!(
+            core.append(now, "t", None, &record),
+            Err(NotAppended::Full { .. })
+        ));
+        core.acknowledged(sent[0].0, stored(0)).resolve();
+        core.append(now, "t", None, &record).unwrap();
+    }
+
+    #[test]
+    fn flushing_sends_at_once() {
+        let mut core = core(4);
+        let now = Instant::now();
+        core.identify(IDENTITY);
+        append(&mut core, now, b"x");
+        assert_eq!(core.flush().len(), 1);
+        assert_eq!(poll(&mut core, now).sends.len(), 1);
+        assert_eq!(core.flush().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn batches_of_a_topic_made_again_fail() {
+        let mut core = core(1);
+        let now = Instant::now();
+        let outcome = append(&mut core, now, b"x");
+        core.learn_all(&metadata(2, 4)).resolve();
+        let error = outcome.done().await.unwrap_err();
+        assert_eq!(error.reason(), Reason::UnknownTopicId);
+        append(&mut core, now, b"y");
+    }
+
+    #[tokio::test]
+    async fn closing_fails_what_is_left_and_refuses_more() {
+        let mut core = core(1);
+        let outcome = append(&mut core, Instant::now(), b"x");
+        core.close(Error::Closed).resolve();
+        assert!(outcome.done().await.is_err());
+        let refused = core.append(Instant::now(), "t", None, &NewRecord::default());
+        let Err(NotAppended::Failed(error)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(matches!(*error, Error::Closed));
+    }
+
+    #[tokio::test]
+    async fn batches_behind_a_refused_one_are_renumbered_and_stored() {
+        let mut core = core(1);
+        let now = Instant::now();
+        core.identify(IDENTITY);
+        let outcomes = [b"a", b"b"].map(|value| {
+            let outcome = append(&mut core, now, value);
+            core.flush();
+            outcome
+        });
+        let plan = poll(&mut core, now);
+        let sent = encode(&mut core, plan);
+        let refuse = |core: &mut Core, correlation, reason| {
+            let error = ApiError::new(reason, "");
+            core.refused(now, CONNECTION, correlation, error).resolve();
+        };
+        refuse(&mut core, sent[0].0, Reason::InvalidRecord);
+        refuse(&mut core, sent[1].0, Reason::OutOfOrderSequenceNumber);
+        assert!(outcomes[0].done().await.is_err());
+        let later = now + Duration::from_secs(1);
+        let plan = poll(&mut core, later);
+        assert!(plan.wants_identity && plan.sends.is_empty());
+        core.identify(Identity {
+            id: ProducerId(8),
+            ..IDENTITY
+        });
+        let plan = poll(&mut core, later);
+        let again = encode(&mut core, plan);
+        let stamp = again[0].1.producer.unwrap();
+        assert_eq!((stamp.id.0, stamp.sequence.0), (8, 0));
+        core.acknowledged(again[0].0, stored(5)).resolve();
+        outcomes[1].done().await.unwrap();
+    }
+}
