@@ -78,6 +78,7 @@ pub struct CreatedTopic {
 pub struct ConfigChanges {
     set: BTreeMap<String, String>,
     unset: Vec<String>,
+    validate_only: bool,
 }
 
 impl ConfigChanges {
@@ -95,6 +96,12 @@ impl ConfigChanges {
     /// Returns a config to its default.
     pub fn unset(mut self, name: &str) -> Self {
         self.unset.push(name.to_owned());
+        self
+    }
+
+    /// Only checks whether the changes could be made.
+    pub fn validate_only(mut self) -> Self {
+        self.validate_only = true;
         self
     }
 }
@@ -219,6 +226,7 @@ impl Admin {
             name: name.to_owned(),
             set: changes.set.into_iter().collect(),
             unset: changes.unset,
+            validate_only: changes.validate_only,
             ..v1::AlterTopicRequest::default()
         };
         ask!(self, AdminServiceClient.alter_topic, request, Repeat::Safe).map(drop)
@@ -257,6 +265,26 @@ impl Admin {
             AdminServiceClient.add_partitions,
             request,
             Repeat::Unsafe
+        )
+        .map(drop)
+    }
+
+    /// Checks whether [`Admin::add_partitions`] would be done, and adds none.
+    ///
+    /// # Errors
+    /// As [`Admin::add_partitions`].
+    pub async fn validate_partitions(&self, name: &str, total: u32) -> Result<(), Error> {
+        let request = v1::AddPartitionsRequest {
+            name: name.to_owned(),
+            total_partitions: total,
+            validate_only: true,
+            ..v1::AddPartitionsRequest::default()
+        };
+        ask!(
+            self,
+            AdminServiceClient.add_partitions,
+            request,
+            Repeat::Safe
         )
         .map(drop)
     }
