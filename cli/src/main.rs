@@ -1,2 +1,82 @@
 //! The `highwater` command line.
-fn main() {}
+//!
+//! `command` has one file for each command, all of one shape: `Options` that clap fills, `run` that talks to the broker,
+//! and how its answer looks as text and as JSON. What they share is in modules that do no input or output of their own
+//! (offsets, formats, separators, tables, JSON records), and in [`context`], which knows whom to ask and where to
+//! answer. The shapes of the JSON outputs are a promise to programs: docs/cli.md lists them.
+
+mod arguments;
+mod command;
+mod context;
+mod escape;
+mod explain;
+mod failure;
+mod format_string;
+mod json_record;
+mod line_record;
+mod lines;
+mod near_names;
+mod offset_spec;
+mod pair;
+mod positions;
+mod printer;
+mod quantity;
+mod record;
+mod separator;
+mod table;
+mod wanted;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use arguments::{Arguments, Command};
+use command::{cluster, consume, produce, topic};
+use context::Context;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let Arguments { global, command } = Arguments::parse();
+    let context = Context::new(global.brokers, global.format);
+    let result = start_log(&global.log).and_then(|()| {
+        let runtime = tokio::runtime::Runtime::new()
+            .map_err(|error| Failure::new("cannot start threads", error))?;
+        // The command itself runs on this thread, which is none of the runtime's: it may wait for stdin and stdout
+        // without holding up the client's connections.
+        let result = runtime.block_on(run(command, &context));
+        runtime.shutdown_background();
+        result
+    });
+    if let Err(failure) = result {
+        context.report(&failure);
+    }
+    if context.has_failed() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+async fn run(command: Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Topic(command) => topic::run(command, context).await,
+        Command::Produce(options) => produce::run(options, context).await,
+        Command::Consume(options) => consume::run(options, context).await,
+        Command::Cluster(command) => cluster::run(command, context).await,
+    }
+}
+
+/// Logs to stderr what `filter` lets pass.
+fn start_log(filter: &str) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        Failure::new(format!("cannot log at \"{filter}\""), error).remedy(
+            "use error, warn, info, debug, trace, or a filter such as highwater_client=debug",
+        )
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
+}

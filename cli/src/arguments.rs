@@ -1,0 +1,83 @@
+//! What can be written on the command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::command::{cluster, consume, produce, topic};
+
+/// Highwater: an event broker that keeps what it acknowledges.
+#[derive(Debug, Parser)]
+#[command(name = "highwater", version, max_term_width = 110)]
+#[command(disable_help_subcommand = true, infer_subcommands = false)]
+pub(crate) struct Arguments {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Brokers to ask first, any of the cluster; several with commas between them
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        env = "HIGHWATER_BROKERS",
+        default_value = "127.0.0.1:7410",
+        value_delimiter = ','
+    )]
+    pub(crate) brokers: Vec<String>,
+
+    /// Form of the output: tables and text for people, JSON for programs
+    #[arg(long, global = true, value_name = "FORM", default_value = "text")]
+    pub(crate) format: Format,
+
+    /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as highwater_client=debug
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        env = "HIGHWATER_LOG",
+        default_value = "error"
+    )]
+    pub(crate) log: String,
+}
+
+/// Form of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs; docs/cli.md gives the shapes.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create, list, describe, alter, delete, extend and trim topics
+    #[command(subcommand)]
+    Topic(topic::Command),
+    /// Send records: the lines of stdin or of a file
+    Produce(produce::Options),
+    /// Print records
+    Consume(consume::Options),
+    /// Show the cluster, its health and its brokers
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_arguments_holds_together() {
+        Arguments::command().debug_assert();
+    }
+}

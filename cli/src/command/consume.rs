@@ -1,0 +1,183 @@
+//! `highwater consume`: records are printed as they come.
+
+use std::io;
+
+use clap::Args;
+use futures::FutureExt;
+use highwater_client::{Consumer, Offset, Start};
+use jiff::Timestamp;
+
+use crate::arguments::Format;
+use crate::context::Context;
+use crate::explain::explain;
+use crate::failure::Failure;
+use crate::format_string::FormatString;
+use crate::offset_spec::OffsetSpec;
+use crate::positions::{self, Position};
+use crate::printer::{Form, Printer, Reader};
+use crate::record::Record;
+use crate::wanted::Wanted;
+
+/// Options of `highwater consume`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Name of the topic
+    #[arg(value_name = "TOPIC")]
+    topic: String,
+
+    /// Where to begin: start, end, N, +N (after the start), -N (before the end) or @TIME
+    #[arg(
+        short,
+        long,
+        value_name = "OFFSET",
+        default_value = "start",
+        allow_hyphen_values = true
+    )]
+    #[arg(value_parser = |text: &str| OffsetSpec::parse(text, Timestamp::now()))]
+    offset: OffsetSpec,
+
+    /// Stop after this many records
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    count: Option<u64>,
+
+    /// Only these partitions, with commas between them [default: all]
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',')]
+    partitions: Vec<u32>,
+
+    /// Exit at the end of what is there now
+    #[arg(short, long)]
+    exit: bool,
+
+    /// How to print a record: %t topic, %p partition, %o offset, %k key, %v value, %h headers, %T timestamp, %% and
+    /// escapes such as \n [default: '%v\n']
+    #[arg(short = 'f', long = "template", value_name = "TEMPLATE")]
+    template: Option<FormatString>,
+}
+
+/// Prints records until there are no more wanted, or to be read, or nobody reads them.
+pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failure> {
+    let what = format!("cannot consume topic \"{}\"", options.topic);
+    let form = options.form(context.format)?;
+    let client = context.connect(&what).await?;
+    let positions = positions::find(
+        &client.admin(),
+        &what,
+        &options.topic,
+        &options.partitions,
+        options.offset,
+    )
+    .await?;
+    for position in &positions {
+        note_what_is_not_held(context, &options.topic, position);
+    }
+    let wanted = Wanted::new(&positions, options.count, options.exit);
+    if wanted.is_satisfied() {
+        return Ok(());
+    }
+    let mut consumer = client.consumer();
+    for position in positions
+        .iter()
+        .filter(|position| wanted.reads(position.partition))
+    {
+        let start = Start::Offset(Offset(position.nearest_held()));
+        consumer = consumer.assign(&options.topic, position.partition, start);
+    }
+    let consumer = consumer
+        .build()
+        .await
+        .map_err(|error| explain(&what, &error))?;
+    let printer = Printer::new(std::io::stdout().lock(), form);
+    match print(consumer, wanted, printer).await {
+        Ok(()) => Ok(()),
+        Err(Error::Read(error)) => Err(explain(what, &error)),
+        Err(Error::Write(error)) => Err(Failure::new("cannot write to stdout", error)),
+    }
+}
+
+impl Options {
+    fn form(&self, format: Format) -> Result<Form, Failure> {
+        match (&self.template, format) {
+            (Some(_), Format::Json) => Err(Failure::new(
+                "cannot print records",
+                "-f and --format json are two forms of output",
+            )
+            .remedy("leave out one of them")),
+            (None, Format::Json) => Ok(Form::Json),
+            (Some(template), Format::Text) => Ok(Form::Text(template.clone())),
+            (None, Format::Text) => Ok(Form::Text(FormatString::value_per_line())),
+        }
+    }
+}
+
+/// Tells the user when an offset is asked for by its number and the partition does not hold it.
+fn note_what_is_not_held(context: &Context, topic: &str, position: &Position) {
+    let Position {
+        partition,
+        held,
+        offset,
+    } = position;
+    if *offset < held.start {
+        context.note(&format!(
+            "{topic}/{partition}: records below offset {} are gone; reading from there",
+            held.start
+        ));
+    } else if *offset > held.end {
+        context.note(&format!(
+            "{topic}/{partition}: offset {offset} is not there yet, the next one is {}",
+            held.end
+        ));
+    }
+}
+
+/// Why printing ended before its end.
+enum Error {
+    Read(highwater_client::Error),
+    Write(io::Error),
+}
+
+/// Prints what is wanted of the records that come. Output gathers while more records are at hand, and is written when
+/// there are none to be had at once.
+async fn print(
+    mut consumer: Consumer,
+    mut wanted: Wanted,
+    mut printer: Printer<impl io::Write>,
+) -> Result<(), Error> {
+    let mut headers = Vec::new();
+    while !wanted.is_satisfied() {
+        let received = match consumer.recv().now_or_never() {
+            Some(received) => received,
+            None => {
+                if printer.flush().map_err(Error::Write)? == Reader::Gone {
+                    return Ok(());
+                }
+                consumer.recv().await
+            }
+        };
+        let received = match received {
+            Ok(received) => received,
+            Err(error) => {
+                printer.flush().map_err(Error::Write)?;
+                return Err(Error::Read(error));
+            }
+        };
+        if !wanted.take(received.partition, received.offset) {
+            continue;
+        }
+        headers.clear();
+        headers.extend(received.headers.iter());
+        let record = Record {
+            topic: &received.topic,
+            partition: received.partition,
+            offset: received.offset,
+            key: received.key.as_deref(),
+            value: received.value.as_deref(),
+            headers: &headers,
+            timestamp_ms: received.timestamp_ms,
+        };
+        if printer.print(&record).map_err(Error::Write)? == Reader::Gone {
+            return Ok(());
+        }
+    }
+    printer.flush().map_err(Error::Write)?;
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! The commands, one file each: its options, `run`, and what it prints.
+
+pub(crate) mod cluster;
+pub(crate) mod consume;
+pub(crate) mod produce;
+pub(crate) mod topic;

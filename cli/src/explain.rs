@@ -1,0 +1,127 @@
+//! What a user is told of an error of the client: its cause in plain words, and what to do about it.
+
+use highwater_client::{ApiError, Error, Reason};
+
+use crate::failure::Failure;
+use crate::near_names::near_names;
+
+/// The failure to do `what` because of `error`.
+pub(crate) fn explain(what: impl Into<String>, error: &Error) -> Failure {
+    match error {
+        Error::Connect { addresses, problem } => Failure::new(
+            what,
+            format!("no broker answers at {addresses} ({problem})"),
+        )
+        .remedy("start one: highwater dev")
+        .remedy(
+            "or name one that runs: --brokers HOST:PORT, or HIGHWATER_BROKERS in the environment",
+        ),
+        Error::Api(api)
+        | Error::Partition { source: api, .. }
+        | Error::Delivery { source: api, .. } => explain_api(what.into(), error, api),
+        Error::DeliveryTimeout {
+            last: Some(last), ..
+        } => Failure::new(what, format!("{error}; the last attempt: {}", last.message)),
+        _ => Failure::new(what, error),
+    }
+}
+
+fn explain_api(what: String, error: &Error, api: &ApiError) -> Failure {
+    let place = match error {
+        Error::Partition {
+            topic, partition, ..
+        } => format!("{topic}/{partition}: "),
+        _ => String::new(),
+    };
+    let failure = Failure::new(
+        what,
+        format!("{place}{} ({})", api.message, api.reason_name()),
+    );
+    match remedy(api.reason) {
+        Some(remedy) => failure.remedy(remedy),
+        None => failure,
+    }
+}
+
+/// What helps where the broker's message cannot know what the user has at hand.
+fn remedy(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
+        Reason::InvalidReplicationFactor => {
+            "see how many brokers there are: highwater cluster brokers"
+        }
+        Reason::DiskFull => {
+            "make room: highwater topic trim or highwater topic delete; see highwater cluster info"
+        }
+        Reason::DataLoss | Reason::StorageError => "see what is wrong: highwater cluster health",
+        Reason::OffsetOutOfRange => "see which offsets there are: highwater topic describe TOPIC",
+        _ => return None,
+    })
+}
+
+/// The failure to do `what` because there is no topic `name` among those that are `known`.
+pub(crate) fn unknown_topic<'a>(
+    what: impl Into<String>,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Failure {
+    let failure = Failure::new(what, "there is no such topic");
+    let near = near_names(name, known);
+    let failure = if near.is_empty() {
+        failure
+    } else {
+        failure.remedy(format!("did you mean {}?", near.join(" or ")))
+    };
+    failure.remedy(format!("create it: highwater topic create {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_broker_the_user_is_told_how_to_start_one() {
+        let error = Error::Connect {
+            addresses: "127.0.0.1:7410".into(),
+            problem: "connection refused".into(),
+        };
+        assert_eq!(
+            explain("cannot list topics", &error).to_string(),
+            "error: cannot list topics: no broker answers at 127.0.0.1:7410 (connection refused)\n  \
+             start one: highwater dev\n  \
+             or name one that runs: --brokers HOST:PORT, or HIGHWATER_BROKERS in the environment"
+        );
+    }
+
+    #[test]
+    fn refusals_give_the_brokers_words_and_the_reason() {
+        let error = Error::Api(ApiError::new(
+            Reason::TopicAlreadyExists,
+            "the topic exists",
+        ));
+        assert_eq!(
+            explain("cannot create topic \"t\"", &error).to_string(),
+            "error: cannot create topic \"t\": the topic exists (TOPIC_ALREADY_EXISTS)"
+        );
+    }
+
+    #[test]
+    fn a_full_disk_says_how_to_make_room() {
+        let error = Error::Partition {
+            topic: "t".into(),
+            partition: 3,
+            source: ApiError::new(Reason::DiskFull, "500 MiB are left"),
+        };
+        let text = explain("cannot produce", &error).to_string();
+        assert!(text.contains("t/3: 500 MiB are left (DISK_FULL)"), "{text}");
+        assert!(text.contains("highwater topic trim"), "{text}");
+    }
+
+    #[test]
+    fn an_unknown_topic_suggests_near_names_and_how_to_create_it() {
+        assert_eq!(
+            unknown_topic("cannot consume", "fligths", ["flights", "orders"]).to_string(),
+            "error: cannot consume: there is no such topic\n  did you mean flights?\n  \
+             create it: highwater topic create fligths"
+        );
+    }
+}
