@@ -36,6 +36,7 @@ impl Budget {
     }
 
     /// Bytes that nothing holds now.
+    #[cfg(test)]
     pub(crate) fn free_bytes(&self) -> u64 {
         self.free.available_permits() as u64
     }

@@ -279,7 +279,8 @@ mod tests {
 
     #[test]
     fn validate_names_the_key() {
-        let cases: [(&str, fn(&mut Config)); 8] = [
+        type Spoil = fn(&mut Config);
+        let cases: [(&str, Spoil); 8] = [
             ("broker_id", |c| c.broker_id = 0),
             ("fetch.max_bytes", |c| c.fetch.max_bytes = 0),
             ("fetch.max_wait_ms", |c| c.fetch.max_wait_ms = u32::MAX),

@@ -76,6 +76,9 @@ pub struct ProduceConfig {
     pub max_items: usize,
     /// Bytes that a stream has sent and that are not acknowledged yet; the stream is read no further above that.
     pub max_stream_bytes: u64,
+    /// The same for one partition of a stream; further batches to it are refused, so that one stuck partition does not
+    /// hold up the others.
+    pub max_partition_bytes: u64,
     /// Batches of a stream that are not acknowledged yet; the stream is read no further above that.
     pub max_stream_batches: usize,
     /// Records in one batch.
@@ -95,6 +98,7 @@ impl Default for ProduceConfig {
             max_timeout_ms: 50_000,
             max_items: 4_096,
             max_stream_bytes: 32 << 20,
+            max_partition_bytes: 24 << 20,
             max_stream_batches: 16_384,
             max_batch_records: 1 << 20,
             max_key_bytes: 64 << 10,
@@ -124,6 +128,12 @@ impl ProduceConfig {
             self.max_stream_bytes,
             u64::from(requests.max_produce_bytes),
             requests.memory_bytes,
+        )?;
+        within(
+            "produce.max_partition_bytes",
+            self.max_partition_bytes,
+            1,
+            self.max_stream_bytes,
         )?;
         within(
             "produce.max_stream_batches",
@@ -158,6 +168,9 @@ pub struct FetchConfig {
     pub max_bytes: u32,
     /// Longest wait that a request may name.
     pub max_wait_ms: u32,
+    /// How long a request waits, whatever it says itself, for a partition that elects its leader. Partitions do so when
+    /// they are first needed after a start.
+    pub leader_wait_ms: u32,
     /// Partitions in one request or assignment.
     pub max_partitions: usize,
     /// Bytes that a batch may take when the broker decompresses it for a client that wants plain records.
@@ -170,8 +183,6 @@ pub struct FetchConfig {
     pub max_credit_bytes: u64,
     /// Bytes of batches in one pushed message: what a subscriber that reads slowly can make the broker hold.
     pub push_bytes: u32,
-    /// A subscriber that has credit but reads nothing for this long is cut off.
-    pub stall_timeout_ms: u32,
 }
 
 impl Default for FetchConfig {
@@ -180,13 +191,13 @@ impl Default for FetchConfig {
             default_partition_bytes: 1 << 20,
             max_bytes: 50 << 20,
             max_wait_ms: 30_000,
+            leader_wait_ms: 2_000,
             max_partitions: 10_000,
             max_decompressed_bytes: 64 << 20,
             read_threads: 8,
             max_queued_reads: 1_024,
             max_credit_bytes: 1 << 30,
             push_bytes: 1 << 20,
-            stall_timeout_ms: 60_000,
         }
     }
 }
@@ -207,6 +218,12 @@ impl FetchConfig {
             0,
             requests.timeout_ms / 2,
         )?;
+        within(
+            "fetch.leader_wait_ms",
+            self.leader_wait_ms,
+            1,
+            requests.timeout_ms / 2,
+        )?;
         within("fetch.max_partitions", self.max_partitions, 1, 1 << 20)?;
         within(
             "fetch.max_decompressed_bytes",
@@ -217,13 +234,7 @@ impl FetchConfig {
         within("fetch.read_threads", self.read_threads, 1, 512)?;
         within("fetch.max_queued_reads", self.max_queued_reads, 1, 1 << 20)?;
         within("fetch.max_credit_bytes", self.max_credit_bytes, 1, 1 << 40)?;
-        within("fetch.push_bytes", self.push_bytes, 1, self.max_bytes)?;
-        within(
-            "fetch.stall_timeout_ms",
-            self.stall_timeout_ms,
-            1,
-            3_600_000,
-        )
+        within("fetch.push_bytes", self.push_bytes, 1, self.max_bytes)
     }
 }
 

@@ -16,6 +16,8 @@ pub struct ServerConfig {
     pub http: ListenerConfig,
     /// HTTP/2 of the client listener.
     pub http2: Http2Config,
+    /// A client that does not read an answer for this long loses its connection: it holds memory that others need.
+    pub stall_timeout_ms: u32,
     /// How long a stop waits for requests in flight before it cuts them off.
     pub shutdown_grace_ms: u32,
     /// Threads that serve requests; 0: one per core, at least 2.
@@ -36,6 +38,7 @@ impl Default for ServerConfig {
                 max_connections: 64,
             },
             http2: Http2Config::default(),
+            stall_timeout_ms: 60_000,
             shutdown_grace_ms: 10_000,
             worker_threads: 0,
         }
@@ -70,6 +73,12 @@ impl ServerConfig {
             self.http.max_connections,
             1,
             1 << 20,
+        )?;
+        within(
+            "server.stall_timeout_ms",
+            self.stall_timeout_ms,
+            100,
+            3_600_000,
         )?;
         within(
             "server.shutdown_grace_ms",

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Error, within, wrong};
+use crate::raft;
 
 /// Defaults and limits of topics.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -72,6 +73,8 @@ pub struct ShardsConfig {
     pub threads: usize,
     /// Requests waiting for one thread; further ones are refused.
     pub mailbox_requests: usize,
+    /// Bytes of requests waiting for one thread; further ones are refused.
+    pub mailbox_bytes: usize,
     /// Bytes that one partition may have proposed and not committed; further batches are refused.
     pub max_uncommitted_bytes: u64,
 }
@@ -81,6 +84,7 @@ impl Default for ShardsConfig {
         Self {
             threads: 0,
             mailbox_requests: 65_536,
+            mailbox_bytes: 128 << 20,
             max_uncommitted_bytes: 64 << 20,
         }
     }
@@ -95,12 +99,26 @@ impl ShardsConfig {
             16,
             1 << 24,
         )?;
+        within("shards.mailbox_bytes", self.mailbox_bytes, 1 << 20, 1 << 40)?;
         within(
             "shards.max_uncommitted_bytes",
             self.max_uncommitted_bytes,
             1 << 20,
             1 << 40,
         )
+    }
+
+    /// The same for the Raft layer. `max_batch_bytes` is the largest batch that is let in.
+    pub(crate) fn to_raft(&self, max_batch_bytes: u32) -> raft::Config {
+        let others = raft::Config::default();
+        let entry_bytes = others.entry_bytes.max(max_batch_bytes as usize);
+        raft::Config {
+            mailbox_messages: self.mailbox_requests,
+            mailbox_bytes: self.mailbox_bytes.max(entry_bytes),
+            uncommitted_bytes: self.max_uncommitted_bytes,
+            entry_bytes,
+            ..others
+        }
     }
 
     /// Threads to start.

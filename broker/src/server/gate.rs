@@ -20,6 +20,7 @@ use tower::{Layer, Service};
 
 use super::metered_body::{Measure, MessageCharges, MeteredBody};
 use super::schema::Schema;
+use super::stall::{ConnectionCut, Stalls};
 use crate::budget::{Budget, Charge};
 use crate::config::{Http2Config, RequestsConfig};
 
@@ -36,6 +37,7 @@ pub(super) struct GateLayer {
 struct Rules {
     schema: Arc<Schema>,
     budget: Budget,
+    stalls: Stalls,
     requests: RequestsConfig,
     max_metadata_bytes: u32,
 }
@@ -44,6 +46,7 @@ impl GateLayer {
     pub(super) fn new(
         schema: Schema,
         budget: Budget,
+        stalls: Stalls,
         requests: &RequestsConfig,
         http2: &Http2Config,
     ) -> Self {
@@ -51,6 +54,7 @@ impl GateLayer {
             rules: Arc::new(Rules {
                 schema: Arc::new(schema),
                 budget,
+                stalls,
                 requests: requests.clone(),
                 max_metadata_bytes: http2.max_metadata_bytes,
             }),
@@ -101,6 +105,8 @@ where
             charges,
             deadline,
         } = admitted;
+        let connection = request.extensions().get::<ConnectionCut>().cloned();
+        let stalls = self.rules.stalls.clone();
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = match deadline {
@@ -111,7 +117,11 @@ where
                 },
             };
             drop(charges);
-            Ok(finish(response))
+            let response = finish(response);
+            Ok(match connection {
+                Some(connection) => response.map(|body| stalls.watch(body, connection)),
+                None => response,
+            })
         })
     }
 }

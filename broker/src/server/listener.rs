@@ -1,5 +1,6 @@
 //! Sockets that accept a limited number of connections.
 
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,8 +11,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
+
+use super::stall::ConnectionCut;
 
 /// A bound socket. Connections beyond its limit are closed at once, so that their clients learn of it.
 #[derive(Debug)]
@@ -19,14 +23,20 @@ pub(crate) struct Listener {
     inner: TcpListener,
     places: Arc<Semaphore>,
     max_connections: usize,
+    /// Cuts all connections.
+    abort: CancellationToken,
 }
 
 impl Listener {
-    /// Binds `address`.
+    /// Binds `address`. `abort` cuts all connections off.
     ///
     /// # Errors
     /// What the operating system said, with the address.
-    pub(crate) async fn bind(address: SocketAddr, max_connections: usize) -> io::Result<Self> {
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        max_connections: usize,
+        abort: CancellationToken,
+    ) -> io::Result<Self> {
         let inner = TcpListener::bind(address).await.map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => {
@@ -43,6 +53,7 @@ impl Listener {
             inner,
             places: Arc::new(Semaphore::new(max_connections)),
             max_connections,
+            abort,
         })
     }
 
@@ -60,8 +71,11 @@ impl Listener {
             debug!(%peer, %error, "connection lost while it was accepted");
             return None;
         }
+        let cut = ConnectionCut::of(&self.abort);
         Some(Connection {
             stream,
+            is_cut: Box::pin(cut.token().clone().cancelled_owned()),
+            cut,
             _place: place,
         })
     }
@@ -88,14 +102,18 @@ impl Stream for Listener {
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    cut: ConnectionCut,
+    is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Held for its drop.
     _place: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = ConnectionCut;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> ConnectionCut {
+        self.cut.clone()
+    }
 }
 
 impl AsyncRead for Connection {
@@ -104,7 +122,10 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if !self.cut.token().is_cancelled() && self.is_cut.as_mut().poll(cx).is_pending() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
     }
 }
 
@@ -145,11 +166,14 @@ mod tests {
 
     use super::*;
 
+    /// A listener for one connection.
+    async fn bind(address: SocketAddr) -> io::Result<Listener> {
+        Listener::bind(address, 1, CancellationToken::new()).await
+    }
+
     #[tokio::test]
     async fn connections_beyond_the_limit_are_closed_until_one_ends() {
-        let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap(), 1)
-            .await
-            .unwrap();
+        let mut listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.address().unwrap();
         let mut first = TcpStream::connect(address).await.unwrap();
         let accepted = listener.next().await.unwrap().unwrap();
@@ -174,12 +198,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_address_is_named_in_the_error() {
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), 1)
+    async fn a_cut_wakes_a_connection_that_waits_for_its_client() {
+        let mut listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let _client = TcpStream::connect(listener.address().unwrap())
             .await
             .unwrap();
+        let mut accepted = listener.next().await.unwrap().unwrap();
+        let cut = accepted.connect_info();
+        let mut byte = [0];
+        let mut reading = std::pin::pin!(accepted.read(&mut byte));
+        assert!(futures::poll!(&mut reading).is_pending());
+        cut.token().cancel();
+        assert_eq!(
+            reading.await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionAborted
+        );
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_named_in_the_error() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.address().unwrap();
-        let error = Listener::bind(address, 1).await.unwrap_err();
+        let error = bind(address).await.unwrap_err();
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
 }

@@ -1,9 +1,12 @@
-//! The way in: listeners, and what every call passes before its handler.
+//! The way in: a broker's listeners, and what every call passes before its handler.
 
+mod broker;
 mod gate;
 pub(crate) mod listener;
 mod metered_body;
 mod schema;
+mod stall;
 
+pub use broker::{Addresses, Broker};
 pub(crate) use gate::{AnswerCharge, explain};
 pub(crate) use metered_body::{MessageCharges, out_of_memory};

@@ -1,0 +1,71 @@
+//! Why a broker does not start.
+
+use highwater_proto::ApiError;
+
+use crate::{config, raft};
+
+/// Why a broker does not start. The message says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration is refused.
+    #[error("the configuration cannot be used: {0}")]
+    Config(#[from] config::Error),
+    /// A listener cannot be bound.
+    #[error(transparent)]
+    Listen(std::io::Error),
+    /// The data directory cannot be opened.
+    #[error("cannot open the data directory {data_dir}: {source}{}", open_hint(.source))]
+    Open {
+        /// Path of the data directory.
+        data_dir: String,
+        /// What storage said.
+        source: highwater_storage::Error,
+    },
+    /// The data directory belongs to another broker.
+    #[error(
+        "the data directory belongs to broker {found}, and this is configured as broker {configured}: set broker_id \
+         to {found}, or choose another data directory"
+    )]
+    OtherBroker {
+        /// In the data directory.
+        found: u64,
+        /// Configured.
+        configured: u32,
+    },
+    /// The controller's log is not there or cannot be used.
+    #[error(
+        "the controller's log cannot be used, so it is not known what the cluster consists of: {reason}. See \
+         `highwater-broker inspect --data-dir ...`"
+    )]
+    Controller {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The cluster does not take this broker.
+    #[error("the cluster does not take this broker: {0}")]
+    Join(#[source] ApiError),
+    /// Storage failed while the broker started.
+    #[error("the data directory failed: {0}")]
+    Storage(#[from] highwater_storage::Error),
+    /// The Raft layer failed while the broker started.
+    #[error(transparent)]
+    Raft(#[from] raft::Error),
+    /// A part of the start panicked.
+    #[error("{what} was given up: {reason}")]
+    Panicked {
+        /// Which part.
+        what: &'static str,
+        /// What it said.
+        reason: String,
+    },
+}
+
+fn open_hint(error: &highwater_storage::Error) -> &'static str {
+    use highwater_storage::Error;
+    match error {
+        Error::Locked { .. } => ": stop that process first, or choose another data directory",
+        Error::NoSpace { .. } => ": free some space first",
+        _ => "",
+    }
+}

@@ -1,0 +1,222 @@
+//! What runs inside a broker: its data directory, the shards, the controller, and the replicas that the cluster places
+//! here.
+//!
+//! A start opens the data directory, starts the shards, elects the controller, founds the cluster where there is none,
+//! registers this broker, and starts its replicas. From then on the [`Reconciler`] follows the cluster's image and
+//! [`upkeep`] what happens by the clock.
+
+mod controller_start;
+mod error;
+mod reconciler;
+mod upkeep;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_proto::v1::{HealthFinding, HealthState};
+use highwater_storage::fs::{Fs, RealFs};
+use highwater_storage::{Identity, LogId, Opened, RecoveredLog, Store};
+use rand::Rng as _;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::controller::{Broker, ClusterImage, ClusterView};
+use crate::controller_client::ControllerClient;
+use crate::health::{Health, finding};
+use crate::hosted::Hosted;
+use crate::raft::{self, NoPeers, ShardThreads, Shards, ShardsSpec};
+use crate::replica::Replica;
+
+pub use error::Error;
+use reconciler::Reconciler;
+
+/// A running node. Stop it with [`Node::stop`]: dropping it leaves its threads running.
+pub(crate) struct Node {
+    pub(crate) hosted: Arc<Hosted>,
+    pub(crate) cluster: Arc<ClusterView>,
+    pub(crate) reconciled: watch::Receiver<Arc<ClusterImage>>,
+    pub(crate) controller: ControllerClient,
+    pub(crate) health: Arc<Health>,
+    threads: ShardThreads<Replica>,
+    store: Arc<Store>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What the data directory held.
+struct Recovered {
+    store: Arc<Store>,
+    identity: Identity,
+    logs: BTreeMap<LogId, RecoveredLog>,
+    findings: Vec<HealthFinding>,
+}
+
+impl Node {
+    /// Starts everything; `describe` makes this broker's entry in the cluster of its data directory's UUID.
+    ///
+    /// # Errors
+    /// What does not work, with what to do about it.
+    pub(crate) async fn start(
+        config: &Arc<Config>,
+        describe: impl FnOnce(&Identity) -> Broker,
+    ) -> Result<Self, Error> {
+        let mut recovered = open(config).await?;
+        let (shards, threads) = start_shards(config, &recovered.store)?;
+        let cluster = Arc::new(ClusterView::default());
+        let timeout = Duration::from_millis(u64::from(config.requests.timeout_ms));
+        let controller = ControllerClient::new(shards.clone(), timeout);
+
+        let controller_log = recovered.logs.remove(&controller_start::LOG);
+        controller_start::start(config, &shards, &cluster, controller_log, &recovered).await?;
+        let identity = recovered.identity;
+        let me = describe(&identity);
+        controller_start::join(&controller, &recovered.store, identity, me).await?;
+
+        let health = Arc::new(Health::new(
+            Arc::clone(&recovered.store),
+            std::mem::take(&mut recovered.findings),
+        ));
+        let hosted = Arc::new(Hosted::default());
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let (reconciler, reconciled) = Reconciler::new(reconciler::Parts {
+            config: Arc::clone(config),
+            shards,
+            cluster: Arc::clone(&cluster),
+            controller: controller.clone(),
+            hosted: Arc::clone(&hosted),
+            health: Arc::clone(&health),
+            recovered: recovered.logs,
+        });
+        let mut first = reconciled.clone();
+        tasks.spawn(reconciler.run(stop.clone()));
+        let version = cluster.image().version();
+        // The reconciler ends only with the node.
+        drop(first.wait_for(|image| image.version() >= version).await);
+        tasks.spawn(upkeep::run(
+            Arc::clone(config),
+            Arc::clone(&hosted),
+            stop.clone(),
+        ));
+        Ok(Self {
+            hosted,
+            cluster,
+            reconciled,
+            controller,
+            health,
+            threads,
+            store: recovered.store,
+            tasks,
+            stop,
+        })
+    }
+
+    /// Stops the tasks and the shards, makes a last checkpoint and gives the data directory free.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.hosted
+            .store(crate::hosted::HostedPartitions::default());
+        let (threads, store) = (self.threads, self.store);
+        let stopped = tokio::task::spawn_blocking(move || {
+            threads.stop();
+            drop(store);
+        });
+        if let Err(error) = stopped.await {
+            warn!(%error, "the shards did not stop in order");
+        }
+    }
+}
+
+/// Opens the data directory on a thread that may block.
+async fn open(config: &Arc<Config>) -> Result<Recovered, Error> {
+    let (data_dir, storage) = (config.data_dir.clone(), config.storage.to_storage());
+    let opened = tokio::task::spawn_blocking(move || -> highwater_storage::Result<Opened> {
+        let fs: Arc<dyn Fs> = Arc::new(RealFs::new(data_dir)?);
+        let mut random = rand::rng();
+        let seed: u64 = random.random();
+        let mut generator: rand::rngs::StdRng = rand::SeedableRng::seed_from_u64(seed);
+        Store::open(fs, Box::new(move || generator.random()), storage)
+    });
+    let data_dir = config.data_dir.display().to_string();
+    let opened = opened
+        .await
+        .map_err(|error| Error::Panicked {
+            what: "opening the data directory",
+            reason: error.to_string(),
+        })?
+        .map_err(|source| Error::Open {
+            data_dir: data_dir.clone(),
+            source,
+        })?;
+    let mut findings = Vec::new();
+    for directory in &opened.unknown_directories {
+        warn!(directory, "a directory belongs to no log; it is kept");
+        findings.push(finding(
+            HealthState::Warning,
+            "UNKNOWN_DIRECTORY",
+            format!(
+                "directory {directory} in {data_dir} belongs to no log. It is kept; remove it by hand when it is not needed"
+            ),
+        ));
+    }
+    for recovered in &opened.logs {
+        if let Some(damage) = &recovered.damage {
+            warn!(log = %recovered.log.id(), reason = damage.reason, "a log is damaged");
+            findings.push(finding(
+                HealthState::Critical,
+                "LOG_DAMAGED",
+                format!(
+                    "log {} is damaged: {}. It takes no records. Stop the broker and run `highwater-broker repair \
+                     --data-dir {data_dir} --accept-loss` to go on without what is lost",
+                    recovered.log.id(),
+                    damage.reason
+                ),
+            ));
+        }
+    }
+    info!(data_dir, logs = opened.logs.len(), "data directory opened");
+    Ok(Recovered {
+        store: opened.store,
+        identity: opened.identity,
+        logs: opened
+            .logs
+            .into_iter()
+            .map(|recovered| (recovered.log.id(), recovered))
+            .collect(),
+        findings,
+    })
+}
+
+fn start_shards(
+    config: &Config,
+    store: &Arc<Store>,
+) -> Result<(Shards<Replica>, ShardThreads<Replica>), Error> {
+    let count = NonZeroUsize::new(config.shards.thread_count()).unwrap_or(NonZeroUsize::MIN);
+    let mut random = rand::rng();
+    let spec = ShardsSpec {
+        store: Arc::clone(store),
+        config: config.shards.to_raft(config.requests.max_produce_bytes),
+        count,
+        seed: &mut || random.random(),
+        transport: &mut || Box::new(NoPeers),
+    };
+    Shards::start(spec).map_err(Error::Raft)
+}
+
+/// Carries out an operation and waits for its answer.
+async fn operate<T>(
+    shards: &Shards<Replica>,
+    group: raft::GroupId,
+    make: impl FnOnce(raft::Answer<Result<T, raft::Error>>) -> raft::Operation<Replica>,
+) -> Result<T, raft::Error> {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    shards.operate(group, make(answer))?;
+    answered.await.unwrap_or(Err(raft::Error::ShardBusy))
+}

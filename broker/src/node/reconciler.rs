@@ -1,0 +1,379 @@
+//! Makes this broker's replicas those that the cluster's image says.
+//!
+//! One task follows the images; what to do about each is decided by [`reconcile`]. What fails is tried again, because
+//! most failures here (a full disk) clear by themselves.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use highwater_proto::BrokerId;
+use highwater_storage::{LogId, LogReader, LogSpec, RecoveredLog};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::operate;
+use crate::config::Config;
+use crate::controller::reconcile::{Action, Location, Presence, StartReplica, reconcile};
+use crate::controller::{ClusterImage, ClusterView, Command};
+use crate::controller_client::ControllerClient;
+use crate::health::Health;
+use crate::hosted::{Hosted, HostedPartition, HostedPartitions, HostedTopic};
+use crate::partition::{self, PartitionReplica, PartitionShared, TopicConfig};
+use crate::raft::{self, GroupId, Members, Operation, Origin, Shards};
+use crate::replica::Replica;
+
+/// Operations on their way to the shards at once.
+const OPERATIONS_AT_ONCE: usize = 256;
+/// Wait before what failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a reconciler works with.
+pub(super) struct Parts {
+    pub(super) config: Arc<Config>,
+    pub(super) shards: Shards<Replica>,
+    pub(super) cluster: Arc<ClusterView>,
+    pub(super) controller: ControllerClient,
+    pub(super) hosted: Arc<Hosted>,
+    pub(super) health: Arc<Health>,
+    /// Logs found at start that nothing runs in yet.
+    pub(super) recovered: BTreeMap<LogId, RecoveredLog>,
+}
+
+/// See the module's documentation.
+pub(super) struct Reconciler {
+    parts: Parts,
+    me: BrokerId,
+    limits: partition::Limits,
+    running: HashMap<Location, Running>,
+    done: watch::Sender<Arc<ClusterImage>>,
+    /// The image that was reconciled last.
+    last: Option<Arc<ClusterImage>>,
+}
+
+/// A replica that runs.
+#[derive(Clone)]
+struct Running {
+    group: GroupId,
+    shared: Arc<PartitionShared>,
+    reader: LogReader,
+}
+
+impl Reconciler {
+    /// A reconciler, and the images that it has put in force.
+    pub(super) fn new(parts: Parts) -> (Self, watch::Receiver<Arc<ClusterImage>>) {
+        let (done, reconciled) = watch::channel(Arc::default());
+        let topics = &parts.config.topics;
+        let limits = partition::Limits {
+            max_producers: topics.max_producers,
+            producer_expiration_ms: topics.producer_expiration_ms,
+            producer_expiration_min_ms: topics.producer_expiration_min_ms,
+        };
+        let reconciler = Self {
+            me: BrokerId(parts.config.broker_id),
+            parts,
+            limits,
+            running: HashMap::new(),
+            done,
+            last: None,
+        };
+        (reconciler, reconciled)
+    }
+
+    /// Follows the images until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut images = self.parts.cluster.watch();
+        loop {
+            let image = Arc::clone(&images.borrow_and_update());
+            let is_done = tokio::select! {
+                is_done = self.follow(&image) => is_done,
+                () = stop.cancelled() => return,
+            };
+            if is_done {
+                self.last = Some(Arc::clone(&image));
+                self.done.send_replace(image);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = images.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(RETRY), if !is_done => {}
+            }
+        }
+    }
+
+    /// Does what the image asks for. Whether all of it succeeded.
+    async fn follow(&mut self, image: &Arc<ClusterImage>) -> bool {
+        let present = self.present(image);
+        let plan = reconcile(self.last.as_deref(), image, self.me, &present);
+        self.parts
+            .health
+            .set_unknown_replicas(self.unknown(&plan.unknown, image));
+        let mut starts = Vec::new();
+        let mut others = Vec::new();
+        for action in plan.actions {
+            match action {
+                Action::StartReplica(start) => starts.push(start),
+                other => others.push(other),
+            }
+        }
+        self.hide_deleted(image, &others);
+        let mut is_done = self.start_all(starts).await;
+        self.publish(image);
+        for action in others {
+            is_done &= self.carry_out(action).await;
+        }
+        is_done
+    }
+
+    /// What is on this broker, as far as the image knows where it belongs.
+    fn present(&self, image: &ClusterImage) -> BTreeMap<Location, Presence> {
+        let mut present: BTreeMap<_, _> = self
+            .running
+            .keys()
+            .map(|location| (*location, Presence::Running))
+            .collect();
+        let deleted = image.deleted_topics().map(|deleted| &deleted.topic);
+        for topic in image.topics().chain(deleted) {
+            for (index, partition) in topic.numbered() {
+                let Some(replica) = partition.replica_on(self.me) else {
+                    continue;
+                };
+                if self.parts.recovered.contains_key(&LogId(replica.id.0)) {
+                    let location = Location {
+                        topic_id: topic.id,
+                        partition: index,
+                        replica: replica.id,
+                    };
+                    present.insert(location, Presence::Stopped);
+                }
+            }
+        }
+        present
+    }
+
+    /// Names of what is here and that the image does not place here.
+    fn unknown(&self, running: &[Location], image: &ClusterImage) -> Vec<String> {
+        let known = self.present(image);
+        let known: HashSet<_> = known
+            .keys()
+            .map(|location| LogId(location.replica.0))
+            .collect();
+        let stopped = self
+            .parts
+            .recovered
+            .keys()
+            .filter(|log| !known.contains(log));
+        let stopped = stopped.map(|log| format!("log {log}"));
+        let running = running.iter().map(|location| {
+            format!(
+                "replica {} of partition {} of topic {}",
+                location.replica.0, location.partition, location.topic_id
+            )
+        });
+        stopped.chain(running).collect()
+    }
+
+    /// Takes partitions that will be deleted out of the readers' sight first.
+    fn hide_deleted(&mut self, image: &ClusterImage, actions: &[Action]) {
+        let is_deleting = actions
+            .iter()
+            .any(|action| matches!(action, Action::DeleteReplica { .. }));
+        if is_deleting {
+            self.publish(image);
+        }
+    }
+
+    async fn start_all(&mut self, starts: Vec<StartReplica>) -> bool {
+        if starts.is_empty() {
+            return true;
+        }
+        let count = starts.len();
+        let jobs: Vec<_> = starts
+            .into_iter()
+            .map(|start| self.start_one(start))
+            .collect();
+        let mut jobs = futures::stream::iter(jobs).buffer_unordered(OPERATIONS_AT_ONCE);
+        let mut started = Vec::new();
+        let mut is_done = true;
+        while let Some(result) = jobs.next().await {
+            match result {
+                Ok(replica) => started.push(replica),
+                Err((location, error)) => {
+                    is_done = false;
+                    error!(topic = %location.topic_id, partition = %location.partition, %error, "a replica cannot be started");
+                }
+            }
+        }
+        info!(count, failed = count - started.len(), "replicas started");
+        self.running.extend(started);
+        is_done
+    }
+
+    /// Starts one replica, from what was recovered or as a new one.
+    fn start_one(
+        &mut self,
+        start: StartReplica,
+    ) -> impl Future<Output = Result<(Location, Running), (Location, raft::Error)>> + use<> {
+        let StartReplica {
+            location,
+            group,
+            replicas,
+            config,
+            ..
+        } = start;
+        let log = LogId(location.replica.0);
+        let origin = match self.parts.recovered.remove(&log) {
+            Some(recovered) => Origin::Recovered(recovered),
+            None => Origin::New {
+                spec: LogSpec {
+                    directory: format!(
+                        "topics/{}/{}-{}",
+                        location.topic_id, location.partition, location.replica.0
+                    ),
+                    max_segment_bytes: config.segment_bytes,
+                    write_caching: config.write_caching,
+                },
+                members: Members::of_voters(replicas.iter().map(|replica| replica.id)),
+                snapshot: Bytes::new(),
+            },
+        };
+        let shared = Arc::new(PartitionShared::new(config));
+        let (limits, published) = (self.limits, Arc::clone(&shared));
+        let shards = self.parts.shards.clone();
+        async move {
+            let started = operate(&shards, group, |answer| Operation::Start {
+                group,
+                replica: location.replica,
+                origin,
+                build: Box::new(move |_reader, applied| {
+                    PartitionReplica::new(&applied.snapshot, limits, published)
+                        .map(|replica| Replica::Partition(Box::new(replica)))
+                        .map_err(|error| error.to_string())
+                }),
+                answer,
+            });
+            let reader = started.await.map_err(|error| (location, error))?.reader;
+            Ok((
+                location,
+                Running {
+                    group,
+                    shared,
+                    reader,
+                },
+            ))
+        }
+    }
+
+    async fn carry_out(&mut self, action: Action) -> bool {
+        let result = match action {
+            Action::StartReplica(_) => return true,
+            Action::Reconfigure {
+                location,
+                group,
+                config,
+            } => self.reconfigure(location, group, config).await,
+            Action::DeleteReplica { location, group } => self.delete(location, group).await,
+            Action::ReportDeletion { topic_id } => {
+                let command = Command::ReportDeletion {
+                    topic_id,
+                    broker: self.me,
+                };
+                if let Err(error) = self.parts.controller.ask(command).await {
+                    warn!(topic = %topic_id, %error, "a deletion could not be reported");
+                    return false;
+                }
+                return true;
+            }
+        };
+        if let Err(error) = &result {
+            error!(%error, "a change of a replica failed");
+        }
+        result.is_ok()
+    }
+
+    async fn reconfigure(
+        &self,
+        location: Location,
+        group: GroupId,
+        config: Arc<TopicConfig>,
+    ) -> Result<(), raft::Error> {
+        if let Some(running) = self.running.get(&location) {
+            running.shared.set_config(Arc::clone(&config));
+        }
+        operate(&self.parts.shards, group, |answer| {
+            Operation::SetLogConfig {
+                group,
+                max_segment_bytes: config.segment_bytes,
+                write_caching: config.write_caching,
+                answer,
+            }
+        })
+        .await
+    }
+
+    /// Deletes a replica. One that does not run is started for it: only a shard deletes logs.
+    async fn delete(&mut self, location: Location, group: GroupId) -> Result<(), raft::Error> {
+        if !self.running.contains_key(&location) {
+            let start = StartReplica {
+                location,
+                topic_name: String::new(),
+                group,
+                replicas: Vec::new(),
+                config: Arc::new(crate::controller::topic_config::resolve(&BTreeMap::new())),
+            };
+            let (location, running) = self.start_one(start).await.map_err(|(_, error)| error)?;
+            self.running.insert(location, running);
+        }
+        operate(&self.parts.shards, group, |answer| Operation::Delete {
+            group,
+            answer,
+        })
+        .await?;
+        self.running.remove(&location);
+        info!(topic = %location.topic_id, partition = %location.partition, "replica deleted");
+        Ok(())
+    }
+
+    /// Shows the image's partitions that run here to who serves requests.
+    fn publish(&self, image: &ClusterImage) {
+        let before = self.parts.hosted.load();
+        let mut hosted = HostedPartitions::default();
+        for topic in image.topics() {
+            let name = Arc::new(HostedTopic {
+                id: topic.id,
+                name: topic.name.clone(),
+            });
+            let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+            hosted.set_topic(&name, count);
+            for (index, partition) in topic.numbered() {
+                if let Some(known) = before.get(topic.id, index) {
+                    hosted.insert(Arc::clone(known));
+                    continue;
+                }
+                let Some(replica) = partition.replica_on(self.me) else {
+                    continue;
+                };
+                let location = Location {
+                    topic_id: topic.id,
+                    partition: index,
+                    replica: replica.id,
+                };
+                if let Some(running) = self.running.get(&location) {
+                    hosted.insert(Arc::new(HostedPartition {
+                        topic: Arc::clone(&name),
+                        index,
+                        group: running.group,
+                        is_sole_replica: partition.replicas.len() == 1,
+                        shared: Arc::clone(&running.shared),
+                        reader: running.reader.clone(),
+                        shards: self.parts.shards.clone(),
+                    }));
+                }
+            }
+        }
+        self.parts.hosted.store(hosted);
+    }
+}

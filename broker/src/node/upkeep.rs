@@ -1,0 +1,118 @@
+//! What happens by the clock: retention, the end of active segments, and forgetting idempotent producers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::config::Config;
+use crate::hosted::{Hosted, HostedPartition};
+use crate::partition::retention::{SegmentAges, new_log_start, should_roll};
+use crate::partition::{Command, Standing, TrimTo};
+use crate::raft::machine::Timestamp;
+use crate::raft::{GroupId, Operation, Reply};
+
+/// Memory of a command, for the mailbox.
+const COMMAND_BYTES: usize = 64;
+
+/// Runs until `stop`.
+pub(super) async fn run(config: Arc<Config>, hosted: Arc<Hosted>, stop: CancellationToken) {
+    let mut retention = timer(config.upkeep.retention_check_ms);
+    let mut producers = timer(config.upkeep.producer_check_ms);
+    let mut ages = HashMap::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = retention.tick() => retain(&hosted, &mut ages, now()).await,
+            _ = producers.tick() => expire_producers(&hosted).await,
+        }
+    }
+}
+
+fn timer(period_ms: u32) -> tokio::time::Interval {
+    let mut timer = tokio::time::interval(Duration::from_millis(u64::from(period_ms)));
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
+}
+
+/// Ends segments that are due and lets those go that are too old or too much.
+async fn retain(hosted: &Hosted, ages: &mut HashMap<GroupId, SegmentAges>, now: Timestamp) {
+    let partitions = hosted.load();
+    let mut kept = HashMap::new();
+    for partition in partitions.iter() {
+        let mut seen = ages.remove(&partition.group).unwrap_or_default();
+        retain_one(partition, &mut seen, now).await;
+        kept.insert(partition.group, seen);
+    }
+    *ages = kept;
+}
+
+async fn retain_one(partition: &HostedPartition, ages: &mut SegmentAges, now: Timestamp) {
+    let shared = &partition.shared;
+    let config = shared.config();
+    let segments = partition.reader.segments();
+    ages.observe(&segments, now);
+    if should_roll(&segments, ages, &config, now) {
+        let roll = Operation::Roll {
+            group: partition.group,
+        };
+        if let Err(error) = partition.shards.operate(partition.group, roll) {
+            debug!(?partition, %error, "a segment could not be ended now");
+        }
+    }
+    let log_start = shared.log_start();
+    let offset = new_log_start(
+        &segments,
+        ages,
+        &config,
+        now,
+        log_start,
+        shared.high_watermark(),
+    );
+    let Some(offset) = offset.filter(|_| may_lead(partition)) else {
+        return;
+    };
+    let (reply, answer) = Reply::once();
+    let to = TrimTo::Offset(offset);
+    partition.send(Command::Trim { to }, COMMAND_BYTES, reply);
+    match answer.await {
+        Ok(Ok(_)) => info!(?partition, %log_start, to = %offset, "retention removed records"),
+        Ok(Err(error)) => debug!(?partition, ?error, "retention was refused for now"),
+        Err(_) => {}
+    }
+}
+
+async fn expire_producers(hosted: &Hosted) {
+    let partitions = hosted.load();
+    for partition in partitions.iter() {
+        // A cold partition has met no producer since the start: it need not be woken.
+        if !matches!(partition.shared.standing(), Standing::Serving { .. }) {
+            continue;
+        }
+        let (reply, answer) = Reply::once();
+        partition.send(Command::ExpireProducers, COMMAND_BYTES, reply);
+        if let Ok(Err(error)) = answer.await {
+            debug!(?partition, ?error, "producers could not be expired now");
+        }
+    }
+}
+
+/// Whether a command makes sense: this broker leads the partition, or will when it is asked.
+fn may_lead(partition: &HostedPartition) -> bool {
+    matches!(
+        partition.shared.standing(),
+        Standing::Serving { .. }
+            | Standing::Opening { .. }
+            | Standing::Following { leader: None, .. }
+    )
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,137 @@
+//! The machines that this broker's shards run: one type for all of them, because a shard owns groups of every kind.
+
+use bytes::Bytes;
+use highwater_storage::{Offset, RaftIndex};
+
+use crate::controller::{self, ControllerReplica};
+use crate::partition::{self, PartitionReplica};
+use crate::raft::machine::{
+    CommittedEntry, Decision, Machine, NewEntry, Refusal, Role, Timestamp, Unlawful,
+};
+
+/// A replica of some group.
+#[derive(Debug)]
+pub(crate) enum Replica {
+    /// Of the controller group.
+    Controller(Box<ControllerReplica>),
+    /// Of a partition.
+    Partition(Box<PartitionReplica>),
+}
+
+/// A command for some group.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// For the controller.
+    Controller(controller::Command),
+    /// For a partition.
+    Partition(partition::Command),
+}
+
+/// The answer of some group.
+#[derive(Debug)]
+pub(crate) enum Response {
+    /// Of the controller.
+    Controller(controller::Response),
+    /// Of a partition.
+    Partition(partition::Response),
+}
+
+/// The refusal of some group.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// Of the controller.
+    Controller(controller::Error),
+    /// Of a partition.
+    Partition(partition::Error),
+    /// Of the Raft layer, or because the command was for another kind of group.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Calls the same method of whatever the replica is.
+macro_rules! each {
+    ($replica:expr, $machine:ident => $call:expr) => {
+        match $replica {
+            Replica::Controller($machine) => $call,
+            Replica::Partition($machine) => $call,
+        }
+    };
+}
+
+impl Machine for Replica {
+    type Command = Command;
+    type Response = Response;
+    type Error = Error;
+
+    fn decide(
+        &self,
+        command: Command,
+        next_index: RaftIndex,
+        now: Timestamp,
+    ) -> Result<Decision<Response>, Error> {
+        match (self, command) {
+            (Self::Controller(machine), Command::Controller(command)) => machine
+                .decide(command, next_index, now)
+                .map(|decision| decided(decision, Response::Controller))
+                .map_err(Error::Controller),
+            (Self::Partition(machine), Command::Partition(command)) => machine
+                .decide(command, next_index, now)
+                .map(|decision| decided(decision, Response::Partition))
+                .map_err(Error::Partition),
+            (Self::Controller(_), Command::Partition(_))
+            | (Self::Partition(_), Command::Controller(_)) => {
+                Err(Error::Refused(Refusal::UnknownGroup))
+            }
+        }
+    }
+
+    fn proposed(&mut self, index: RaftIndex, entry: &NewEntry) {
+        each!(self, machine => machine.proposed(index, entry));
+    }
+
+    fn retract(&mut self, from: RaftIndex) {
+        each!(self, machine => machine.retract(from));
+    }
+
+    fn apply(&mut self, entry: &CommittedEntry) -> Result<(), Unlawful> {
+        each!(self, machine => machine.apply(entry))
+    }
+
+    fn snapshot(&self) -> Bytes {
+        each!(self, machine => machine.snapshot())
+    }
+
+    fn log_start(&self) -> Offset {
+        each!(self, machine => machine.log_start())
+    }
+
+    fn snapshot_replaces_log(&self) -> bool {
+        each!(self, machine => machine.snapshot_replaces_log())
+    }
+
+    fn role_changed(&mut self, role: Role) {
+        each!(self, machine => machine.role_changed(role));
+    }
+
+    fn publish(&mut self) {
+        each!(self, machine => machine.publish());
+    }
+}
+
+fn decided<R>(decision: Decision<R>, wrap: impl FnOnce(R) -> Response) -> Decision<Response> {
+    match decision {
+        Decision::Propose { entries, response } => Decision::Propose {
+            entries,
+            response: wrap(response),
+        },
+        Decision::Answer { response, after } => Decision::Answer {
+            response: wrap(response),
+            after,
+        },
+    }
+}

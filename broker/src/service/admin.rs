@@ -1,0 +1,418 @@
+//! Administration of topics: the controller decides, this broker waits until what it decided is in force here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use highwater_proto::{ApiError, Reason, TopicId, v1};
+use highwater_storage::Offset;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+use uuid::Uuid;
+use v1::admin_service_server::AdminService;
+
+use super::metadata::{Sources, replica_brokers};
+use super::{Context, refusals};
+use crate::authorize::{Operation, Principal, Resource, authorize};
+use crate::controller::{self, ClusterImage, Command, Topic, topic_config};
+use crate::controller_client::unexpected;
+use crate::hosted::{parse_topic_id, unknown_topic};
+use crate::partition::{self, Standing, TrimTo};
+use crate::raft::Reply;
+use crate::replica;
+
+/// Memory of a trim command, for the mailbox.
+const TRIM_BYTES: usize = 64;
+
+/// The admin service.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    context: Arc<Context>,
+}
+
+impl Admin {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+
+    fn limit<T>(
+        &self,
+        count: usize,
+        what: &str,
+        limit: &'static str,
+        most: usize,
+        value: T,
+    ) -> Result<T, ApiError> {
+        if count <= most {
+            return Ok(value);
+        }
+        Err(ApiError::new(
+            Reason::LimitExceeded,
+            format!("the request holds {count} {what}, {limit} allows {most}"),
+        )
+        .with("limit", limit)
+        .with("most", most))
+    }
+
+    fn configs(
+        &self,
+        configs: HashMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, ApiError> {
+        let most = self.context.config.admin.max_configs;
+        self.limit(configs.len(), "configs", "admin.max_configs", most, ())?;
+        Ok(configs.into_iter().collect())
+    }
+
+    /// Waits until this broker has done what the image says, as far as `is_in` tells.
+    async fn wait_until(&self, deadline: Instant, is_in: impl FnMut(&Arc<ClusterImage>) -> bool) {
+        let mut reconciled = self.context.reconciled.clone();
+        let waited = tokio::time::timeout_at(deadline, reconciled.wait_for(is_in)).await;
+        if waited.is_err() {
+            warn!("a change of topics is durable but not in force on this broker yet");
+        }
+    }
+
+    /// Waits until each partition of a topic that is to be led from here is.
+    async fn wait_for_leaders(&self, topic: TopicId, deadline: Instant) {
+        let changed = Arc::new(Notify::new());
+        let hosted = self.context.hosted.load();
+        let partitions = hosted.of_topic(topic);
+        let _watches: Vec<_> = partitions
+            .iter()
+            .map(|partition| partition.shared.watch(Arc::clone(&changed)))
+            .collect();
+        for partition in &partitions {
+            partition.wake_if_cold();
+        }
+        while partitions.iter().any(|partition| partition.is_opening()) {
+            if tokio::time::timeout_at(deadline, changed.notified())
+                .await
+                .is_err()
+            {
+                warn!(%topic, "the topic is durable but not all of its partitions have leaders yet");
+                return;
+            }
+        }
+    }
+
+    fn leader_deadline(&self) -> Instant {
+        let wait_ms = u64::from(self.context.config.admin.leader_wait_ms);
+        Instant::now() + Duration::from_millis(wait_ms)
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Topic>, ApiError> {
+        let image = self.context.cluster.image();
+        image
+            .topic_named(name)
+            .cloned()
+            .ok_or_else(|| unknown_topic(name))
+    }
+
+    async fn trim(&self, item: &v1::TrimItem) -> Result<u64, ApiError> {
+        let partition = self.context.hosted.find(item.partition.as_ref())?;
+        authorize(
+            &Principal::Anonymous,
+            Operation::Delete,
+            Resource::Topic(&partition.topic.name),
+        )?;
+        let to = item.before_offset.map_or(TrimTo::HighWatermark, |offset| {
+            TrimTo::Offset(Offset(offset))
+        });
+        let (reply, answer) = Reply::once();
+        partition.send(partition::Command::Trim { to }, TRIM_BYTES, reply);
+        let timeout = Duration::from_millis(u64::from(self.context.config.requests.timeout_ms));
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(Ok(replica::Response::Partition(partition::Response::Trimmed {
+                log_start,
+            })))) => Ok(log_start.0),
+            Ok(Ok(Ok(_))) => Err(unexpected()),
+            Ok(Ok(Err(error))) => Err(refusals::of_replica(error)),
+            Ok(Err(_)) | Err(_) => Err(ApiError::new(
+                Reason::RequestTimedOut,
+                "the trim was not acknowledged in time: it may have been carried out",
+            )),
+        }
+    }
+
+    fn describe(&self, topic: &Topic) -> v1::DescribeTopicResponse {
+        let context = &self.context;
+        let hosted = context.hosted.load();
+        let image = context.cluster.image();
+        let sources = Sources {
+            image: &image,
+            hosted: &hosted,
+            controller_role: context.cluster.role(),
+            broker: context.broker,
+        };
+        let partitions = topic
+            .numbered()
+            .map(|(index, partition)| {
+                let here = hosted.get(topic.id, index);
+                let (leader_broker_id, leader_epoch) =
+                    sources.leader(partition, here.map(AsRef::as_ref));
+                let mut description = v1::PartitionDescription {
+                    partition: index.0,
+                    leader_broker_id,
+                    leader_epoch,
+                    replica_broker_ids: replica_brokers(partition),
+                    ..Default::default()
+                };
+                if let Some(here) = here {
+                    description.log_start_offset = here.shared.log_start().0;
+                    description.high_watermark = here.shared.high_watermark().0;
+                    description.log_bytes = here
+                        .reader
+                        .segments()
+                        .iter()
+                        .map(|segment| segment.bytes)
+                        .sum();
+                    if here.shared.standing() == Standing::Quarantined {
+                        description.error = Some(quarantined().into());
+                    }
+                }
+                description
+            })
+            .collect();
+        v1::DescribeTopicResponse {
+            name: topic.name.clone(),
+            topic_id: Bytes::copy_from_slice(topic.id.as_bytes()),
+            replication_factor: topic.replication_factor,
+            configs: configs_of(topic),
+            partitions,
+        }
+    }
+}
+
+fn quarantined() -> ApiError {
+    ApiError::new(
+        Reason::StorageError,
+        "the partition's log failed or is damaged: it takes no records; see the broker's health",
+    )
+}
+
+fn configs_of(topic: &Topic) -> Vec<v1::TopicConfig> {
+    topic_config::describe(&topic.overrides)
+        .into_iter()
+        .map(|setting| {
+            let source = if setting.is_override {
+                v1::ConfigSource::Topic
+            } else {
+                v1::ConfigSource::Default
+            };
+            v1::TopicConfig {
+                name: setting.name.to_owned(),
+                value: setting.value,
+                source: source.into(),
+                documentation: setting.documentation.to_owned(),
+            }
+        })
+        .collect()
+}
+
+/// A topic id that may be absent.
+fn optional_id(bytes: &[u8]) -> Result<Option<TopicId>, ApiError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    parse_topic_id(bytes).map(Some)
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn create_topic(
+        &self,
+        request: Request<v1::CreateTopicRequest>,
+    ) -> Result<Response<v1::CreateTopicResponse>, Status> {
+        let request = request.into_inner();
+        authorize(
+            &Principal::Anonymous,
+            Operation::Create,
+            Resource::Topic(&request.name),
+        )?;
+        let deadline = self.leader_deadline();
+        let command = Command::CreateTopic(controller::CreateTopic {
+            topic_id: TopicId(Uuid::new_v4()),
+            name: request.name.clone(),
+            partitions: (request.partitions > 0).then_some(request.partitions),
+            replication_factor: (request.replication_factor > 0)
+                .then_some(request.replication_factor),
+            configs: self.configs(request.configs)?,
+            validate_only: request.validate_only,
+        });
+        let controller::Response::TopicCreated {
+            topic_id,
+            partitions,
+            replication_factor,
+        } = self.context.controller.ask(command).await?
+        else {
+            return Err(unexpected().into());
+        };
+        if let Some(id) = topic_id {
+            self.wait_until(deadline, |image| image.topic(id).is_some())
+                .await;
+            self.wait_for_leaders(id, deadline).await;
+            info!(topic = request.name, %id, partitions, "topic created");
+        }
+        Ok(Response::new(v1::CreateTopicResponse {
+            topic_id: topic_id.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(id.as_bytes())),
+            partitions,
+            replication_factor,
+        }))
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<v1::DescribeTopicRequest>,
+    ) -> Result<Response<v1::DescribeTopicResponse>, Status> {
+        let name = request.into_inner().name;
+        if authorize(
+            &Principal::Anonymous,
+            Operation::Describe,
+            Resource::Topic(&name),
+        )
+        .is_err()
+        {
+            return Err(unknown_topic(&name).into());
+        }
+        let topic = self.find(&name)?;
+        Ok(Response::new(self.describe(&topic)))
+    }
+
+    async fn alter_topic(
+        &self,
+        request: Request<v1::AlterTopicRequest>,
+    ) -> Result<Response<v1::AlterTopicResponse>, Status> {
+        let request = request.into_inner();
+        authorize(
+            &Principal::Anonymous,
+            Operation::Alter,
+            Resource::Topic(&request.name),
+        )?;
+        let most = self.context.config.admin.max_configs;
+        let unset = self.limit(
+            request.unset.len(),
+            "configs",
+            "admin.max_configs",
+            most,
+            request.unset,
+        )?;
+        let command = Command::AlterTopic(controller::AlterTopic {
+            name: request.name.clone(),
+            topic_id: optional_id(&request.topic_id)?,
+            set: self.configs(request.set)?,
+            unset,
+            validate_only: request.validate_only,
+        });
+        let deadline = self.leader_deadline();
+        self.context.controller.ask(command).await?;
+        if !request.validate_only {
+            let version = self.context.cluster.image().version();
+            self.wait_until(deadline, |image| image.version() >= version)
+                .await;
+            info!(topic = request.name, "topic altered");
+        }
+        Ok(Response::new(v1::AlterTopicResponse {}))
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<v1::DeleteTopicRequest>,
+    ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
+        let request = request.into_inner();
+        authorize(
+            &Principal::Anonymous,
+            Operation::Delete,
+            Resource::Topic(&request.name),
+        )?;
+        let command = Command::DeleteTopic(controller::DeleteTopic {
+            name: request.name.clone(),
+            topic_id: optional_id(&request.topic_id)?,
+        });
+        let deadline = self.leader_deadline();
+        let controller::Response::TopicDeleted { topic_id } =
+            self.context.controller.ask(command).await?
+        else {
+            return Err(unexpected().into());
+        };
+        self.wait_until(deadline, |image| image.topic(topic_id).is_none())
+            .await;
+        info!(topic = request.name, id = %topic_id, "topic deleted");
+        Ok(Response::new(v1::DeleteTopicResponse {
+            topic_id: Bytes::copy_from_slice(topic_id.as_bytes()),
+        }))
+    }
+
+    async fn add_partitions(
+        &self,
+        request: Request<v1::AddPartitionsRequest>,
+    ) -> Result<Response<v1::AddPartitionsResponse>, Status> {
+        let request = request.into_inner();
+        authorize(
+            &Principal::Anonymous,
+            Operation::Alter,
+            Resource::Topic(&request.name),
+        )?;
+        let command = Command::AddPartitions(controller::AddPartitions {
+            name: request.name.clone(),
+            topic_id: optional_id(&request.topic_id)?,
+            total: request.total_partitions,
+            validate_only: request.validate_only,
+        });
+        let deadline = self.leader_deadline();
+        self.context.controller.ask(command).await?;
+        if !request.validate_only {
+            let id = self.find(&request.name)?.id;
+            let total = request.total_partitions as usize;
+            self.wait_until(deadline, |image| {
+                image
+                    .topic(id)
+                    .is_none_or(|topic| topic.partitions.len() >= total)
+            })
+            .await;
+            self.wait_for_leaders(id, deadline).await;
+            info!(topic = request.name, partitions = total, "partitions added");
+        }
+        Ok(Response::new(v1::AddPartitionsResponse {}))
+    }
+
+    async fn trim_partitions(
+        &self,
+        request: Request<v1::TrimPartitionsRequest>,
+    ) -> Result<Response<v1::TrimPartitionsResponse>, Status> {
+        let items = request.into_inner().items;
+        let most = self.context.config.admin.max_items;
+        let items = self.limit(items.len(), "partitions", "admin.max_items", most, items)?;
+        let mut seen = std::collections::HashSet::new();
+        for item in &items {
+            if let Ok(partition) = self.context.hosted.find(item.partition.as_ref())
+                && !seen.insert((partition.topic.id, partition.index))
+            {
+                return Err(ApiError::new(
+                    Reason::InvalidRequest,
+                    format!(
+                        "partition {} of topic {} stands twice in the request",
+                        partition.index, partition.topic.name
+                    ),
+                )
+                .into());
+            }
+        }
+        let mut outcomes = Vec::with_capacity(items.len());
+        for item in items {
+            let trimmed = self.trim(&item).await;
+            let (error, log_start_offset) = match trimmed {
+                Ok(log_start) => (None, log_start),
+                Err(error) => (Some(error.into()), 0),
+            };
+            outcomes.push(v1::TrimOutcome {
+                partition: item.partition,
+                error,
+                log_start_offset,
+            });
+        }
+        Ok(Response::new(v1::TrimPartitionsResponse { outcomes }))
+    }
+}

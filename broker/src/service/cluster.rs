@@ -1,0 +1,222 @@
+//! Metadata and the state of the cluster.
+
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use highwater_proto::{ApiError, Reason, v1};
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::{Request, Response, Status};
+use v1::cluster_service_server::ClusterService;
+
+use super::metadata::Sources;
+use super::{Context, refusals};
+use crate::authorize::{Operation, Principal, Resource, authorize};
+
+/// The cluster service.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    context: Arc<Context>,
+}
+
+impl Cluster {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+impl Context {
+    /// The cluster with the named topics, or with all that `principal` may see.
+    fn metadata(&self, principal: &Principal, names: &[String]) -> v1::ClusterMetadata {
+        let may_see =
+            |name: &str| authorize(principal, Operation::Describe, Resource::Topic(name)).is_ok();
+        self.with_sources(|sources| sources.metadata(names, may_see))
+    }
+
+    fn with_sources<T>(&self, use_them: impl FnOnce(&Sources<'_>) -> T) -> T {
+        use_them(&Sources {
+            image: &self.cluster.image(),
+            hosted: &self.hosted.load(),
+            controller_role: self.cluster.role(),
+            broker: self.broker,
+        })
+    }
+
+    fn check_names(&self, names: &[String]) -> Result<(), ApiError> {
+        let most = self.config.admin.max_names;
+        if names.len() > most {
+            return Err(ApiError::new(
+                Reason::LimitExceeded,
+                format!(
+                    "{} topics are named, admin.max_names allows {most}",
+                    names.len()
+                ),
+            )
+            .with("limit", "admin.max_names")
+            .with("most", most));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterService for Cluster {
+    async fn get_metadata(
+        &self,
+        request: Request<v1::GetMetadataRequest>,
+    ) -> Result<Response<v1::GetMetadataResponse>, Status> {
+        let principal = Principal::Anonymous;
+        authorize(&principal, Operation::Describe, Resource::Cluster)?;
+        let names = request.into_inner().topics;
+        self.context.check_names(&names)?;
+        let metadata = self.context.metadata(&principal, &names);
+        Ok(Response::new(v1::GetMetadataResponse {
+            metadata: Some(metadata),
+        }))
+    }
+
+    type WatchMetadataStream = BoxStream<'static, Result<v1::WatchMetadataResponse, Status>>;
+
+    async fn watch_metadata(
+        &self,
+        request: Request<v1::WatchMetadataRequest>,
+    ) -> Result<Response<Self::WatchMetadataStream>, Status> {
+        let principal = Principal::Anonymous;
+        authorize(&principal, Operation::Describe, Resource::Cluster)?;
+        let names = request.into_inner().topics;
+        self.context.check_names(&names)?;
+        let place = Arc::clone(&self.context.watches)
+            .try_acquire_owned()
+            .map_err(|_| {
+                ApiError::new(
+                    Reason::Throttled,
+                    "as many metadata watches are open as may be (admin.max_watches): try again later",
+                )
+                .with("limit", "admin.max_watches")
+            })?;
+        let watch = MetadataWatch {
+            context: Arc::clone(&self.context),
+            principal,
+            names,
+            sent: None,
+            _place: place,
+        };
+        Ok(Response::new(watch.into_stream()))
+    }
+
+    async fn describe_cluster(
+        &self,
+        _request: Request<v1::DescribeClusterRequest>,
+    ) -> Result<Response<v1::DescribeClusterResponse>, Status> {
+        authorize(
+            &Principal::Anonymous,
+            Operation::Describe,
+            Resource::Cluster,
+        )?;
+        let context = &self.context;
+        let findings = context.health.findings();
+        let health = findings
+            .iter()
+            .map(|finding| finding.state)
+            .max()
+            .unwrap_or(v1::HealthState::Ok.into());
+        let hosted = context.hosted.load();
+        let log_bytes = hosted
+            .iter()
+            .flat_map(|partition| partition.reader.segments())
+            .map(|segment| segment.bytes)
+            .sum();
+        let image = context.cluster.image();
+        let response = context.with_sources(|sources| v1::DescribeClusterResponse {
+            cluster_id: sources.cluster_id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            feature_level: image.feature_level(),
+            brokers: sources.brokers(),
+            controller_broker_id: sources.controller(),
+            topic_count: u32::try_from(image.topics().len()).unwrap_or(u32::MAX),
+            partition_count: u32::try_from(image.partition_count()).unwrap_or(u32::MAX),
+            health,
+            findings,
+            broker_id: context.broker.0,
+            log_bytes,
+            free_bytes: context.health.free_bytes(),
+        });
+        Ok(Response::new(response))
+    }
+}
+
+/// A client that wants to know of changes.
+struct MetadataWatch {
+    context: Arc<Context>,
+    principal: Principal,
+    names: Vec<String>,
+    sent: Option<v1::ClusterMetadata>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl MetadataWatch {
+    fn into_stream(self) -> BoxStream<'static, Result<v1::WatchMetadataResponse, Status>> {
+        let messages = futures::stream::unfold(Some(self), |watch| async move {
+            let mut watch = watch?;
+            match watch.next().await {
+                Ok(metadata) => {
+                    let metadata = Some(metadata);
+                    Some((Ok(v1::WatchMetadataResponse { metadata }), Some(watch)))
+                }
+                Err(error) => Some((Err(error.into_status()), None)),
+            }
+        });
+        Box::pin(messages)
+    }
+
+    /// The metadata once it differs from what was sent last.
+    async fn next(&mut self) -> Result<v1::ClusterMetadata, ApiError> {
+        // Subscribed before the look, so that no change falls between.
+        let mut reconciled = self.context.reconciled.clone();
+        let mut role = self.context.cluster.watch_role();
+        loop {
+            reconciled.mark_unchanged();
+            role.mark_unchanged();
+            let now = self.context.metadata(&self.principal, &self.names);
+            if self.sent.as_ref().is_none_or(|sent| concerns(sent, &now)) {
+                self.sent = Some(now.clone());
+                return Ok(now);
+            }
+            let stop = self.context.stop.clone();
+            let alive = tokio::select! {
+                changed = reconciled.changed() => changed.is_ok(),
+                changed = role.changed() => changed.is_ok(),
+                () = stop.cancelled() => false,
+            };
+            if !alive {
+                return Err(refusals::shutting_down());
+            }
+        }
+    }
+}
+
+/// Whether a watcher that was sent `sent` must hear of `now`. A new version alone, for topics it did not ask for, is
+/// nothing to it.
+fn concerns(sent: &v1::ClusterMetadata, now: &v1::ClusterMetadata) -> bool {
+    (&sent.cluster_id, &sent.brokers, &sent.topics) != (&now.cluster_id, &now.brokers, &now.topics)
+        || sent.controller_broker_id != now.controller_broker_id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_other_topics_does_not_concern() {
+        let sent = v1::ClusterMetadata {
+            version: 1,
+            ..Default::default()
+        };
+        let mut now = v1::ClusterMetadata {
+            version: 2,
+            ..Default::default()
+        };
+        assert!(!concerns(&sent, &now));
+        now.topics.push(v1::TopicMetadata::default());
+        assert!(concerns(&sent, &now));
+    }
+}

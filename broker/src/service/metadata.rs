@@ -1,0 +1,146 @@
+//! The cluster as clients see it: the controller's image, and who leads.
+
+use bytes::Bytes;
+use highwater_proto::{BrokerId, v1};
+
+use crate::controller::{ClusterImage, Partition, Topic};
+use crate::hosted::{HostedPartition, HostedPartitions};
+use crate::partition::Standing;
+use crate::raft::machine::Role;
+
+/// Name of the listener that clients use.
+pub(crate) const CLIENT_LISTENER: &str = "client";
+
+/// What metadata is made of.
+pub(crate) struct Sources<'a> {
+    pub(crate) image: &'a ClusterImage,
+    pub(crate) hosted: &'a HostedPartitions,
+    /// Where this broker stands in the controller group.
+    pub(crate) controller_role: Option<Role>,
+    pub(crate) broker: BrokerId,
+}
+
+impl Sources<'_> {
+    /// The cluster with the named topics, or with all. Topics that `may_see` refuses do not exist for the client.
+    pub(crate) fn metadata(
+        &self,
+        names: &[String],
+        may_see: impl Fn(&str) -> bool,
+    ) -> v1::ClusterMetadata {
+        let mut topics: Vec<&Topic> = if names.is_empty() {
+            self.image.topics().map(AsRef::as_ref).collect()
+        } else {
+            names
+                .iter()
+                .filter_map(|name| self.image.topic_named(name))
+                .map(AsRef::as_ref)
+                .collect()
+        };
+        topics.retain(|topic| may_see(&topic.name));
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        topics.dedup_by_key(|topic| topic.id);
+        v1::ClusterMetadata {
+            cluster_id: self.cluster_id(),
+            brokers: self.brokers(),
+            controller_broker_id: self.controller(),
+            topics: topics.into_iter().map(|topic| self.topic(topic)).collect(),
+            version: self.image.version(),
+        }
+    }
+
+    /// UUID of the cluster.
+    pub(crate) fn cluster_id(&self) -> Bytes {
+        self.image
+            .cluster_id()
+            .map(|id| Bytes::copy_from_slice(id.as_bytes()))
+            .unwrap_or_default()
+    }
+
+    /// Brokers, by id.
+    pub(crate) fn brokers(&self) -> Vec<v1::Broker> {
+        self.image
+            .brokers()
+            .map(|broker| {
+                let listener = broker
+                    .listeners
+                    .iter()
+                    .find(|listener| listener.name == CLIENT_LISTENER);
+                v1::Broker {
+                    broker_id: broker.id.0,
+                    host: listener
+                        .map(|listener| listener.host.clone())
+                        .unwrap_or_default(),
+                    port: listener.map_or(0, |listener| u32::from(listener.port)),
+                    rack: broker.rack.clone().unwrap_or_default(),
+                    alive: broker.id == self.broker,
+                }
+            })
+            .collect()
+    }
+
+    /// The broker that leads the controller group.
+    pub(crate) fn controller(&self) -> Option<u32> {
+        matches!(self.controller_role, Some(Role::Leader { .. })).then_some(self.broker.0)
+    }
+
+    fn topic(&self, topic: &Topic) -> v1::TopicMetadata {
+        v1::TopicMetadata {
+            name: topic.name.clone(),
+            topic_id: Bytes::copy_from_slice(topic.id.as_bytes()),
+            partitions: topic
+                .numbered()
+                .map(|(index, partition)| {
+                    let hosted = self.hosted.get(topic.id, index).map(AsRef::as_ref);
+                    let (leader_broker_id, leader_epoch) = self.leader(partition, hosted);
+                    v1::PartitionMetadata {
+                        partition: index.0,
+                        leader_broker_id,
+                        leader_epoch,
+                        replica_broker_ids: replica_brokers(partition),
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    /// The leader of a partition and its term. A partition with one replica names that one also before it is elected:
+    /// it will be, at the first request that needs it.
+    pub(crate) fn leader(
+        &self,
+        partition: &Partition,
+        hosted: Option<&HostedPartition>,
+    ) -> (Option<u32>, u64) {
+        let Some(hosted) = hosted else {
+            return (None, 0);
+        };
+        let sole = match &partition.replicas[..] {
+            [sole] => Some(sole.broker.0),
+            _ => None,
+        };
+        match hosted.shared.standing() {
+            Standing::Serving { term } | Standing::Opening { term } => {
+                (Some(self.broker.0), term.0)
+            }
+            Standing::Following { term, leader } => {
+                let leader = leader.and_then(|leader| {
+                    partition
+                        .replicas
+                        .iter()
+                        .find(|replica| replica.id == leader)
+                        .map(|replica| replica.broker.0)
+                });
+                (leader.or(sole), term.0)
+            }
+            Standing::Quarantined => (sole, 0),
+        }
+    }
+}
+
+/// Brokers that hold a replica, the preferred leader first.
+pub(crate) fn replica_brokers(partition: &Partition) -> Vec<u32> {
+    partition
+        .replicas
+        .iter()
+        .map(|replica| replica.broker.0)
+        .collect()
+}

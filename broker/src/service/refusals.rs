@@ -1,0 +1,173 @@
+//! What the layers below refuse, in the words of the API: reason, what failed, and what to do.
+
+use std::time::Duration;
+
+use highwater_proto::{ApiError, Reason};
+use highwater_storage as storage;
+
+use crate::partition;
+use crate::raft::machine::Refusal;
+use crate::replica;
+
+/// Advice for what clears by itself within a moment: an election, a full queue.
+const RETRY_SOON: Duration = Duration::from_millis(50);
+/// Advice for what needs somebody's doing: a full disk.
+const RETRY_LATER: Duration = Duration::from_secs(1);
+
+/// The API's form of a refusal of the Raft layer.
+pub(crate) fn of_raft(refusal: &Refusal) -> ApiError {
+    match refusal {
+        Refusal::NotLeader { .. } => ApiError::new(
+            Reason::NotLeaderOrFollower,
+            "this broker does not lead the partition at the moment: refresh the metadata and ask its leader",
+        )
+        .retry_after(RETRY_SOON),
+        Refusal::UnknownGroup => ApiError::new(
+            Reason::UnknownTopicOrPartition,
+            "the partition is not on this broker: its topic was deleted, or it moved",
+        ),
+        Refusal::Indefinite => ApiError::new(
+            Reason::RequestTimedOut,
+            "leadership was lost before the outcome was known: the request may have been carried out",
+        ),
+        Refusal::Busy { limit } => ApiError::new(
+            Reason::Throttled,
+            format!("{limit} of the broker is used up: nothing was written, try again shortly"),
+        )
+        .with("limit", limit)
+        .retry_after(RETRY_SOON),
+        Refusal::DiskFull => ApiError::new(
+            Reason::DiskFull,
+            "the broker's disk is full down to its reserve: nothing was written; free space, or delete or trim topics",
+        )
+        .retry_after(RETRY_LATER),
+        Refusal::Failed { reason } => ApiError::new(
+            Reason::StorageError,
+            format!(
+                "the partition's log failed and takes no more records ({reason}): see the broker's health"
+            ),
+        ),
+    }
+}
+
+/// The answer to whom the broker cannot serve any longer.
+pub(crate) fn shutting_down() -> ApiError {
+    ApiError::new(
+        Reason::ShuttingDown,
+        "the broker is stopping: connect to another one, or to this one when it is back",
+    )
+    .retry_after(RETRY_LATER)
+}
+
+/// The API's form of what the machine of a group refused.
+pub(crate) fn of_replica(error: replica::Error) -> ApiError {
+    match error {
+        replica::Error::Partition(error) => of_partition(&error),
+        replica::Error::Controller(error) => error.into(),
+        replica::Error::Refused(refusal) => of_raft(&refusal),
+    }
+}
+
+/// The API's form of a partition's refusal.
+pub(crate) fn of_partition(error: &partition::Error) -> ApiError {
+    use partition::Error;
+    let reason = match error {
+        Error::Refused(refusal) => return of_raft(refusal),
+        Error::MessageTooLarge { .. } => Reason::MessageTooLarge,
+        Error::InvalidTimestamp { .. } => Reason::InvalidTimestamp,
+        Error::OutOfOrderSequence { .. } => Reason::OutOfOrderSequenceNumber,
+        Error::DuplicateSequence { .. } => Reason::DuplicateSequenceNumber,
+        Error::InvalidProducerEpoch { .. } => Reason::InvalidProducerEpoch,
+        Error::UnknownProducerId { .. } => Reason::UnknownProducerId,
+        Error::TooManyProducers { .. } => Reason::Throttled,
+        Error::OffsetOutOfRange { .. } => Reason::OffsetOutOfRange,
+        Error::Malformed { .. } => Reason::InvalidRecord,
+    };
+    let api = ApiError::new(reason, error.to_string());
+    match error {
+        Error::MessageTooLarge { limit_bytes, .. } => api
+            .with("limit", "max.message.bytes")
+            .with("most", limit_bytes),
+        Error::InvalidTimestamp {
+            limit_name,
+            limit_ms,
+            ..
+        } => api.with("limit", limit_name).with("most", limit_ms),
+        Error::OutOfOrderSequence { expected, .. } => api.with("expected_sequence", expected),
+        Error::InvalidProducerEpoch { current, .. } => api.with("producer_epoch", current),
+        Error::TooManyProducers { limit } => api
+            .with("limit", "topics.max_producers")
+            .with("most", limit)
+            .retry_after(RETRY_LATER),
+        Error::OffsetOutOfRange {
+            log_start,
+            high_watermark,
+            ..
+        } => api
+            .with("log_start_offset", log_start)
+            .with("high_watermark", high_watermark),
+        _ => api,
+    }
+}
+
+/// The API's form of a failed read of a log.
+pub(crate) fn of_read(error: &storage::Error) -> ApiError {
+    use storage::Error;
+    match error {
+        Error::OffsetOutOfRange { start, end, .. } => {
+            ApiError::new(Reason::OffsetOutOfRange, error.to_string())
+                .with("log_start_offset", start)
+                .with("high_watermark", end)
+        }
+        Error::Damaged { from_offset, .. } => ApiError::new(
+            Reason::DataLoss,
+            format!("{error}: records there cannot be read; see the broker's health"),
+        )
+        .with("offset", from_offset),
+        _ => ApiError::new(
+            Reason::BrokerNotAvailable,
+            format!("the partition's log cannot be read: {error}"),
+        )
+        .retry_after(RETRY_LATER),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lost_leadership_and_a_failed_log_leave_the_outcome_open() {
+        let refusals = [
+            (Refusal::NotLeader { leader: None }, true),
+            (Refusal::UnknownGroup, true),
+            (Refusal::Busy { limit: "x" }, true),
+            (Refusal::DiskFull, true),
+            (Refusal::Indefinite, false),
+            (
+                Refusal::Failed {
+                    reason: "EIO".to_owned(),
+                },
+                false,
+            ),
+        ];
+        for (refusal, definite) in refusals {
+            assert_eq!(of_raft(&refusal).is_definite(), definite, "{refusal}");
+        }
+    }
+
+    #[test]
+    fn messages_of_refusals_say_what_to_do() {
+        for refusal in [
+            Refusal::NotLeader { leader: None },
+            Refusal::Busy { limit: "mailbox" },
+            Refusal::DiskFull,
+        ] {
+            let error = of_raft(&refusal);
+            assert!(
+                error.is_retriable() && error.retry_after.is_some(),
+                "{error}"
+            );
+        }
+    }
+}
