@@ -3,7 +3,9 @@
 use crate::error::{Error, Result};
 
 /// The unit of journal groups and of file sizes in bytes: a page of memory and of the disk.
-pub(crate) const BLOCK_BYTES: u64 = 4096;
+pub(crate) const BLOCK_BYTES: u64 = BLOCK_LEN as u64;
+/// The same as a length in memory.
+pub(crate) const BLOCK_LEN: usize = 4096;
 
 /// Configuration of a [`crate::Store`]. All sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Config {
     pub first_segment_bytes: u64,
     /// Bytes of frames that a log without a batch keeps in memory before it gets a file.
     pub head_bytes: u64,
+    /// How many segment files that need no sync may be open.
+    pub open_segments: usize,
     /// Bytes of files kept for reuse instead of being removed.
     pub pool_bytes: u64,
     /// The largest machine snapshot that stands in the checkpoint itself; larger ones get a file of their own.
@@ -39,6 +43,7 @@ impl Default for Config {
             reserve_bytes: 64 * MIB,
             first_segment_bytes: 64 << 10,
             head_bytes: 4 << 10,
+            open_segments: 4096,
             pool_bytes: 1024 * MIB,
             inline_snapshot_bytes: 4 << 10,
             max_payload_bytes: 64 * MIB,
@@ -53,7 +58,7 @@ impl Config {
     /// [`Error::Invalid`], naming the key.
     pub fn validate(&self) -> Result<()> {
         let blocks = |key: &str, value: u64, least: u64| {
-            if value < least || value % BLOCK_BYTES != 0 {
+            if value < least || !value.is_multiple_of(BLOCK_BYTES) {
                 return Err(Error::invalid(format!(
                     "{key} is {value}: it must be a multiple of {BLOCK_BYTES}, at least {least}"
                 )));

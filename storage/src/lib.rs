@@ -4,6 +4,8 @@
 
 mod checkpoint;
 mod config;
+mod cursor;
+mod directory;
 mod error;
 pub mod frame;
 pub mod fs;
@@ -11,6 +13,10 @@ mod identity;
 mod ids;
 mod journal;
 mod log;
+mod poison;
+mod pool;
+mod recovery;
+mod run_mark;
 mod segment;
 mod space;
 mod store;

@@ -1,33 +1,45 @@
 //! One data directory.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
-use crate::LogId;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, LogStart};
 use crate::config::Config;
-use crate::error::Result;
-use crate::fs::Fs;
+use crate::directory::{Deleted, Directory, Registered};
+use crate::error::{Error, Result};
+use crate::fs::{Fs, LockGuard};
 use crate::identity::Identity;
-use crate::journal::{Ticket, Turn};
-use crate::log::{AppliedState, Damage, Log, LogSpec};
+use crate::journal::{self, Random, Record, Start, Ticket, Turn};
+use crate::log::{AppliedState, Damage, HardState, Log, LogParts, LogShared, LogSpec};
+use crate::recovery;
+use crate::segment::Generation;
 use crate::space::Space;
+use crate::{LogId, Offset, checkpoint};
 
-/// One data directory: its journal, its checkpoints and its logs.
+const LOCK: &str = "lock";
+
+/// One data directory: its journal, its checkpoints and its logs. Shared by all threads.
 #[derive(Debug)]
-pub struct Store {}
+pub struct Store {
+    directory: Arc<Directory>,
+    progress: Arc<Progress>,
+    identity: Mutex<Identity>,
+    _lock: LockGuard,
+}
 
 /// What [`Store::open`] found.
 #[derive(Debug)]
 pub struct Opened {
     /// The store.
     pub store: Arc<Store>,
-    /// Every log that was neither deleted nor never made durable, by id.
+    /// Every log that was not deleted, by id.
     pub logs: Vec<RecoveredLog>,
     /// Whose directory it is.
     pub identity: Identity,
-    /// Directories below `topics/` that belong to no log. They are kept.
+    /// Directories that belong to no log, relative to the data directory. They are kept.
     pub unknown_directories: Vec<String>,
 }
 
@@ -66,109 +78,351 @@ impl Store {
     /// Opens the data directory: takes its lock, reads what is there, and makes all that it keeps durable before it returns. Blocks.
     ///
     /// # Errors
-    /// [`crate::Error::Locked`], [`crate::Error::UnsupportedFormat`], [`crate::Error::Corrupt`] when no checkpoint is readable, [`crate::Error::Io`], [`crate::Error::NoSpace`].
+    /// [`Error::Locked`], [`Error::UnsupportedFormat`]; [`Error::Corrupt`] when the identity or every checkpoint is unreadable;
+    /// [`Error::Invalid`] for a configuration that cannot be; [`Error::Io`], [`Error::NoSpace`]: nothing is lost, try again.
     pub fn open(
-        _fs: Arc<dyn Fs>,
-        _random: Box<dyn FnMut() -> u64 + Send>,
-        _config: Config,
+        fs: Arc<dyn Fs>,
+        random: Box<dyn FnMut() -> u64 + Send>,
+        config: Config,
     ) -> Result<Opened> {
-        unimplemented!()
+        config.validate()?;
+        let lock = fs.lock(Path::new(LOCK)).map_err(|error| {
+            if error.is_locked() {
+                Error::Locked {
+                    path: LOCK.to_owned(),
+                }
+            } else {
+                Error::Io(error)
+            }
+        })?;
+        let random: Random = Arc::new(Mutex::new(random));
+        for directory in [journal::DIRECTORY, checkpoint::DIRECTORY] {
+            fs.create_dir_all(Path::new(directory))?;
+        }
+        fs.sync_dir(Path::new(""))?;
+        let identity = match Identity::read(&*fs)? {
+            Some(identity) => identity,
+            None => recovery::found(&*fs, &random)?,
+        };
+        let recovered = recovery::recover(fs, random, config)?;
+        let store = Self {
+            directory: recovered.directory,
+            progress: recovered.progress,
+            identity: Mutex::new(identity),
+            _lock: lock,
+        };
+        Ok(Opened {
+            store: Arc::new(store),
+            logs: recovered.logs,
+            identity,
+            unknown_directories: recovered.unknown_directories,
+        })
     }
 
     /// Whose directory it is.
     pub fn identity(&self) -> Identity {
-        unimplemented!()
+        *lock(&self.identity)
     }
 
     /// Writes down the cluster and the broker's number, once. Blocks.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when the directory belongs to others.
-    pub fn adopt(&self, _cluster: Uuid, _broker_id: u64) -> Result<Identity> {
-        unimplemented!()
+    /// [`Error::Invalid`] when the directory belongs to another cluster or broker.
+    pub fn adopt(&self, cluster: Uuid, broker_id: u64) -> Result<Identity> {
+        let mut identity = lock(&self.identity);
+        let differs = identity.cluster.is_some_and(|known| known != cluster)
+            || identity.broker_id.is_some_and(|known| known != broker_id);
+        if differs {
+            return Err(Error::invalid(format!(
+                "the data directory belongs to broker {:?} of cluster {:?}, not to broker {broker_id} of {cluster}",
+                identity.broker_id, identity.cluster
+            )));
+        }
+        let adopted = Identity {
+            cluster: Some(cluster),
+            broker_id: Some(broker_id),
+            ..*identity
+        };
+        if adopted != *identity {
+            adopted.write(&*self.directory.fs)?;
+            *identity = adopted;
+        }
+        Ok(adopted)
     }
 
     /// Creates an empty log whose group starts with `applied` (index 0 and the first members). Durable when the turn's ticket is done.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] for an id or a directory that is taken or was used before.
+    /// [`Error::Invalid`] for an id or a directory that a log has, or a directory that is no plain relative path; [`Error::Poisoned`].
     pub fn create_log(
         &self,
-        _turn: &mut Turn,
-        _id: LogId,
-        _spec: LogSpec,
-        _applied: AppliedState,
+        turn: &mut Turn,
+        id: LogId,
+        spec: LogSpec,
+        applied: AppliedState,
     ) -> Result<Log> {
-        unimplemented!()
+        self.directory.check()?;
+        check_spec(&spec)?;
+        let shared = Arc::new(LogShared::new(id));
+        {
+            let mut registry = self.directory.registry();
+            let is_taken = registry
+                .logs
+                .iter()
+                .any(|(log, other)| *log == id || other.directory == spec.directory)
+                || registry
+                    .deleted
+                    .iter()
+                    .any(|other| other.log == id || other.directory == spec.directory);
+            if is_taken {
+                return Err(Error::invalid(format!(
+                    "log {id} or directory {} exists",
+                    spec.directory
+                )));
+            }
+            let registered = Registered {
+                shared: Arc::clone(&shared),
+                directory: spec.directory.clone(),
+                entry: None,
+                checkpointed_changes: 0,
+            };
+            registry.logs.insert(id, registered);
+        }
+        let start = LogStart {
+            index: applied.index.next(),
+            offset: Offset(0),
+            term_before: applied.term,
+        };
+        turn.add(&Record::LogOpened {
+            log: id,
+            spec: spec.clone(),
+            applied,
+        });
+        let parts = LogParts {
+            spec,
+            hard_state: HardState::default(),
+            log_start: Offset(0),
+            start,
+            next_index: start.index,
+            next_offset: Offset(0),
+            next_generation: Generation(1),
+            terms: vec![],
+            sealed: vec![],
+            heads: vec![],
+            damage: None,
+        };
+        Ok(Log::new(Arc::clone(&self.directory), shared, parts))
     }
 
     /// Deletes a log. Its files go when no checkpoint or journal names them.
-    pub fn delete_log(&self, _turn: &mut Turn, _log: Log) {
-        unimplemented!()
+    pub fn delete_log(&self, turn: &mut Turn, log: Log) {
+        turn.add(&Record::LogDeleted { log: log.id() });
+        let (id, directory, segments) = log.into_deleted();
+        let mut registry = self.directory.registry();
+        registry.logs.remove(&id);
+        registry.deleted.push(Deleted {
+            log: id,
+            directory,
+            segments,
+            gone_since: None,
+        });
     }
 
     /// Begins a turn.
     pub fn turn(&self) -> Turn {
-        unimplemented!()
+        self.directory.journal.turn()
     }
 
     /// Hands the turn to the next sync. A turn that needs none gets the ticket of the last that did.
-    pub fn submit(&self, _turn: Turn) -> Ticket {
-        unimplemented!()
+    pub fn submit(&self, turn: Turn) -> Ticket {
+        self.directory.journal.submit(turn)
     }
 
     /// Writes and syncs once all that was submitted, and says up to which ticket all is durable. Blocks; concurrent callers take turns.
     ///
     /// # Errors
-    /// [`crate::Error::Poisoned`], from the first failure on for ever.
+    /// [`Error::NoSpace`]: no journal file could be had, what was submitted waits on. [`Error::Poisoned`] after any other failure, for ever.
     pub fn sync(&self) -> Result<Ticket> {
-        unimplemented!()
+        self.directory.journal.sync()
     }
 
     /// The highest ticket that is done.
     pub fn synced(&self) -> Ticket {
-        unimplemented!()
+        self.directory.journal.synced()
     }
 
     /// Whether something submitted waits for [`Store::sync`].
     pub fn has_unsynced(&self) -> bool {
-        unimplemented!()
+        self.directory.journal.has_unsynced()
     }
 
     /// Whether [`Store::heartbeat_journal`] has something to write.
     pub fn needs_heartbeat(&self) -> bool {
-        unimplemented!()
+        self.directory.journal.needs_heartbeat()
     }
 
     /// Writes the group that says that the one before it was synced, and commit indexes that wait. To be called within 10 ms of the last
-    /// sync when nothing else was submitted since. Blocks.
+    /// sync when nothing else was submitted since, and again while [`Store::needs_heartbeat`]. Blocks.
     ///
     /// # Errors
     /// As [`Store::sync`].
     pub fn heartbeat_journal(&self) -> Result<()> {
-        unimplemented!()
+        self.directory.journal.heartbeat()
     }
 
     /// How urgent a checkpoint is.
     pub fn checkpoint_pressure(&self) -> Pressure {
-        unimplemented!()
+        let interval = self.directory.config.checkpoint_interval_bytes;
+        let written = self
+            .directory
+            .journal
+            .written_bytes()
+            .saturating_sub(self.progress.covered_bytes());
+        if written >= interval.saturating_mul(2) {
+            Pressure::TurnsMustWait
+        } else if self.progress.is_running() {
+            Pressure::None
+        } else if written >= interval || self.directory.retired_bytes() >= interval {
+            Pressure::Due
+        } else {
+            Pressure::None
+        }
     }
 
     /// Begins a checkpoint; one at a time.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] while another is on its way; [`crate::Error::Poisoned`].
+    /// [`Error::Invalid`] while another is on its way; [`Error::NoSpace`], [`Error::Poisoned`].
     pub fn begin_checkpoint(&self) -> Result<Checkpoint> {
-        unimplemented!()
+        self.directory.check()?;
+        self.progress.begin()?;
+        let begun = Checkpoint::begin(Arc::clone(&self.directory), Arc::clone(&self.progress));
+        if begun.is_err() {
+            self.progress.end();
+        }
+        begun
     }
 
     /// The room on the disk.
     pub fn space(&self) -> Space {
-        unimplemented!()
+        self.directory.gauge.read()
     }
 
     /// Whether the directory works.
     pub fn health(&self) -> Health {
-        unimplemented!()
+        let registry = self.directory.registry();
+        let poisoned_logs = registry
+            .logs
+            .iter()
+            .filter_map(|(log, registered)| Some((*log, registered.shared.poison_reason()?)))
+            .collect();
+        Health {
+            poisoned: self.directory.poison.reason(),
+            poisoned_logs,
+        }
+    }
+
+    /// Segment files that are open now, for tests and metrics.
+    pub fn open_segments(&self) -> usize {
+        self.directory.files.open_count()
     }
 }
+
+/// A directory that cannot leave the data directory, nor meet storage's own.
+fn check_spec(spec: &LogSpec) -> Result<()> {
+    let parts: Vec<&str> = spec.directory.split('/').collect();
+    let is_plain =
+        |part: &&str| !part.is_empty() && *part != "." && *part != ".." && !part.contains('\\');
+    if parts.len() < 2 || !parts.iter().all(is_plain) {
+        return Err(Error::invalid(format!(
+            "{:?} is no plain path of at least two names",
+            spec.directory
+        )));
+    }
+    if recovery::OWN_DIRECTORIES.contains(&parts[0]) {
+        return Err(Error::invalid(format!(
+            "{:?} is in a directory of the store itself",
+            spec.directory
+        )));
+    }
+    Ok(())
+}
+
+/// Which checkpoints there are, and whether one is on its way.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    state: Mutex<ProgressState>,
+}
+
+#[derive(Debug)]
+struct ProgressState {
+    newest: u64,
+    /// Where the newest checkpoint's journal begins.
+    journal: Start,
+    is_running: bool,
+    /// Bytes that were written when the newest checkpoint began.
+    covered_bytes: u64,
+    /// The snapshot files that the newest checkpoint names.
+    snapshots: BTreeSet<PathBuf>,
+}
+
+impl Progress {
+    pub(crate) fn new(newest: u64, journal: Start) -> Self {
+        let state = ProgressState {
+            newest,
+            journal,
+            is_running: false,
+            covered_bytes: 0,
+            snapshots: BTreeSet::new(),
+        };
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(crate) fn newest(&self) -> u64 {
+        lock(&self.state).newest
+    }
+
+    pub(crate) fn begin(&self) -> Result<()> {
+        let mut state = lock(&self.state);
+        if state.is_running {
+            return Err(Error::invalid("a checkpoint is on its way"));
+        }
+        state.is_running = true;
+        Ok(())
+    }
+
+    pub(crate) fn end(&self) {
+        lock(&self.state).is_running = false;
+    }
+
+    fn is_running(&self) -> bool {
+        lock(&self.state).is_running
+    }
+
+    fn covered_bytes(&self) -> u64 {
+        lock(&self.state).covered_bytes
+    }
+
+    /// Makes checkpoint `number` the newest. Returns where the journal of the one before begins.
+    pub(crate) fn advance(&self, number: u64, journal: Start, written_bytes: u64) -> Start {
+        let mut state = lock(&self.state);
+        state.newest = number;
+        state.covered_bytes = written_bytes;
+        std::mem::replace(&mut state.journal, journal)
+    }
+
+    /// Notes which snapshot files the newest checkpoint names. Returns those of the one before.
+    pub(crate) fn swap_snapshots(&self, named: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+        std::mem::replace(&mut lock(&self.state).snapshots, named)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind these locks is changed by plain stores only, so it is whole even after a panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,31 +1,321 @@
 //! Checkpoints: what lets the journal be forgotten.
+//!
+//! A checkpoint first rolls the journal to a position J, then syncs every segment that was written before, then takes each changed log's
+//! state as of one applied index, and writes all that, with what the last checkpoint says of the other logs, into one file. Start is:
+//! the newest whole checkpoint, and the journal from its J on.
+//!
+//! - The last two checkpoints are kept, with the journal from the older one's J: the newest may turn out to be damaged.
+//! - What is captured may be newer than J. Replay from J then meets records that it has already, and each of them says so by itself:
+//!   positions, generations and terms only grow.
+//! - Segments leave only here: a file is given up when neither kept checkpoint, nor the journal since, names it.
 
-use crate::error::Result;
+mod entry;
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub(crate) use entry::{Applied, LogEntry, LogStart, NO_LIMIT, SegmentEntry, Snapshot};
+pub(crate) use file::{
+    Contents, DIRECTORY, list, path, read, read_whole, snapshot_path, write, write_whole,
+};
+
+use crate::directory::{Directory, Registry};
+use crate::error::{Error, Result, Scope};
+use crate::fs;
+use crate::journal::Start;
+use crate::log::{LogShared, Sealed};
+use crate::store::Progress;
+use crate::{LogId, RaftIndex};
 
 /// A checkpoint on its way. Its steps: [`crate::Store::begin_checkpoint`], [`Checkpoint::sync_segments`] on any thread, then
-/// [`crate::Log::capture`] of each log that changed on the log's own thread, then [`Checkpoint::finish`].
+/// [`crate::Log::capture`] of each log that changed on the log's own thread, then [`Checkpoint::finish`]. Dropping it gives it up.
 #[derive(Debug)]
-pub struct Checkpoint {}
+pub struct Checkpoint {
+    directory: Arc<Directory>,
+    progress: Arc<Progress>,
+    journal: Start,
+    synced_group: u64,
+    written_bytes: u64,
+    /// How often each log had changed when the checkpoint began.
+    changes: BTreeMap<LogId, u64>,
+    changed: Vec<LogId>,
+}
+
+/// What a checkpoint says of one log.
+#[derive(Debug)]
+pub struct CapturedLog {
+    pub(crate) entry: LogEntry,
+    pub(crate) snapshot: Bytes,
+    pub(crate) shared: Arc<LogShared>,
+    pub(crate) retired: Vec<Sealed>,
+}
 
 impl Checkpoint {
-    /// Syncs every segment that was written before the checkpoint began. Blocks.
+    /// Rolls the journal and notes what has changed. The caller holds the only right to a checkpoint.
+    pub(crate) fn begin(directory: Arc<Directory>, progress: Arc<Progress>) -> Result<Self> {
+        let written_bytes = directory.journal.written_bytes();
+        let journal = directory.journal.roll()?;
+        let synced_group = directory.journal.synced_group();
+        let registry = directory.registry();
+        let changes: BTreeMap<_, _> = registry
+            .logs
+            .iter()
+            .map(|(log, registered)| (*log, registered.shared.changes()))
+            .collect();
+        let is_changed = |log: &LogId| {
+            let registered = &registry.logs[log];
+            registered.entry.is_none() || changes[log] != registered.checkpointed_changes
+        };
+        let changed = registry
+            .logs
+            .keys()
+            .filter(|log| is_changed(log))
+            .copied()
+            .collect();
+        drop(registry);
+        Ok(Self {
+            directory,
+            progress,
+            journal,
+            synced_group,
+            written_bytes,
+            changes,
+            changed,
+        })
+    }
+
+    /// The logs that must be captured, unless they are deleted meanwhile: those that changed since the last checkpoint.
+    pub fn changed(&self) -> &[LogId] {
+        &self.changed
+    }
+
+    /// Syncs every segment that was written before the checkpoint began. Blocks. A segment that fails poisons its log, which the
+    /// checkpoint then remembers as damaged; the others are not held up.
     ///
     /// # Errors
-    /// The checkpoint is off. A segment that failed has poisoned its log and is left out by the next one.
+    /// [`Error::Poisoned`] when the directory is.
     pub fn sync_segments(&mut self) -> Result<()> {
-        unimplemented!()
+        self.directory.check()?;
+        self.directory.frontiers.sync_all();
+        Ok(())
     }
 
     /// Writes the checkpoint and makes it the newest. Logs that are not in `captured` keep what the last checkpoint says of them.
     /// Blocks. Files that no kept checkpoint or journal names any more are pooled or removed.
     ///
     /// # Errors
-    /// [`crate::Error::Poisoned`]: the directory takes no more writes.
-    pub fn finish(self, _captured: Vec<CapturedLog>) -> Result<()> {
-        unimplemented!()
+    /// [`Error::Invalid`] when a log of [`Checkpoint::changed`] is neither captured nor deleted; [`Error::NoSpace`]: the last checkpoint
+    /// stays, try again later; [`Error::Poisoned`]: the directory takes no more writes.
+    pub fn finish(self, captured: Vec<CapturedLog>) -> Result<()> {
+        self.directory.check()?;
+        let number = self.progress.newest() + 1;
+        let contents = {
+            let mut registry = self.directory.registry();
+            for log in captured {
+                self.take(&mut registry, log, number)?;
+            }
+            self.check_complete(&registry)?;
+            self.contents(&mut registry, number)
+        };
+        let directory = &self.directory;
+        write_with_reserve(directory, || file::write(&*directory.fs, &contents))?;
+        let kept = self
+            .progress
+            .advance(number, self.journal, self.written_bytes);
+        if let Err(error) = self.clean_up(number, kept) {
+            // All of it is rubbish that the next start removes.
+            tracing::warn!(%error, "files that are not needed any more could not be removed");
+        }
+        Ok(())
+    }
+
+    /// Puts one captured log into the registry.
+    fn take(&self, registry: &mut Registry, captured: CapturedLog, number: u64) -> Result<()> {
+        let CapturedLog {
+            mut entry,
+            snapshot,
+            shared,
+            retired,
+        } = captured;
+        for sealed in retired {
+            sealed.frontier.retire();
+            registry.retired.push((number, sealed));
+        }
+        let Some(registered) = registry.logs.get_mut(&shared.id()) else {
+            return Ok(()); // Deleted meanwhile.
+        };
+        let inline = self.directory.config.inline_snapshot_bytes;
+        entry.applied.snapshot = if snapshot.len() as u64 <= inline {
+            Snapshot::Inline(snapshot)
+        } else {
+            self.write_snapshot(entry.log, entry.applied.index, &snapshot)?
+        };
+        registered.entry = Some(entry.encode().into());
+        registered.checkpointed_changes = self.changes.get(&entry.log).copied().unwrap_or(0);
+        Ok(())
+    }
+
+    /// Writes a snapshot into a file of its own, unless it is there: one of the same log at the same index is the same.
+    fn write_snapshot(&self, log: LogId, index: RaftIndex, snapshot: &Bytes) -> Result<Snapshot> {
+        let fs = &*self.directory.fs;
+        let path = snapshot_path(log, index);
+        let reference = Snapshot::File {
+            bytes: snapshot.len() as u64,
+            crc: crc32fast::hash(snapshot),
+        };
+        let there = fs.len(&path).map_err(Error::Io)?;
+        if there != Some(snapshot.len() as u64) {
+            write_with_reserve(&self.directory, || write_whole(fs, &path, snapshot))?;
+        }
+        Ok(reference)
+    }
+
+    fn check_complete(&self, registry: &Registry) -> Result<()> {
+        let is_missing = |log: &&LogId| {
+            let registered = registry.logs.get(log);
+            registered
+                .is_some_and(|registered| registered.checkpointed_changes != self.changes[log])
+        };
+        match self.changed.iter().find(is_missing) {
+            Some(log) => Err(Error::invalid(format!(
+                "log {log} has changed and was not captured"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn contents(&self, registry: &mut Registry, number: u64) -> Contents {
+        for deleted in &mut registry.deleted {
+            deleted.gone_since.get_or_insert(number);
+        }
+        Contents {
+            number,
+            journal: self.journal,
+            synced_group: self.synced_group,
+            logs: registry
+                .logs
+                .values()
+                .filter_map(|registered| registered.entry.clone())
+                .collect(),
+            deleted: registry
+                .deleted
+                .iter()
+                .map(|deleted| (deleted.log, deleted.directory.clone()))
+                .collect(),
+        }
+    }
+
+    /// Removes what only checkpoints before the kept two, or the journal before the older one's position, name.
+    fn clean_up(&self, number: u64, older: Start) -> Result<()> {
+        let directory = &self.directory;
+        let fs = &*directory.fs;
+        for old in list(fs)?.into_iter().filter(|old| old + 1 < number) {
+            fs.remove_file(&path(old))?;
+        }
+        directory.journal.release_below(older.file)?;
+        let (retired, deleted) = {
+            let mut registry = directory.registry();
+            let retired: Vec<_> = registry
+                .retired
+                .extract_if(.., |(since, _)| *since < number)
+                .collect();
+            let is_gone = |deleted: &mut crate::directory::Deleted| {
+                deleted.gone_since.is_some_and(|since| since < number)
+            };
+            let deleted: Vec<_> = registry.deleted.extract_if(.., is_gone).collect();
+            (retired, deleted)
+        };
+        for (_, sealed) in retired {
+            directory.files.retire(sealed.segment)?;
+        }
+        for deleted in deleted {
+            deleted
+                .segments
+                .into_iter()
+                .try_for_each(|sealed| directory.files.retire(sealed.segment))?;
+            remove_log_directory(fs, Path::new(&deleted.directory))?;
+        }
+        directory.files.collect()?;
+        self.remove_snapshots()?;
+        directory.restore_reserve();
+        Ok(())
+    }
+
+    /// Removes the snapshot files that neither this checkpoint nor the one before names.
+    fn remove_snapshots(&self) -> Result<()> {
+        let named: BTreeSet<PathBuf> = {
+            let registry = self.directory.registry();
+            let entries = registry
+                .logs
+                .values()
+                .filter_map(|registered| registered.entry.clone());
+            entries
+                .filter_map(LogEntry::decode)
+                .filter_map(|entry| entry.snapshot_file())
+                .collect()
+        };
+        let before = self.progress.swap_snapshots(named.clone());
+        remove_unnamed_snapshots(&*self.directory.fs, |path| {
+            named.contains(path) || before.contains(path)
+        })?;
+        Ok(())
     }
 }
 
-/// What a checkpoint says of one log.
-#[derive(Debug)]
-pub struct CapturedLog {}
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        self.progress.end();
+    }
+}
+
+/// Removes the snapshot files of which `is_named` does not hold.
+pub(crate) fn remove_unnamed_snapshots(
+    fs: &dyn fs::Fs,
+    is_named: impl Fn(&PathBuf) -> bool,
+) -> fs::Result<()> {
+    for entry in fs.list(Path::new(DIRECTORY))? {
+        let path = Path::new(DIRECTORY).join(&entry.name);
+        if entry.name.ends_with(".snapshot") && !is_named(&path) {
+            fs.remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the directory of a deleted log, and the one above when it was the last there. What is not ours stays.
+pub(crate) fn remove_log_directory(fs: &dyn fs::Fs, path: &Path) -> fs::Result<()> {
+    for directory in path
+        .ancestors()
+        .take_while(|path| path.components().count() > 1)
+    {
+        match fs.list(directory) {
+            Ok(entries) if entries.is_empty() => fs.remove_dir(directory)?,
+            Err(error) if error.is_not_found() => {}
+            Ok(_) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Runs a write of a new file that may use the space set aside for it. What fails otherwise is final for the directory.
+fn write_with_reserve(directory: &Directory, write: impl Fn() -> fs::Result<()>) -> Result<()> {
+    loop {
+        match write() {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_no_space() => match directory.pool.shrink() {
+                Ok(true) => {}
+                _ => {
+                    return Err(Error::NoSpace {
+                        reason: error.to_string(),
+                    });
+                }
+            },
+            Err(error) => return Err(directory.poison.set(Scope::Directory, &error)),
+        }
+    }
+}

@@ -1,10 +1,20 @@
 //! Logs: one replica's frames, in segments.
 
+mod append;
+mod capture;
+pub(crate) mod encoding;
+mod frontiers;
+mod head;
 #[expect(clippy::module_inception, reason = "the noun of this folder")]
 mod log;
 mod reader;
+mod shared;
 mod state;
 
+pub(crate) use frontiers::Frontiers;
+pub(crate) use head::{Head, take_frame};
 pub use log::Log;
+pub(crate) use log::{LogParts, Sealed};
 pub use reader::{Batches, LogReader};
+pub(crate) use shared::{Frontier, LogShared};
 pub use state::{AppliedState, Damage, HardState, LogSpec, MissingFrames, SegmentInfo};

@@ -252,11 +252,6 @@ impl Segment {
         }
     }
 
-    /// The log that the segment belongs to.
-    pub(crate) fn log(&self) -> LogId {
-        self.log
-    }
-
     /// The map of the open file.
     pub(super) fn map(&self, opened: &Opened) -> Result<Arc<dyn Map>> {
         let mut slot = lock(&opened.map);

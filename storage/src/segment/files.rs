@@ -168,6 +168,7 @@ impl SegmentFiles {
     ///
     /// # Errors
     /// When a directory cannot be synced.
+    #[cfg(test)]
     pub(crate) fn sync_directory(&self, directory: &Path) -> fs::Result<()> {
         directory
             .ancestors()
@@ -219,8 +220,22 @@ impl SegmentFiles {
     }
 
     /// Bytes of files that are free for another use: space that needs no allocation.
+    #[cfg(test)]
     pub(crate) fn pool_bytes(&self) -> u64 {
         lock(&self.pool).free_bytes
+    }
+
+    /// How many files are open.
+    pub(crate) fn open_count(&self) -> usize {
+        let opened = lock(&self.opened);
+        let mut open: Vec<_> = opened
+            .iter()
+            .filter(|segment| segment.upgrade().is_some_and(|segment| segment.is_open()))
+            .map(Weak::as_ptr)
+            .collect();
+        open.sort_unstable();
+        open.dedup();
+        open.len()
     }
 
     /// Counts uses, to tell which file was not used for long.

@@ -26,7 +26,7 @@ mod verified;
 mod walk;
 
 pub(crate) use active::ActiveSegment;
-pub(crate) use error::{Error, Hole};
+pub(crate) use error::{Error, Hole, Result};
 pub(crate) use file::Segment;
 pub(crate) use files::{Limits, SegmentFiles, next_file_bytes, path_of};
 pub(crate) use sealed::SealedSegment;

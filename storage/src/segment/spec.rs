@@ -8,6 +8,17 @@ use crate::{Offset, RaftIndex, Term};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Generation(pub(crate) u32);
 
+impl Generation {
+    /// The generation after this one.
+    pub(crate) fn next(self) -> Self {
+        Self(
+            self.0
+                .checked_add(1)
+                .expect("a log does not live through 2^32 segments"),
+        )
+    }
+}
+
 /// What a segment was opened with. It never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentSpec {
@@ -39,6 +50,11 @@ pub(crate) struct SegmentEnd {
 }
 
 impl SegmentSpec {
+    /// Whether its frames have no file, and are in memory, journal and checkpoint only.
+    pub(crate) fn is_head(&self) -> bool {
+        self.file_bytes == 0
+    }
+
     /// Where the frames end before the first is written.
     pub(crate) fn start(&self) -> SegmentEnd {
         SegmentEnd {

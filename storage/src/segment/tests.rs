@@ -86,7 +86,7 @@ fn indexes(frames: &[Frame]) -> Vec<u64> {
     frames.iter().map(|frame| frame.index.0).collect()
 }
 
-fn all(segment: &Arc<Segment>) -> Result<Vec<Frame>, Error> {
+fn all(segment: &Arc<Segment>) -> super::Result<Vec<Frame>> {
     segment.read_entries(
         segment.spec().first_index,
         segment.end().next_index,
