@@ -1,7 +1,7 @@
 //! What all logs of a data directory share: the disk, the journal, and the list of logs.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -50,6 +50,8 @@ pub(crate) struct Registered {
     pub(crate) directory: String,
     /// What the last checkpoint says, encoded; nothing for a log that is younger.
     pub(crate) entry: Option<Bytes>,
+    /// The file of the snapshot that the last checkpoint names.
+    pub(crate) snapshot_file: Option<PathBuf>,
     /// The changes of the log that are in `entry` and need no journal.
     pub(crate) checkpointed_changes: u64,
 }

@@ -184,6 +184,7 @@ impl Store {
                 shared: Arc::clone(&shared),
                 directory: spec.directory.clone(),
                 entry: None,
+                snapshot_file: None,
                 checkpointed_changes: 0,
             };
             registry.logs.insert(id, registered);
@@ -322,6 +323,20 @@ impl Store {
         }
     }
 
+    /// Makes everything durable, cached frames too, and says so on disk. To be called when nothing writes any more. Blocks.
+    ///
+    /// # Errors
+    /// As [`Store::sync`]; the next start then treats this as a crash.
+    pub fn close(&self) -> Result<()> {
+        self.sync()?;
+        self.directory.journal.heartbeat()?;
+        self.directory.frontiers.sync_all();
+        if self.health() == Health::default() {
+            self.directory.run_mark.set_clean(&*self.directory.fs)?;
+        }
+        Ok(())
+    }
+
     /// Segment files that are open now, for tests and metrics.
     pub fn open_segments(&self) -> usize {
         self.directory.files.open_count()
@@ -367,13 +382,14 @@ struct ProgressState {
 }
 
 impl Progress {
-    pub(crate) fn new(newest: u64, journal: Start) -> Self {
+    /// Checkpoint `newest`, whose journal begins at `journal` and which names these snapshot files, is the only one that counts.
+    pub(crate) fn new(newest: u64, journal: Start, snapshots: BTreeSet<PathBuf>) -> Self {
         let state = ProgressState {
             newest,
             journal,
             is_running: false,
             covered_bytes: 0,
-            snapshots: BTreeSet::new(),
+            snapshots,
         };
         Self {
             state: Mutex::new(state),

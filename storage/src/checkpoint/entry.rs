@@ -134,7 +134,9 @@ impl LogEntry {
     pub(crate) fn snapshot_file(&self) -> Option<PathBuf> {
         match self.applied.snapshot {
             Snapshot::Inline(_) => None,
-            Snapshot::File { .. } => Some(super::snapshot_path(self.log, self.applied.index)),
+            Snapshot::File { crc, .. } => {
+                Some(super::snapshot_path(self.log, self.applied.index, crc))
+            }
         }
     }
 

@@ -20,11 +20,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::LogId;
 use crate::cursor::{Cursor, put_string};
 use crate::error::{Error, Result};
 use crate::fs::{self, File, Fs};
 use crate::journal::Start;
+use crate::{LogId, RaftIndex};
 
 /// Where checkpoints and snapshots are.
 pub(crate) const DIRECTORY: &str = "checkpoint";
@@ -195,9 +195,9 @@ pub(crate) fn write(fs: &dyn Fs, contents: &Contents) -> fs::Result<()> {
     fs.sync_dir(Path::new(DIRECTORY))
 }
 
-/// The snapshot of `log` at applied index `index`.
-pub(crate) fn snapshot_path(log: LogId, index: crate::RaftIndex) -> PathBuf {
-    Path::new(DIRECTORY).join(format!("{log}-{index}.snapshot"))
+/// The file of a snapshot of `log` at applied index `index` with this CRC: another snapshot has another name.
+pub(crate) fn snapshot_path(log: LogId, index: RaftIndex, crc: u32) -> PathBuf {
+    Path::new(DIRECTORY).join(format!("{log}-{index}-{crc:08x}.snapshot"))
 }
 
 /// Writes a whole file and gives it its name when its bytes are durable.

@@ -23,13 +23,13 @@ pub(crate) use file::{
     Contents, DIRECTORY, list, path, read, read_whole, snapshot_path, write, write_whole,
 };
 
+use crate::LogId;
 use crate::directory::{Directory, Registry};
 use crate::error::{Error, Result, Scope};
 use crate::fs;
 use crate::journal::Start;
-use crate::log::{LogShared, Sealed};
+use crate::log::Sealed;
 use crate::store::Progress;
-use crate::{LogId, RaftIndex};
 
 /// A checkpoint on its way. Its steps: [`crate::Store::begin_checkpoint`], [`Checkpoint::sync_segments`] on any thread, then
 /// [`crate::Log::capture`] of each log that changed on the log's own thread, then [`Checkpoint::finish`]. Dropping it gives it up.
@@ -50,7 +50,6 @@ pub struct Checkpoint {
 pub struct CapturedLog {
     pub(crate) entry: LogEntry,
     pub(crate) snapshot: Bytes,
-    pub(crate) shared: Arc<LogShared>,
     pub(crate) retired: Vec<Sealed>,
 }
 
@@ -113,10 +112,11 @@ impl Checkpoint {
     pub fn finish(self, captured: Vec<CapturedLog>) -> Result<()> {
         self.directory.check()?;
         let number = self.progress.newest() + 1;
+        let captured: Result<Vec<_>> = captured.into_iter().map(|log| self.place(log)).collect();
         let contents = {
             let mut registry = self.directory.registry();
-            for log in captured {
-                self.take(&mut registry, log, number)?;
+            for log in captured? {
+                self.take(&mut registry, log, number);
             }
             self.check_complete(&registry)?;
             self.contents(&mut registry, number)
@@ -133,45 +133,41 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Gives a log's snapshot its place: in the entry, or in a file of its own.
+    fn place(&self, mut captured: CapturedLog) -> Result<CapturedLog> {
+        let snapshot = std::mem::take(&mut captured.snapshot);
+        let entry = &mut captured.entry;
+        if snapshot.len() as u64 <= self.directory.config.inline_snapshot_bytes {
+            entry.applied.snapshot = Snapshot::Inline(snapshot);
+            return Ok(captured);
+        }
+        let crc = crc32fast::hash(&snapshot);
+        let path = snapshot_path(entry.log, entry.applied.index, crc);
+        let fs = &*self.directory.fs;
+        // One that is there is the same: index and CRC are in its name.
+        if fs.len(&path)? != Some(snapshot.len() as u64) {
+            write_with_reserve(&self.directory, || write_whole(fs, &path, &snapshot))?;
+        }
+        entry.applied.snapshot = Snapshot::File {
+            bytes: snapshot.len() as u64,
+            crc,
+        };
+        Ok(captured)
+    }
+
     /// Puts one captured log into the registry.
-    fn take(&self, registry: &mut Registry, captured: CapturedLog, number: u64) -> Result<()> {
-        let CapturedLog {
-            mut entry,
-            snapshot,
-            shared,
-            retired,
-        } = captured;
-        for sealed in retired {
+    fn take(&self, registry: &mut Registry, captured: CapturedLog, number: u64) {
+        for sealed in captured.retired {
             sealed.frontier.retire();
             registry.retired.push((number, sealed));
         }
-        let Some(registered) = registry.logs.get_mut(&shared.id()) else {
-            return Ok(()); // Deleted meanwhile.
-        };
-        let inline = self.directory.config.inline_snapshot_bytes;
-        entry.applied.snapshot = if snapshot.len() as u64 <= inline {
-            Snapshot::Inline(snapshot)
-        } else {
-            self.write_snapshot(entry.log, entry.applied.index, &snapshot)?
-        };
-        registered.entry = Some(entry.encode().into());
-        registered.checkpointed_changes = self.changes.get(&entry.log).copied().unwrap_or(0);
-        Ok(())
-    }
-
-    /// Writes a snapshot into a file of its own, unless it is there: one of the same log at the same index is the same.
-    fn write_snapshot(&self, log: LogId, index: RaftIndex, snapshot: &Bytes) -> Result<Snapshot> {
-        let fs = &*self.directory.fs;
-        let path = snapshot_path(log, index);
-        let reference = Snapshot::File {
-            bytes: snapshot.len() as u64,
-            crc: crc32fast::hash(snapshot),
-        };
-        let there = fs.len(&path).map_err(Error::Io)?;
-        if there != Some(snapshot.len() as u64) {
-            write_with_reserve(&self.directory, || write_whole(fs, &path, snapshot))?;
+        let log = captured.entry.log;
+        // One that is missing was deleted meanwhile.
+        if let Some(registered) = registry.logs.get_mut(&log) {
+            registered.entry = Some(captured.entry.encode().into());
+            registered.snapshot_file = captured.entry.snapshot_file();
+            registered.checkpointed_changes = self.changes.get(&log).copied().unwrap_or(0);
         }
-        Ok(reference)
     }
 
     fn check_complete(&self, registry: &Registry) -> Result<()> {
@@ -249,14 +245,8 @@ impl Checkpoint {
     fn remove_snapshots(&self) -> Result<()> {
         let named: BTreeSet<PathBuf> = {
             let registry = self.directory.registry();
-            let entries = registry
-                .logs
-                .values()
-                .filter_map(|registered| registered.entry.clone());
-            entries
-                .filter_map(LogEntry::decode)
-                .filter_map(|entry| entry.snapshot_file())
-                .collect()
+            let logs = registry.logs.values();
+            logs.filter_map(|log| log.snapshot_file.clone()).collect()
         };
         let before = self.progress.swap_snapshots(named.clone());
         remove_unnamed_snapshots(&*self.directory.fs, |path| {

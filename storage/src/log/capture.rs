@@ -40,7 +40,6 @@ pub(super) fn capture(log: &mut Log, applied: AppliedState) -> CapturedLog {
     CapturedLog {
         entry,
         snapshot: applied.snapshot,
-        shared: std::sync::Arc::clone(&log.shared),
         retired: std::mem::take(&mut log.retired),
     }
 }

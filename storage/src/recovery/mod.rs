@@ -17,7 +17,7 @@ mod rebuild;
 mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -54,12 +54,14 @@ pub(crate) struct Recovered {
 struct Loaded {
     contents: Contents,
     logs: BTreeMap<LogId, LogReplay>,
+    snapshots: BTreeSet<PathBuf>,
 }
 
 /// Phase 2: all that is known without the segments.
 #[derive(Debug)]
 struct Replayed {
     contents: Contents,
+    snapshots: BTreeSet<PathBuf>,
     logs: BTreeMap<LogId, LogReplay>,
     /// Deleted logs and their directories.
     deleted: BTreeMap<LogId, String>,
@@ -71,6 +73,7 @@ struct Replayed {
 #[derive(Debug)]
 struct Restored {
     contents: Contents,
+    snapshots: BTreeSet<PathBuf>,
     logs: Vec<Rebuilt>,
     deleted: BTreeMap<LogId, String>,
     scan: Scan,
@@ -162,21 +165,31 @@ impl Loaded {
             reason: reason.to_owned(),
         };
         let mut logs = BTreeMap::new();
+        let mut snapshots = BTreeSet::new();
         for bytes in &contents.logs {
             let mut entry =
                 LogEntry::decode(bytes.clone()).ok_or_else(|| corrupt("an entry is not one"))?;
+            snapshots.extend(entry.snapshot_file());
             entry.applied.snapshot =
                 Snapshot::Inline(load_snapshot(fs, entry.log, &entry.applied)?);
             let replay =
                 LogReplay::from_entry(entry).ok_or_else(|| corrupt("a head is not one"))?;
             logs.insert(replay.log, replay);
         }
-        Ok(Self { contents, logs })
+        Ok(Self {
+            contents,
+            logs,
+            snapshots,
+        })
     }
 
     /// Reads the journal.
     fn replay(self, fs: &dyn Fs, last_run: LastRun) -> Result<Replayed> {
-        let Self { contents, mut logs } = self;
+        let Self {
+            contents,
+            mut logs,
+            snapshots,
+        } = self;
         let mut deleted: BTreeMap<LogId, String> = contents.deleted.iter().cloned().collect();
         let scan = journal::scan(fs, contents.journal, &mut |mut group| {
             while let Some((record, location)) = group.next_record()? {
@@ -214,6 +227,7 @@ impl Loaded {
         };
         Ok(Replayed {
             contents,
+            snapshots,
             logs,
             deleted,
             scan,
@@ -227,7 +241,7 @@ fn load_snapshot(fs: &dyn Fs, log: LogId, applied: &Applied) -> Result<Bytes> {
     match &applied.snapshot {
         Snapshot::Inline(bytes) => Ok(bytes.clone()),
         Snapshot::File { bytes, crc } => {
-            let path = checkpoint::snapshot_path(log, applied.index);
+            let path = checkpoint::snapshot_path(log, applied.index, *crc);
             let read = checkpoint::read_whole(fs, &path).map_err(|error| error.to_string());
             let checked = read.and_then(|read| {
                 let is_whole = read.len() as u64 == *bytes && crc32fast::hash(&read) == *crc;
@@ -276,6 +290,7 @@ impl Replayed {
         }
         Ok(Restored {
             contents: self.contents,
+            snapshots: self.snapshots,
             logs,
             deleted: self.deleted,
             scan: self.scan,
@@ -294,6 +309,7 @@ impl Restored {
     ) -> Result<Recovered> {
         let Self {
             contents,
+            snapshots,
             logs,
             deleted,
             scan,
@@ -302,7 +318,9 @@ impl Restored {
         let pool = Arc::new(Pool::open(Arc::clone(&fs), config.pool_bytes)?);
         let next = Start {
             file: scan.next_file.max(contents.journal.file),
-            group: scan.next_group,
+            group: scan
+                .next_group
+                .max(scan.synced_through.max(contents.synced_group) + 1),
         };
         let journal = Journal::new(
             Arc::clone(&fs),
@@ -334,7 +352,7 @@ impl Restored {
             .into_iter()
             .map(|rebuilt| into_log(&directory, rebuilt))
             .collect();
-        let progress = Arc::new(Progress::new(contents.number, contents.journal));
+        let progress = Arc::new(Progress::new(contents.number, contents.journal, snapshots));
         progress.begin()?;
         let first = Checkpoint::begin(Arc::clone(&directory), Arc::clone(&progress))?;
         let captured = logs
@@ -405,6 +423,7 @@ fn into_log(directory: &Arc<Directory>, rebuilt: Rebuilt) -> RecoveredLog {
         shared: Arc::clone(&shared),
         directory: replay.spec.directory,
         entry: None,
+        snapshot_file: None,
         checkpointed_changes: 0,
     };
     directory.registry().logs.insert(replay.log, registered);
