@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::{cluster, consume, produce, topic};
+use crate::command::{cluster, consume, dev, produce, topic};
 
 /// Highwater: an event broker that keeps what it acknowledges.
 #[derive(Debug, Parser)]
@@ -59,6 +59,8 @@ pub(crate) enum Format {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Start a broker on this machine, to try things and to develop against
+    Dev(dev::Options),
     /// Create, list, describe, alter, delete, extend and trim topics
     #[command(subcommand)]
     Topic(topic::Command),

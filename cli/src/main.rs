@@ -32,7 +32,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Command};
-use command::{cluster, consume, produce, topic};
+use command::{cluster, consume, dev, produce, topic};
 use context::Context;
 use failure::Failure;
 
@@ -60,6 +60,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
+        Command::Dev(options) => dev::run(options).await,
         Command::Topic(command) => topic::run(command, context).await,
         Command::Produce(options) => produce::run(options, context).await,
         Command::Consume(options) => consume::run(options, context).await,

@@ -2,5 +2,6 @@
 
 pub(crate) mod cluster;
 pub(crate) mod consume;
+pub(crate) mod dev;
 pub(crate) mod produce;
 pub(crate) mod topic;
