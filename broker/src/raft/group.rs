@@ -27,7 +27,7 @@ use raft::{Changer, GetEntriesContext, RawNode, Ready, StateRole};
 use super::config::{Config, TERM_LIMIT};
 use super::effects::{Applicable, Effects, WriteNumber};
 use super::election::ElectionClock;
-use super::entry::{self, BadEntry, Committed};
+use super::entry::{self, BadEntry};
 use super::event::{Event, Ignored};
 use super::membership::{self, Members};
 use super::message;

@@ -22,6 +22,8 @@ mod request;
 mod shard;
 mod shards;
 mod storage;
+#[cfg(test)]
+mod testing;
 mod thread;
 mod waiters;
 

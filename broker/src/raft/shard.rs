@@ -20,8 +20,8 @@ use super::mailbox::Inbox;
 use super::message::PeerMessage;
 use super::registry::{Registry, Slot};
 use super::replica::{Released, Replica, TurnContext};
-use super::request::Answer;
-use super::{Config, Error};
+use super::request::{Answer, ReplicaStatus};
+use super::{Config, Error, GroupId};
 
 /// The groups of one thread. See the module's documentation.
 pub struct Shard<M: Machine> {
@@ -137,6 +137,24 @@ impl<M: Machine> Shard<M> {
         }
     }
 
+    /// How the replica of `group` stands.
+    pub fn status(&self, group: GroupId) -> Option<ReplicaStatus> {
+        self.replicas.get(self.replicas.slot(group)?)?.status()
+    }
+
+    /// All frames in the log of `group`.
+    #[cfg(test)]
+    pub(super) fn frames(&mut self, group: GroupId) -> Option<Vec<highwater_storage::Frame>> {
+        let slot = self.replicas.slot(group)?;
+        let log = self.replicas.get_mut(slot)?.log_mut()?;
+        let (first, end) = (log.first_index(), log.last_index().next());
+        Some(if first < end {
+            log.read(first, end, u64::MAX).unwrap()
+        } else {
+            vec![]
+        })
+    }
+
     /// The data directory failed: nothing that is not durable ever will be. Every replica is quarantined.
     pub fn fail(&mut self, reason: &Arc<str>) {
         if self.failure.is_some() {
@@ -221,7 +239,7 @@ impl<M: Machine> Shard<M> {
 
     fn with_group(
         &mut self,
-        group: super::GroupId,
+        group: GroupId,
         event: impl FnOnce(&mut Replica<M>) -> Result<(), Error>,
     ) {
         if let Some(slot) = self.replicas.slot(group) {

@@ -83,11 +83,7 @@ impl<M: Machine> Shard<M> {
                 }
             }
             Operation::Status { group, answer } => {
-                let replica = self
-                    .replicas
-                    .slot(group)
-                    .and_then(|slot| self.replicas.get(slot));
-                drop(answer.send(replica.and_then(Replica::status)));
+                drop(answer.send(self.status(group)));
             }
         }
     }

@@ -1,0 +1,670 @@
+//! Nodes with one shard each, their disks, and a network that the script drives.
+//!
+//! Node `n` holds the replicas of its groups: of group `g` the one with the id `n + 100 * (g - 1)`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use highwater_storage::fs::{CrashMode, Fault, Operation as FsOperation, SimFs};
+use highwater_storage::{FrameKind, LogSpec, RaftIndex, Store};
+use raft::eraftpb::{Entry, Message, MessageType};
+use tokio::sync::oneshot;
+
+use super::machine::{Add, Seen, WordError, Words};
+use super::script::{Command, Stage};
+use crate::raft::machine::{Role, Timestamp};
+use crate::raft::{
+    Config, GroupId, Inbox, MemberChange, Members, Operation, Origin, Outcome, PeerMessage,
+    ReplicaId, Reply, ReplySink, Request, Shard,
+};
+
+/// Rounds after which a cluster that does not come to rest is given up.
+const MAX_ROUNDS: usize = 100;
+
+/// The stage of the scripts.
+#[derive(Default)]
+pub(super) struct Cluster {
+    nodes: BTreeMap<u64, Node>,
+    in_flight: Vec<PeerMessage>,
+    isolated: BTreeSet<u64>,
+}
+
+struct Node {
+    fs: SimFs,
+    /// `None` after a crash.
+    running: Option<Running>,
+    /// By group.
+    seen: BTreeMap<u64, Seen>,
+}
+
+struct Running {
+    store: Arc<Store>,
+    shard: Shard<Words>,
+    inbox: Inbox<Words>,
+}
+
+/// Tells the news of a node how a word was answered.
+struct Answers {
+    words: Mutex<Vec<String>>,
+    seen: Seen,
+}
+
+impl ReplySink<Words> for Answers {
+    fn answer(&self, tag: u64, outcome: Outcome<Words>) {
+        let words = self.words.lock().unwrap();
+        let word = &words[usize::try_from(tag).unwrap()];
+        self.seen.tell(match outcome {
+            Ok(index) => format!("answers {word}: done at {index}"),
+            Err(WordError::Bad) => format!("answers {word}: a bad word"),
+            Err(WordError::Refused(refusal)) => format!("answers {word}: {refusal}"),
+        });
+    }
+}
+
+impl Stage for Cluster {
+    fn command(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        match command.name {
+            "cluster" => self.found(command),
+            "start" => self.start_one(command),
+            "tick" => self.tick(command),
+            "turn" => self.turn(command.number(0)?),
+            "sync" => self.sync(command.number(0)?),
+            "step" => self.step(command.number(0)?),
+            "settle" => self.settle(),
+            "propose" => self.propose(command),
+            "wake" => self.operate(command, |group| Operation::CampaignIfCold { group }),
+            "lose-leader" => self.operate(command, |group| Operation::LeaderLost { group }),
+            "transfer" => {
+                let to = ReplicaId(command.number(1)?);
+                self.operate(command, |group| Operation::TransferLeader { group, to })
+            }
+            "members" => self.change_members(command),
+            "deliver" => self.deliver(command),
+            "drop" => self.drop_messages(command),
+            "reverse" => {
+                self.in_flight.reverse();
+                Ok(vec![])
+            }
+            "say" => self.say(command),
+            "isolate" => {
+                self.isolated.insert(command.number(0)?);
+                Ok(vec![])
+            }
+            "heal" => {
+                self.isolated.clear();
+                Ok(vec![])
+            }
+            "crash" => self.crash(command),
+            "restart" => self.restart(command.number(0)?),
+            "checkpoint" => self.checkpoint(command.number(0)?),
+            "fault" => self.fault(command),
+            "status" => self.status(command),
+            "log" => self.log(command),
+            "published" => self.published(command),
+            other => Err(format!("no command {other}")),
+        }
+    }
+}
+
+impl Cluster {
+    /// `cluster 1 2 3 [group=2] [learners=4,5]`: founds a group on nodes that are made where missing.
+    fn found(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let voters: Vec<u64> = numbers(command, &command.arguments)?;
+        let learners = listed(command, "learners")?;
+        let mut said = Vec::new();
+        for node in voters.iter().chain(&learners) {
+            said.extend(self.start(*node, group(command)?, &voters, &learners)?);
+        }
+        Ok(said)
+    }
+
+    /// `start 4 voters=1,2,3 learners=4`: starts one replica.
+    fn start_one(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let voters = listed(command, "voters")?;
+        let learners = listed(command, "learners")?;
+        self.start(command.number(0)?, group(command)?, &voters, &learners)
+    }
+
+    fn start(
+        &mut self,
+        number: u64,
+        group: u64,
+        voters: &[u64],
+        learners: &[u64],
+    ) -> Result<Vec<String>, String> {
+        let node = self
+            .nodes
+            .entry(number)
+            .or_insert_with(|| Node::new(number));
+        if node.running.is_none() {
+            node.open(number)?;
+        }
+        let ids = |nodes: &[u64]| nodes.iter().map(|node| replica_of(*node, group)).collect();
+        let origin = Origin::New {
+            spec: LogSpec {
+                directory: format!("topics/t/{group}-{number}"),
+                max_segment_bytes: 64 << 10,
+                write_caching: false,
+            },
+            members: Members {
+                voters: ids(voters),
+                learners: ids(learners),
+                outgoing: vec![],
+            },
+            snapshot: bytes::Bytes::new(),
+        };
+        node.start(number, group, origin)?;
+        self.step(number)
+    }
+
+    fn node(&mut self, number: u64) -> Result<&mut Node, String> {
+        self.nodes
+            .get_mut(&number)
+            .ok_or_else(|| format!("there is no node {number}"))
+    }
+
+    fn running(&mut self, number: u64) -> Result<&mut Running, String> {
+        let running = self.node(number)?.running.as_mut();
+        running.ok_or_else(|| format!("node {number} is down"))
+    }
+
+    fn tick(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let number = command.number(0)?;
+        let mut said = Vec::new();
+        for _ in 0..command.number(1)? {
+            self.running(number)?.inbox.ticks = 1;
+            said.extend(self.turn(number)?);
+        }
+        Ok(said)
+    }
+
+    /// One turn, and what came of it.
+    fn turn(&mut self, number: u64) -> Result<Vec<String>, String> {
+        let running = self.running(number)?;
+        let report = running.shard.turn(&mut running.inbox, Timestamp(0));
+        let mut said = self.news(number)?;
+        for message in report.messages {
+            said.push(format!("{number}: sends {}", describe(&message.message)));
+            self.in_flight.push(message);
+        }
+        Ok(said)
+    }
+
+    fn sync(&mut self, number: u64) -> Result<Vec<String>, String> {
+        let running = self.running(number)?;
+        if let Err(error) = running.store.sync() {
+            running.shard.fail(&error.to_string().into());
+            let mut said = vec![format!("{number}: the sync failed")];
+            said.extend(self.news(number)?);
+            return Ok(said);
+        }
+        Ok(vec![])
+    }
+
+    /// A turn, a sync, and a turn for those who waited for it.
+    fn step(&mut self, number: u64) -> Result<Vec<String>, String> {
+        let mut said = self.turn(number)?;
+        said.extend(self.sync(number)?);
+        said.extend(self.turn(number)?);
+        Ok(said)
+    }
+
+    /// Steps all nodes and delivers all messages until nothing moves. Says only what is no message.
+    fn settle(&mut self) -> Result<Vec<String>, String> {
+        let mut said = Vec::new();
+        for _ in 0..MAX_ROUNDS {
+            let up: Vec<_> = self
+                .nodes
+                .iter()
+                .filter(|(_, node)| node.running.is_some())
+                .collect();
+            let up: Vec<_> = up.into_iter().map(|(number, _)| *number).collect();
+            let mut moved = false;
+            for number in up {
+                let steps = self.step(number)?;
+                moved |= !steps.is_empty();
+                said.extend(steps.into_iter().filter(|line| !line.contains(": sends ")));
+            }
+            moved |= !self.in_flight.is_empty();
+            self.route(|_, _| true);
+            if !moved {
+                return Ok(said);
+            }
+        }
+        Err(format!("it does not come to rest in {MAX_ROUNDS} rounds"))
+    }
+
+    /// `propose 1 a b c`: commands for the next turn.
+    fn propose(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let group = group(command)?;
+        let node = self.node(command.number(0)?)?;
+        let words = command.arguments[1..]
+            .iter()
+            .filter(|word| !word.contains('='));
+        let words: Vec<String> = words.map(|word| (*word).to_owned()).collect();
+        let sink = Arc::new(Answers {
+            words: Mutex::new(words.clone()),
+            seen: node.seen.entry(group).or_default().clone(),
+        });
+        let running = node.running.as_mut().ok_or("the node is down")?;
+        for (tag, word) in words.into_iter().enumerate() {
+            running.inbox.requests.push(Request {
+                group: GroupId(group),
+                bytes: word.len(),
+                command: Add(word),
+                reply: Reply::tagged(sink.clone(), tag as u64),
+            });
+        }
+        Ok(vec![])
+    }
+
+    fn operate(
+        &mut self,
+        command: &Command<'_>,
+        operation: impl FnOnce(GroupId) -> Operation<Words>,
+    ) -> Result<Vec<String>, String> {
+        let operation = operation(GroupId(group(command)?));
+        let number = command.number(0)?;
+        self.running(number)?.inbox.operations.push(operation);
+        self.turn(number)
+    }
+
+    /// `members 1 +4 ^4 -2`: adds learner 4, makes 4 a voter, removes 2. The answer is the future's.
+    fn change_members(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let mut changes = Vec::new();
+        for word in &command.arguments[1..] {
+            let (sign, id) = word.split_at(1);
+            let id = ReplicaId(id.parse().map_err(|_| format!("{id} is no number"))?);
+            changes.push(match sign {
+                "+" => MemberChange::AddLearner(id),
+                "^" => MemberChange::AddVoter(id),
+                "-" => MemberChange::Remove(id),
+                other => return Err(format!("no change {other}")),
+            });
+        }
+        let (answer, mut answered) = oneshot::channel();
+        let mut said = self.operate(command, |group| Operation::ChangeMembers {
+            group,
+            changes,
+            answer,
+        })?;
+        if let Ok(Err(error)) = answered.try_recv() {
+            said.push(format!("refused: {error}"));
+        }
+        Ok(said)
+    }
+
+    /// `deliver [from] [to]`: puts messages into the next turn of those they are for.
+    fn deliver(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let wanted = numbers(command, &command.arguments)?;
+        self.route(|from, to| is_wanted(&wanted, from, to));
+        Ok(vec![])
+    }
+
+    fn drop_messages(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let wanted = numbers(command, &command.arguments)?;
+        self.in_flight
+            .retain(|message| !is_wanted(&wanted, node_of(message.from()), node_of(message.to())));
+        Ok(vec![])
+    }
+
+    fn route(&mut self, is_wanted: impl Fn(u64, u64) -> bool) {
+        for message in std::mem::take(&mut self.in_flight) {
+            let (from, to) = (node_of(message.from()), node_of(message.to()));
+            if self.isolated.contains(&from) || self.isolated.contains(&to) {
+                continue;
+            }
+            if !is_wanted(from, to) {
+                self.in_flight.push(message);
+            } else if let Some(running) = self
+                .nodes
+                .get_mut(&to)
+                .and_then(|node| node.running.as_mut())
+            {
+                running.inbox.messages.push(message);
+            }
+        }
+    }
+
+    /// `say 1 2 MsgHeartbeat term=1 commit=9`: a message that no replica sent.
+    fn say(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let mut message = Message::default();
+        message.from = command.number(0)?;
+        message.to = command.number(1)?;
+        message.set_msg_type(match command.argument(2)? {
+            "heartbeat" => MessageType::MsgHeartbeat,
+            "propose" => MessageType::MsgPropose,
+            "append" => MessageType::MsgAppend,
+            other => return Err(format!("no message {other}")),
+        });
+        let value = |key| command.value(key).map_or(Ok(0), str::parse);
+        let values = (
+            value("term"),
+            value("commit"),
+            value("index"),
+            value("log-term"),
+        );
+        let (Ok(term), Ok(commit), Ok(index), Ok(log_term)) = values else {
+            return Err("a value is no number".to_owned());
+        };
+        (message.term, message.commit) = (term, commit);
+        (message.index, message.log_term) = (index, log_term);
+        if let Some(data) = command.value("data") {
+            let mut entry = Entry::default();
+            (entry.index, entry.term) = (index + 1, term);
+            entry.context = bytes::Bytes::from_static(&[4]);
+            entry.data = bytes::Bytes::copy_from_slice(data.as_bytes());
+            message.entries = vec![entry].into();
+        }
+        self.in_flight.push(PeerMessage {
+            group: GroupId(group(command)?),
+            message,
+        });
+        Ok(vec![])
+    }
+
+    /// `crash 1 dropped|kept|torn|process [seed=7]`.
+    fn crash(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let mode = match command.argument(1)? {
+            "dropped" => CrashMode::PowerDropped,
+            "kept" => CrashMode::PowerKept,
+            "torn" => CrashMode::PowerTorn,
+            "process" => CrashMode::Process,
+            other => return Err(format!("no way to crash is {other}")),
+        };
+        let seed = command
+            .value("seed")
+            .map_or(Ok(1), str::parse)
+            .map_err(|_| "no seed")?;
+        let number = command.number(0)?;
+        let node = self.node(number)?;
+        node.fs = node.fs.crash(mode, seed);
+        node.running = None;
+        for seen in node.seen.values() {
+            seen.take_news();
+        }
+        Ok(vec![])
+    }
+
+    fn restart(&mut self, number: u64) -> Result<Vec<String>, String> {
+        self.node(number)?.open(number)?;
+        self.step(number)
+    }
+
+    fn checkpoint(&mut self, number: u64) -> Result<Vec<String>, String> {
+        let running = self.running(number)?;
+        let store = Arc::clone(&running.store);
+        let failed = |error: highwater_storage::Error| error.to_string();
+        let mut checkpoint = store.begin_checkpoint().map_err(failed)?;
+        checkpoint.sync_segments().map_err(failed)?;
+        let (answer, captured) = oneshot::channel();
+        running.inbox.operations.push(Operation::Capture { answer });
+        let mut said = self.turn(number)?;
+        let captured = captured.blocking_recv().map_err(|_| "no capture")?;
+        said.push(format!("{number}: captures {}", captured.len()));
+        checkpoint.finish(captured).map_err(failed)?;
+        Ok(said)
+    }
+
+    /// `fault 1 sync|write journal`: the next such operation on a path that contains the word fails.
+    fn fault(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let operation = match command.argument(1)? {
+            "sync" => FsOperation::SyncData,
+            "write" => FsOperation::Write,
+            other => return Err(format!("no operation {other}")),
+        };
+        let fault = Fault::new(operation, command.argument(2)?);
+        self.node(command.number(0)?)?.fs.inject(fault);
+        Ok(vec![])
+    }
+
+    fn status(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let group = group(command)?;
+        let mut said = Vec::new();
+        for number in numbers(command, &command.arguments)? {
+            let running = self.running(number)?;
+            let status = running
+                .shard
+                .status(GroupId(group))
+                .ok_or("no such group")?;
+            let role = match status.role {
+                Role::Leader { serving: true, .. } => "leads and serves".to_owned(),
+                Role::Leader { .. } => "leads".to_owned(),
+                Role::Follower { leader: None, .. } => "follows nobody".to_owned(),
+                Role::Follower {
+                    leader: Some(leader),
+                    ..
+                } => format!("follows {}", leader.0),
+                Role::Quarantined => {
+                    format!("is quarantined ({})", status.failure.unwrap_or_default())
+                }
+            };
+            said.push(format!(
+                "{number}: {role}, term {}, commit {}, applied {}, last {}, members {}",
+                status.term,
+                status.commit,
+                status.applied,
+                status.last,
+                describe_members(&status.members),
+            ));
+        }
+        Ok(said)
+    }
+
+    /// What stands in the log of a node.
+    fn log(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let group = GroupId(group(command)?);
+        let mut said = Vec::new();
+        for number in numbers(command, &command.arguments)? {
+            let frames = self
+                .running(number)?
+                .shard
+                .frames(group)
+                .ok_or("no such group")?;
+            let frames = frames.iter().map(|frame| {
+                let what = match frame.kind {
+                    FrameKind::NoOp => "noop".to_owned(),
+                    FrameKind::ConfChange => "members".to_owned(),
+                    _ => String::from_utf8_lossy(&frame.payload).into_owned(),
+                };
+                format!("{}/{} {what}", frame.index, frame.term)
+            });
+            let frames: Vec<_> = frames.collect();
+            said.push(format!("{number}: {}", frames.join(", ")));
+        }
+        Ok(said)
+    }
+
+    fn published(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let group = group(command)?;
+        let mut said = Vec::new();
+        for number in numbers(command, &command.arguments)? {
+            let seen = self.node(number)?.seen.entry(group).or_default();
+            said.push(format!("{number}: {}", seen.published().join(" ")));
+        }
+        Ok(said)
+    }
+
+    fn news(&mut self, number: u64) -> Result<Vec<String>, String> {
+        let node = self.node(number)?;
+        let several = node.seen.len() > 1;
+        let mut said = Vec::new();
+        for (group, seen) in &node.seen {
+            let group = if several {
+                format!(" group {group}")
+            } else {
+                String::new()
+            };
+            let news = seen.take_news().into_iter();
+            said.extend(news.map(|news| format!("{number}:{group} {news}")));
+        }
+        Ok(said)
+    }
+}
+
+impl Node {
+    fn new(number: u64) -> Self {
+        Self {
+            fs: SimFs::new(number),
+            running: None,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// Opens the disk and starts what is on it.
+    fn open(&mut self, number: u64) -> Result<(), String> {
+        let mut draws = number;
+        let random = Box::new(move || {
+            draws += 1;
+            draws
+        });
+        let opened = Store::open(Arc::new(self.fs.clone()), random.clone(), storage_config())
+            .map_err(|error| error.to_string())?;
+        let shard = Shard::new(Arc::clone(&opened.store), Arc::new(config()), random);
+        self.running = Some(Running {
+            store: opened.store,
+            shard,
+            inbox: Inbox::default(),
+        });
+        for log in opened.logs {
+            let group = log.log.id().0 / 100 + 1;
+            self.start(number, group, Origin::Recovered(log))?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, number: u64, group: u64, origin: Origin) -> Result<(), String> {
+        let seen = self.seen.entry(group).or_default().clone();
+        let running = self.running.as_mut().ok_or("the node is down")?;
+        let (answer, mut started) = oneshot::channel();
+        running.inbox.operations.push(Operation::Start {
+            group: GroupId(group),
+            replica: replica_of(number, group),
+            origin,
+            build: Box::new(|_, applied| Ok(Words::new(&applied.snapshot, seen))),
+            answer,
+        });
+        running.shard.turn(&mut running.inbox, Timestamp(0));
+        let started = started.try_recv().map_err(|_| "no answer to the start")?;
+        started.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+/// Small limits, so that scripts reach them.
+fn config() -> Config {
+    Config {
+        election_ticks: 5,
+        heartbeat_ticks: 1,
+        election_jitter_ticks: 3,
+        append_message_bytes: 64,
+        uncommitted_bytes: 256,
+        inflight_messages: 4,
+        apply_bytes: 64,
+        ..Config::default()
+    }
+}
+
+fn storage_config() -> highwater_storage::Config {
+    highwater_storage::Config {
+        journal_file_bytes: 256 << 10,
+        checkpoint_interval_bytes: 128 << 10,
+        min_free_bytes: 0,
+        reserve_bytes: 0,
+        first_segment_bytes: 8 << 10,
+        ..highwater_storage::Config::default()
+    }
+}
+
+fn replica_of(node: u64, group: u64) -> ReplicaId {
+    ReplicaId(node + 100 * (group - 1))
+}
+
+fn node_of(replica: ReplicaId) -> u64 {
+    replica.0 % 100
+}
+
+fn group(command: &Command<'_>) -> Result<u64, String> {
+    command.value("group").map_or(Ok(1), |word| {
+        word.parse().map_err(|_| format!("{word} is no group"))
+    })
+}
+
+fn numbers(command: &Command<'_>, words: &[&str]) -> Result<Vec<u64>, String> {
+    let plain = words.iter().filter(|word| !word.contains('='));
+    plain
+        .map(|word| {
+            word.parse()
+                .map_err(|_| format!("{}: {word} is no number", command.name))
+        })
+        .collect()
+}
+
+fn listed(command: &Command<'_>, key: &str) -> Result<Vec<u64>, String> {
+    let words: Vec<_> = command
+        .value(key)
+        .map_or(vec![], |list| list.split(',').collect());
+    numbers(command, &words)
+}
+
+fn is_wanted(wanted: &[u64], from: u64, to: u64) -> bool {
+    wanted.first().is_none_or(|node| *node == from) && wanted.get(1).is_none_or(|node| *node == to)
+}
+
+fn describe(message: &Message) -> String {
+    let kind = format!("{:?}", message.get_msg_type());
+    let mut words = vec![
+        kind.trim_start_matches("Msg").to_owned(),
+        format!("to {} in term {}", message.to, message.term),
+    ];
+    match message.get_msg_type() {
+        MessageType::MsgAppend => {
+            words.push(format!("after {}/{}", message.index, message.log_term));
+            let entries: Vec<_> = message.entries.iter().map(describe_entry).collect();
+            words.push(format!(
+                "[{}] commit {}",
+                entries.join(", "),
+                message.commit
+            ));
+        }
+        MessageType::MsgAppendResponse if message.reject => {
+            let (hint, term) = (message.reject_hint, message.log_term);
+            words.push(format!("rejects {}, has {hint}/{term}", message.index));
+        }
+        MessageType::MsgAppendResponse => words.push(format!("up to {}", message.index)),
+        MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
+            words.push(format!("has {}/{}", message.index, message.log_term));
+        }
+        MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => {
+            words.push(if message.reject { "no" } else { "yes" }.to_owned());
+        }
+        MessageType::MsgHeartbeat => words.push(format!("commit {}", message.commit)),
+        _ => {}
+    }
+    words.join(" ")
+}
+
+fn describe_entry(entry: &Entry) -> String {
+    let what = if !entry.context.is_empty() {
+        String::from_utf8_lossy(&entry.data).into_owned()
+    } else if entry.get_entry_type() == raft::eraftpb::EntryType::EntryNormal {
+        "noop".to_owned()
+    } else {
+        "members".to_owned()
+    };
+    format!("{}/{} {what}", RaftIndex(entry.index), entry.term)
+}
+
+fn describe_members(members: &Members) -> String {
+    let list = |ids: &[ReplicaId]| {
+        let ids: Vec<_> = ids.iter().map(|id| id.0.to_string()).collect();
+        ids.join(" ")
+    };
+    let mut text = format!("({})", list(&members.voters));
+    if !members.learners.is_empty() {
+        text.push_str(&format!(" learners ({})", list(&members.learners)));
+    }
+    if !members.outgoing.is_empty() {
+        text.push_str(&format!(" leaving ({})", list(&members.outgoing)));
+    }
+    text
+}

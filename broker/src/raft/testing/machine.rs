@@ -1,0 +1,171 @@
+//! A machine that keeps a list of words, and tells what happens to it.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use highwater_storage::RaftIndex;
+
+use crate::raft::machine::{
+    CommittedEntry, Decision, EntryKind, Machine, NewEntry, Refusal, Role, Timestamp, Unlawful,
+};
+
+/// What a replica's machine shows to the test: it outlives the machine.
+#[derive(Clone, Debug, Default)]
+pub(in crate::raft) struct Seen(Arc<Mutex<SeenState>>);
+
+#[derive(Debug, Default)]
+struct SeenState {
+    news: Vec<String>,
+    published: Vec<String>,
+}
+
+impl Seen {
+    /// What happened since the last call.
+    pub(in crate::raft) fn take_news(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().news)
+    }
+
+    pub(in crate::raft) fn tell(&self, news: String) {
+        self.0.lock().unwrap().news.push(news);
+    }
+
+    /// What readers see.
+    pub(in crate::raft) fn published(&self) -> Vec<String> {
+        self.0.lock().unwrap().published.clone()
+    }
+}
+
+/// Keeps a list of words. Some words do more than that.
+#[derive(Debug)]
+pub(in crate::raft) struct Words {
+    applied: Vec<String>,
+    pending: Vec<(RaftIndex, String)>,
+    seen: Seen,
+}
+
+/// Adds a word. `bad` is refused, `unlawful` cannot be applied, `bug` panics when applied, `+word` is answered when
+/// the pending `word` is applied, and adds nothing.
+#[derive(Debug)]
+pub(in crate::raft) struct Add(pub(in crate::raft) String);
+
+/// Why a word was not added.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::raft) enum WordError {
+    Bad,
+    Refused(Refusal),
+}
+
+impl From<Refusal> for WordError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Words {
+    pub(in crate::raft) fn new(snapshot: &[u8], seen: Seen) -> Self {
+        let text = String::from_utf8_lossy(snapshot);
+        let mut words = Self {
+            applied: text.split_whitespace().map(str::to_owned).collect(),
+            pending: Vec::new(),
+            seen,
+        };
+        words.publish();
+        words
+    }
+}
+
+impl Machine for Words {
+    type Command = Add;
+    /// The index at which the word stands.
+    type Response = RaftIndex;
+    type Error = WordError;
+
+    fn decide(
+        &self,
+        Add(word): Add,
+        next_index: RaftIndex,
+        _now: Timestamp,
+    ) -> Result<Decision<RaftIndex>, WordError> {
+        if word == "bad" {
+            return Err(WordError::Bad);
+        }
+        if let Some(joined) = word.strip_prefix('+') {
+            let pending = self.pending.iter().find(|(_, word)| word == joined);
+            let after = pending.map(|(index, _)| *index);
+            return Ok(Decision::Answer {
+                response: after.unwrap_or_default(),
+                after,
+            });
+        }
+        Ok(Decision::Propose {
+            entries: vec![NewEntry {
+                kind: EntryKind::Events,
+                data: word.into(),
+                record_count: 0,
+                max_timestamp_ms: -1,
+            }],
+            response: next_index,
+        })
+    }
+
+    fn proposed(&mut self, index: RaftIndex, entry: &NewEntry) {
+        let word = String::from_utf8_lossy(&entry.data).into_owned();
+        self.pending.push((index, word));
+    }
+
+    fn retract(&mut self, from: RaftIndex) {
+        let kept = self.pending.partition_point(|(index, _)| *index < from);
+        let off: Vec<_> = self.pending.drain(kept..).map(|(_, word)| word).collect();
+        if !off.is_empty() {
+            self.seen.tell(format!("retracts {}", off.join(" ")));
+        }
+    }
+
+    fn apply(&mut self, entry: &CommittedEntry) -> Result<(), Unlawful> {
+        let word = String::from_utf8_lossy(&entry.data).into_owned();
+        assert_ne!(word, "bug", "a bug in the machine");
+        if word == "unlawful" {
+            return Err(Unlawful {
+                index: entry.index,
+                reason: "no leader writes this".to_owned(),
+            });
+        }
+        self.seen
+            .tell(format!("applies {}/{} {word}", entry.index, entry.term));
+        self.applied.push(word);
+        self.pending.retain(|(index, _)| *index > entry.index);
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Bytes {
+        self.applied.join(" ").into()
+    }
+
+    fn role_changed(&mut self, role: Role) {
+        let role = match role {
+            Role::Leader {
+                term,
+                serving: true,
+            } => format!("leads term {term} and serves"),
+            Role::Leader { term, .. } => format!("leads term {term}"),
+            Role::Follower { term, leader: None } => format!("follows nobody in term {term}"),
+            Role::Follower {
+                term,
+                leader: Some(leader),
+            } => {
+                format!("follows {} in term {term}", leader.0)
+            }
+            Role::Quarantined => "is quarantined".to_owned(),
+        };
+        self.seen.tell(role);
+    }
+
+    fn publish(&mut self) {
+        self.seen
+            .0
+            .lock()
+            .unwrap()
+            .published
+            .clone_from(&self.applied);
+    }
+}
