@@ -2,12 +2,13 @@
 //!
 //! The checkpoint thread rolls the journal, syncs the segments (the long part, during which the shards go on), has
 //! each shard capture its changed replicas between two turns, and writes the checkpoint. Without all captures there is
-//! none: a replica that was captured but not written down would pass for unchanged the next time. A shard that does
-//! not answer therefore ends checkpoints for good, and at twice the interval writing.
+//! none; one that failed is tried again.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use highwater_storage::{Error as StorageError, LogId, Store};
+use highwater_storage::{LogId, Store};
 use tokio::sync::oneshot;
 
 use super::journal::Journal;
@@ -15,6 +16,9 @@ use super::machine::Machine;
 use super::request::Operation;
 use super::thread::ShardPort;
 use super::{Error, ReplicaId};
+
+/// How long after a failed checkpoint the next is tried.
+const RETRY_PERIOD: Duration = Duration::from_millis(100);
 
 /// Asks the checkpoint thread for a checkpoint.
 #[derive(Default)]
@@ -43,6 +47,15 @@ impl CheckpointSignal {
     pub(super) fn stop(&self) {
         self.state().is_stopping = true;
         self.changed.notify_one();
+    }
+
+    /// Waits for `period`, unless there is to be an end.
+    fn pause(&self, period: Duration) {
+        let state = self.state();
+        let waited = self
+            .changed
+            .wait_timeout_while(state, period, |state| !state.is_stopping);
+        drop(waited);
     }
 
     /// Waits for a request. False when there will be none.
@@ -75,42 +88,38 @@ impl<M: Machine> Checkpointer<M> {
     /// The checkpoint thread. On stopping it makes a last checkpoint, so that the next start has little to do.
     pub(super) fn run(&self) {
         while self.signal.wait() {
-            if !self.try_checkpoint() {
-                return;
+            if let Err(error) = self.try_checkpoint() {
+                tracing::error!(%error, "a checkpoint failed");
+                self.signal.pause(RETRY_PERIOD);
+            }
+            // Shards may have waited for it.
+            for port in &self.ports {
+                port.mailbox.wake();
             }
         }
-        self.try_checkpoint();
+        if let Err(error) = self.try_checkpoint() {
+            tracing::error!(%error, "the last checkpoint failed");
+        }
     }
 
-    /// False when no further one can be made.
-    fn try_checkpoint(&self) -> bool {
-        if self.journal.failure().is_some() {
-            return false;
+    fn try_checkpoint(&self) -> Result<(), Error> {
+        if let Some(reason) = self.journal.failure() {
+            let reason = Arc::clone(reason);
+            return Err(Error::DirectoryFailed { reason });
         }
         let done = self.checkpoint();
-        for port in &self.ports {
-            port.mailbox.wake();
-        }
-        match done {
-            Ok(()) => true,
-            Err(Error::ShardBusy) => {
-                self.journal.fail("a shard did not answer a checkpoint");
-                false
-            }
-            Err(error) => {
-                tracing::error!(%error, "a checkpoint failed");
-                self.report(&error);
-                self.journal.failure().is_none()
-            }
-        }
+        self.report_failures();
+        done
     }
 
     fn checkpoint(&self) -> Result<(), Error> {
         let mut checkpoint = self.store.begin_checkpoint()?;
         checkpoint.sync_segments()?;
+        let logs: Arc<HashSet<LogId>> = Arc::new(checkpoint.changed().iter().copied().collect());
         let answers = self.ports.iter().map(|port| {
             let (answer, captured) = oneshot::channel();
-            port.mailbox.operate(Operation::Capture { answer })?;
+            let logs = Arc::clone(&logs);
+            port.mailbox.operate(Operation::Capture { logs, answer })?;
             Ok(captured)
         });
         let answers: Vec<_> = answers.collect::<Result<_, Error>>()?;
@@ -122,15 +131,11 @@ impl<M: Machine> Checkpointer<M> {
         Ok(())
     }
 
-    /// Tells the shards which logs failed, or all that the directory did.
-    fn report(&self, error: &Error) {
+    /// Tells the shards which logs failed while they were synced, or that the whole directory did.
+    fn report_failures(&self) {
         let health = self.store.health();
         if let Some(reason) = &health.poisoned {
             self.journal.fail(reason);
-        } else if matches!(error, Error::Storage(StorageError::Poisoned { .. }))
-            && health.poisoned_logs.is_empty()
-        {
-            self.journal.fail(&error.to_string());
         }
         for (log, reason) in &health.poisoned_logs {
             for port in &self.ports {

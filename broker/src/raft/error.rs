@@ -69,6 +69,9 @@ pub enum Error {
         /// The panic's message.
         reason: String,
     },
+    /// The replica was stopped.
+    #[error("the replica was stopped")]
+    Stopped,
     /// The replica's log failed outside its own writes.
     #[error("the log of replica {} failed: {reason}", replica.0)]
     LogFailed {

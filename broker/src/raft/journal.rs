@@ -11,11 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use highwater_storage::Store;
+use highwater_storage::{Error as StorageError, Store};
 
 /// How long a journal must be idle before its heartbeat: half of what storage allows, since idleness is noticed one
 /// period late at most.
 const HEARTBEAT_PERIOD: Duration = Duration::from_millis(5);
+
+/// How long after a sync without room the next is tried.
+const RETRY_PERIOD: Duration = Duration::from_millis(100);
 
 /// A shard that may wait for a sync.
 pub(super) trait SyncWaiter: Send + Sync {
@@ -44,7 +47,16 @@ pub(super) struct Journal {
 #[derive(Default)]
 struct State {
     is_requested: bool,
+    /// Whether a sync failed for want of room and is to be tried again.
+    is_retrying: bool,
     is_stopping: bool,
+}
+
+/// What the journal thread has to do.
+enum Work {
+    Sync,
+    Heartbeat,
+    Stop,
 }
 
 impl Journal {
@@ -76,14 +88,14 @@ impl Journal {
         }
     }
 
-    /// Syncs on the calling thread, unless a sync runs: then the journal thread does it next. True when it was done.
+    /// Syncs on the calling thread, unless a sync runs: then the journal thread does it next. True when all that was
+    /// submitted is durable.
     pub(super) fn sync_here(&self) -> bool {
         if self.is_syncing.swap(true, Ordering::Acquire) {
             self.request();
             return false;
         }
-        self.sync();
-        true
+        self.sync()
     }
 
     /// Lets the journal thread sync what was submitted.
@@ -106,37 +118,56 @@ impl Journal {
     pub(super) fn run(&self) {
         loop {
             let syncs_before = self.syncs.load(Ordering::Relaxed);
-            let mut state = self.state();
-            while !state.is_requested {
-                if state.is_stopping {
-                    return;
+            match self.wait() {
+                Work::Sync => {
+                    self.is_syncing.store(true, Ordering::Release);
+                    self.sync();
                 }
-                if !self.is_armed.load(Ordering::Acquire) {
-                    state = self
-                        .changed
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner);
-                    continue;
+                Work::Heartbeat if self.syncs.load(Ordering::Relaxed) == syncs_before => {
+                    self.heartbeat();
                 }
-                let waited = self.changed.wait_timeout(state, HEARTBEAT_PERIOD);
-                let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-                state = guard;
-                if timeout.timed_out() {
-                    break;
-                }
-            }
-            let is_requested = std::mem::take(&mut state.is_requested);
-            drop(state);
-            if is_requested {
-                self.is_syncing.store(true, Ordering::Release);
-                self.sync();
-            } else if self.syncs.load(Ordering::Relaxed) == syncs_before {
-                self.heartbeat();
+                Work::Heartbeat => {}
+                Work::Stop => return,
             }
         }
     }
 
-    fn sync(&self) {
+    fn wait(&self) -> Work {
+        let mut state = self.state();
+        loop {
+            if std::mem::take(&mut state.is_requested) {
+                return Work::Sync;
+            }
+            if state.is_stopping {
+                return Work::Stop;
+            }
+            let period = if state.is_retrying {
+                RETRY_PERIOD
+            } else if self.is_armed.load(Ordering::Acquire) {
+                HEARTBEAT_PERIOD
+            } else {
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let waited = self.changed.wait_timeout(state, period);
+            let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            if timeout.timed_out() {
+                let is_retry = std::mem::take(&mut state.is_retrying);
+                return if is_retry {
+                    Work::Sync
+                } else {
+                    Work::Heartbeat
+                };
+            }
+        }
+    }
+
+    /// True when all that was submitted before is durable.
+    fn sync(&self) -> bool {
         let synced = self.store.sync();
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.is_syncing.store(false, Ordering::Release);
@@ -150,8 +181,18 @@ impl Journal {
                 for waiter in &self.waiters {
                     waiter.sync_ended();
                 }
+                true
             }
-            Err(error) => self.fail(&error.to_string()),
+            Err(StorageError::NoSpace { reason }) => {
+                tracing::warn!(reason, "the journal waits for room on the disk");
+                self.state().is_retrying = true;
+                self.changed.notify_one();
+                false
+            }
+            Err(error) => {
+                self.fail(&error.to_string());
+                false
+            }
         }
     }
 
@@ -160,8 +201,10 @@ impl Journal {
         if !self.store.needs_heartbeat() || self.failure().is_some() {
             return;
         }
-        if let Err(error) = self.store.heartbeat_journal() {
-            self.fail(&error.to_string());
+        match self.store.heartbeat_journal() {
+            // Without room the next sync says what the heartbeat would have said.
+            Ok(()) | Err(StorageError::NoSpace { .. }) => {}
+            Err(error) => self.fail(&error.to_string()),
         }
     }
 

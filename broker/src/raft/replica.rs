@@ -44,13 +44,16 @@ pub(super) struct Replica<M: Machine> {
     /// Callers whose entries are on the way.
     waiters: Waiters<M>,
     change: Option<change::PendingChange>,
+    /// The last index of proposals that are in the log before Raft hands them out.
+    written_ahead: Option<RaftIndex>,
     /// The newest write of this turn, whose ticket is not known yet.
     unsubmitted: Option<WriteNumber>,
     /// Writes whose ticket is not done, in order.
     unsynced: VecDeque<(Ticket, WriteNumber)>,
     /// The log start that the log was last told.
     log_start: Offset,
-    mark: capture::Mark,
+    /// The applied state as of the last checkpoint.
+    captured: AppliedState,
     /// Whether readers have not seen the newest applied state or role.
     is_unpublished: bool,
     /// Whether its shard has it on the list of those to drive.
@@ -63,9 +66,6 @@ enum Consensus {
     Quarantined {
         /// `None` once it is taken for deletion.
         log: Option<Log>,
-        applied: AppliedState,
-        /// Whether what the log holds is as it should be, so that checkpoints go on with it.
-        is_log_sound: bool,
         reason: String,
     },
 }
@@ -212,20 +212,15 @@ impl<M: Machine> Replica<M> {
                 group.members().clone(),
                 None,
             ),
-            Consensus::Quarantined {
-                log,
-                applied,
-                reason,
-                ..
-            } => {
+            Consensus::Quarantined { log, reason } => {
                 let log = log.as_ref()?;
                 let hard_state = log.hard_state();
                 (
                     log,
                     hard_state.term,
                     hard_state.commit,
-                    applied.index,
-                    start::members(applied),
+                    self.captured.index,
+                    start::members(&self.captured),
                     Some(reason.clone()),
                 )
             }
@@ -367,20 +362,21 @@ impl<M: Machine> Replica<M> {
     }
 
     fn write(&mut self, write: &Write, context: &mut TurnContext<'_>) -> Result<(), Error> {
-        if *write == Write::default() {
-            return Ok(());
-        }
-        self.changed();
+        let written_ahead = self.written_ahead.take();
         let Some(log) = self.log_mut() else {
             return Ok(());
         };
         if let Some(first_removed) = write.truncate_from {
             log.truncate_suffix(&mut context.turn, first_removed)?;
         }
-        if !write.frames.is_empty() {
-            log.append(&mut context.turn, &write.frames)?;
-            context.counters.wrote(&write.frames);
+        // What the leader proposed is in the log already.
+        let ahead = write
+            .frames
+            .partition_point(|frame| Some(frame.index) <= written_ahead);
+        if ahead < write.frames.len() {
+            log.append(&mut context.turn, &write.frames[ahead..])?;
         }
+        context.counters.wrote(&write.frames);
         if let Some(hard_state) = write.hard_state {
             log.set_hard_state(&mut context.turn, hard_state);
         }
@@ -420,7 +416,6 @@ impl<M: Machine> Replica<M> {
                 log.set_log_start(log_start);
             }
         }
-        self.changed();
         self.is_unpublished = true;
         self.publish();
         if let Consensus::Running(group) = &self.consensus {

@@ -1,10 +1,12 @@
 //! What can be asked of a shard.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater_storage::{
-    AppliedState, CapturedLog, LogReader, LogSpec, Offset, RaftIndex, RecoveredLog, Term,
+    AppliedState, CapturedLog, LogId, LogReader, LogSpec, Offset, RaftIndex, RecoveredLog, Term,
 };
 use tokio::sync::oneshot;
 
@@ -74,7 +76,7 @@ pub enum Operation<M: Machine> {
         /// Answered when it runs. The start of a damaged replica succeeds: its role says what it is.
         answer: Answer<Result<Started, Error>>,
     },
-    /// Stops a replica and keeps its log for the next start.
+    /// Ends a replica's part in its group and keeps its log. It starts again with the process.
     Stop {
         /// The group.
         group: GroupId,
@@ -133,9 +135,11 @@ pub enum Operation<M: Machine> {
         /// The group.
         group: GroupId,
     },
-    /// Captures every replica that changed since the last capture, for a checkpoint.
+    /// Captures those of these logs that are here, for a checkpoint.
     Capture {
-        /// Answered with all of them.
+        /// The logs that changed since the last checkpoint.
+        logs: Arc<HashSet<LogId>>,
+        /// Answered with what was captured.
         answer: Answer<Vec<CapturedLog>>,
     },
     /// A log failed outside the shard's own turns: its replica does nothing any more.

@@ -97,7 +97,7 @@ impl<M: Machine> Shard<M> {
         let mut context = TurnContext {
             turn: self.store.turn(),
             now,
-            is_disk_full: self.store.space().refusing,
+            is_disk_full: !inbox.requests.is_empty() && self.store.space().refusing,
             outbox: Vec::new(),
             released: Released::default(),
             counters: &counters,

@@ -22,7 +22,9 @@ const ENTRY_OVERHEAD_BYTES: u64 = 32;
 /// What a group reads from.
 pub(super) struct LogStorage {
     log: Log,
-    /// Contiguous entries up to the last index; empty when the log holds all there is.
+    /// The last index that Raft handed over. The log may already hold what the leader is about to propose.
+    last: u64,
+    /// Contiguous entries up to `last`; empty when the log holds all there is.
     tail: VecDeque<Entry>,
     /// The hard state of the start.
     hard_state: HardState,
@@ -50,6 +52,7 @@ impl LogStorage {
     /// `hard_state` and `conf_state` are those that Raft starts with.
     pub(super) fn new(log: Log, hard_state: HardState, conf_state: ConfState) -> Self {
         Self {
+            last: log.last_index().0,
             log,
             tail: VecDeque::new(),
             hard_state,
@@ -73,8 +76,9 @@ impl LogStorage {
 
     /// Takes entries that Raft wants in the log. Answers the first index that they replace, where they do.
     pub(super) fn push(&mut self, entries: &[Entry]) -> Option<RaftIndex> {
-        let first = entries.first()?.index;
-        let replaces = first <= self.last();
+        let (first, last) = (entries.first()?.index, entries.last()?.index);
+        let replaces = first <= self.last;
+        self.last = last;
         let kept = self.tail.partition_point(|entry| entry.index < first);
         self.tail.truncate(kept);
         self.tail.extend(entries.iter().cloned());
@@ -115,12 +119,6 @@ impl LogStorage {
         Ok(frames
             .first()
             .map_or(self.log.next_offset(), |frame| frame.base_offset))
-    }
-
-    fn last(&self) -> u64 {
-        self.tail
-            .back()
-            .map_or(self.log.last_index().0, |entry| entry.index)
     }
 
     fn tail_first(&self) -> u64 {
@@ -223,6 +221,9 @@ impl raft::Storage for LogStorage {
                 .map(|entry| entry.term)
                 .ok_or_else(|| StorageError::Unavailable.into());
         }
+        if index > self.last {
+            return Err(StorageError::Unavailable.into());
+        }
         match self.log.term_at(RaftIndex(index)) {
             Ok(Some(Term(term))) => Ok(term),
             Ok(None) => Err(StorageError::Unavailable.into()),
@@ -235,7 +236,7 @@ impl raft::Storage for LogStorage {
     }
 
     fn last_index(&self) -> raft::Result<u64> {
-        Ok(self.last())
+        Ok(self.last)
     }
 
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {

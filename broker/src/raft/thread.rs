@@ -109,11 +109,12 @@ impl<M: Machine> ShardThread<M> {
         }
         let mailbox = &self.port.mailbox;
         mailbox.release(report.released_messages, report.released_bytes);
-        if report.needs_sync {
-            if mailbox.is_empty() && self.journal.sync_here() {
+        if report.needs_sync && !mailbox.is_empty() {
+            self.journal.request();
+        } else if report.needs_sync {
+            if self.journal.sync_here() {
                 return Wait::No;
             }
-            self.journal.request();
         } else {
             self.port.awaits_sync.store(false, Ordering::Release);
         }

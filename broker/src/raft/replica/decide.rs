@@ -1,6 +1,6 @@
 //! How a leader decides what waits for it: all of it at once, as one proposal.
 
-use highwater_storage::RaftIndex;
+use highwater_storage::{Error as StorageError, RaftIndex};
 use raft::eraftpb::Entry;
 
 use super::{Consensus, Replica, TurnContext};
@@ -49,7 +49,7 @@ impl<M: Machine> Replica<M> {
             context.released.add(request.bytes);
             self.decide_one(request, &mut gathered, context);
         }
-        self.propose(gathered)
+        self.propose(gathered, context)
     }
 
     fn decide_one(
@@ -114,20 +114,71 @@ impl<M: Machine> Replica<M> {
         self.waiters.add(gathered.next.previous(), reply, response);
     }
 
-    fn propose(&mut self, gathered: Gathered) -> Result<bool, Error> {
-        if gathered.entries.is_empty() {
+    /// Proposes what was gathered. It goes into the log first: a disk without room then refuses it before Raft, which
+    /// takes nothing back, has heard of it.
+    fn propose(
+        &mut self,
+        gathered: Gathered,
+        context: &mut TurnContext<'_>,
+    ) -> Result<bool, Error> {
+        let Gathered { first, entries, .. } = gathered;
+        if entries.is_empty() {
+            return Ok(false);
+        }
+        if !self.write_ahead(first, &entries, context)? {
+            self.take_back(first, &Refusal::DiskFull);
             return Ok(false);
         }
         let mut was_dropped = false;
-        self.handle(Event::Propose(gathered.entries), |_| was_dropped = true)?;
+        self.handle(Event::Propose(entries), |_| was_dropped = true)?;
         if was_dropped {
-            self.machine.retract(gathered.first);
+            self.written_ahead = None;
+            if let Some(log) = self.log_mut() {
+                log.truncate_suffix(&mut context.turn, first)?;
+            }
             let refusal = Refusal::Busy {
-                limit: "what the group can take while it changes leader",
+                limit: "what the group takes while it changes leader",
             };
-            self.waiters.refuse_from(gathered.first, &refusal);
+            self.take_back(first, &refusal);
         }
         Ok(!was_dropped)
+    }
+
+    /// False when the disk has no room.
+    fn write_ahead(
+        &mut self,
+        first: RaftIndex,
+        entries: &[Entry],
+        context: &mut TurnContext<'_>,
+    ) -> Result<bool, Error> {
+        let Consensus::Running(group) = &mut self.consensus else {
+            return Ok(false);
+        };
+        let term = group.term();
+        let mut index = first;
+        let mut frames = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let mut frame = entry::to_frame(entry).map_err(|bad| Error::Machine {
+                replica: self.id,
+                reason: bad.to_string(),
+            })?;
+            (frame.index, frame.term) = (index, term);
+            frames.push(frame);
+            index = index.next();
+        }
+        match group.log_mut().append(&mut context.turn, &frames) {
+            Ok(()) => {
+                self.written_ahead = Some(index.previous());
+                Ok(true)
+            }
+            Err(StorageError::NoSpace { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn take_back(&mut self, first: RaftIndex, refusal: &Refusal) {
+        self.machine.retract(first);
+        self.waiters.refuse_from(first, refusal);
     }
 
     /// A follower that can win an election alone does so; the commands wait. Any other refuses them.
@@ -165,7 +216,7 @@ impl<M: Machine> Replica<M> {
     fn applied_index(&self) -> RaftIndex {
         match &self.consensus {
             Consensus::Running(group) => group.applied().0,
-            Consensus::Quarantined { applied, .. } => applied.index,
+            Consensus::Quarantined { .. } => self.captured.index,
         }
     }
 }

@@ -14,17 +14,13 @@ impl<M: Machine> Replica<M> {
         if matches!(self.consensus, Consensus::Quarantined { .. }) {
             return released;
         }
-        tracing::error!(
-            group = self.group_id.0,
-            replica = self.id.0,
-            %error,
-            "a replica failed and is quarantined"
-        );
+        let (group, replica) = (self.group_id.0, self.id.0);
+        if !matches!(error, Error::Stopped) {
+            tracing::error!(group, replica, %error, "a replica failed and is quarantined");
+        }
         let reason = error.to_string();
         let ended = Consensus::Quarantined {
             log: None,
-            applied: self.mark.applied.clone(),
-            is_log_sound: matches!(error, Error::Machine { .. } | Error::Panicked { .. }),
             reason: reason.clone(),
         };
         if let Consensus::Running(group) = std::mem::replace(&mut self.consensus, ended)

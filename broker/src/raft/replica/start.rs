@@ -1,13 +1,14 @@
 //! How a replica begins.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use highwater_storage::{
     AppliedState, Damage, Log, LogId, LogReader, RaftIndex, RecoveredLog, Store, Turn,
 };
 
-use super::{Consensus, Replica, capture};
+use super::{Consensus, Replica};
 use crate::raft::entry::{self, Committed};
 use crate::raft::group::Group;
 use crate::raft::machine::{Machine, Role};
@@ -45,10 +46,21 @@ impl<M: Machine> Start<M> {
     ) -> Result<(Replica<M>, LogReader), Error> {
         let (log, applied, damage) = open_log(self.replica, self.origin, store, turn)?;
         let reader = log.reader();
-        let machine = (self.build)(reader.clone(), &applied).map_err(|reason| Error::Machine {
-            replica: self.replica,
-            reason,
-        })?;
+        let is_new = log.last_index() == RaftIndex(0);
+        let build = self.build;
+        let built = catch_unwind(AssertUnwindSafe(|| build(reader.clone(), &applied)))
+            .unwrap_or_else(|_| Err("building it panicked".to_owned()));
+        let machine = match built {
+            Ok(machine) => machine,
+            Err(reason) => {
+                if is_new {
+                    // Nobody will ever capture it: it must not stand in the way of checkpoints.
+                    store.delete_log(turn, log);
+                }
+                let replica = self.replica;
+                return Err(Error::Machine { replica, reason });
+            }
+        };
         let damaged = |reason| Error::Damaged {
             replica: self.replica,
             reason,
@@ -71,8 +83,6 @@ impl<M: Machine> Start<M> {
                 tracing::error!(group = self.group.0, %error, "a replica is quarantined from the start");
                 Consensus::Quarantined {
                     log: Some(log),
-                    applied: applied.clone(),
-                    is_log_sound: false,
                     reason: error.to_string(),
                 }
             }
@@ -90,10 +100,8 @@ impl<M: Machine> Start<M> {
             change: None,
             unsubmitted: None,
             unsynced: VecDeque::new(),
-            mark: capture::Mark {
-                is_changed: true,
-                applied,
-            },
+            captured: applied,
+            written_ahead: None,
             is_unpublished: true,
             is_active: false,
         };
@@ -110,15 +118,10 @@ impl<M: Machine> Start<M> {
 impl<M: Machine> Replica<M> {
     /// Applies what a damaged log holds of the committed entries, up to its first hole, so that readers see it.
     fn replay(&mut self, damage: Option<&Damage>) {
-        let Consensus::Quarantined {
-            log: Some(log),
-            applied,
-            ..
-        } = &self.consensus
-        else {
+        let Consensus::Quarantined { log: Some(log), .. } = &self.consensus else {
             return;
         };
-        let mut next = applied.index.next();
+        let mut next = self.captured.index.next();
         let mut end = log.hard_state().commit.min(log.last_index()).next();
         for hole in damage.iter().flat_map(|damage| &damage.missing) {
             if hole.to > next {

@@ -1,8 +1,9 @@
 //! How a shard carries operations out.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use highwater_storage::CapturedLog;
+use highwater_storage::{CapturedLog, Log, LogId};
 
 use super::{Shard, message_of};
 use crate::raft::machine::Machine;
@@ -33,10 +34,11 @@ impl<M: Machine> Shard<M> {
                 drop(answer.send(self.start(start, context)));
             }
             Operation::Stop { group, answer } => {
-                let stopped = self.stop(group).map(drop);
+                let slot = self.slot(group);
+                let stopped = slot.map(|slot| self.quarantine(slot, &Error::Stopped));
                 drop(answer.send(stopped));
             }
-            Operation::Delete { group, answer } => match self.stop(group) {
+            Operation::Delete { group, answer } => match self.remove(group) {
                 Ok(Some(log)) => {
                     self.store.delete_log(&mut context.turn, log);
                     self.deleting.push(answer);
@@ -58,7 +60,7 @@ impl<M: Machine> Shard<M> {
                 drop(answer.send(set));
             }
             Operation::Roll { group } => self.with_group(group, |replica| {
-                replica.roll();
+                replica.log_mut().into_iter().for_each(Log::roll);
                 Ok(())
             }),
             Operation::CampaignIfCold { group } => {
@@ -76,7 +78,9 @@ impl<M: Machine> Shard<M> {
                 self.with_group(group, |replica| replica.transfer_leader(to));
             }
             Operation::LeaderLost { group } => self.with_group(group, Replica::leader_lost),
-            Operation::Capture { answer } => drop(answer.send(self.capture(context))),
+            Operation::Capture { logs, answer } => {
+                drop(answer.send(self.capture(&logs, context)));
+            }
             Operation::Fail { replica, reason } => {
                 if let Some(slot) = self.replicas.slot_of_replica(replica) {
                     self.quarantine(slot, &Error::LogFailed { replica, reason });
@@ -111,7 +115,7 @@ impl<M: Machine> Shard<M> {
         Ok(Started { reader })
     }
 
-    fn stop(&mut self, group: GroupId) -> Result<Option<highwater_storage::Log>, Error> {
+    fn remove(&mut self, group: GroupId) -> Result<Option<Log>, Error> {
         let slot = self.slot(group)?;
         self.ticking.remove(&slot);
         let Some(replica) = self.replicas.remove(slot) else {
@@ -122,17 +126,24 @@ impl<M: Machine> Shard<M> {
         Ok(log)
     }
 
-    fn capture(&mut self, context: &mut TurnContext<'_>) -> Vec<CapturedLog> {
+    fn capture(
+        &mut self,
+        logs: &HashSet<LogId>,
+        context: &mut TurnContext<'_>,
+    ) -> Vec<CapturedLog> {
         let mut captured = Vec::new();
         for slot in self.replicas.slots() {
             let Some(replica) = self.replicas.get_mut(slot) else {
                 continue;
             };
+            if !logs.contains(&LogId(replica.id().0)) {
+                continue;
+            }
             match super::contained(replica, |replica| replica.capture(&mut context.turn)) {
                 Ok(log) => captured.extend(log),
                 Err(error) => {
                     self.quarantine(slot, &error);
-                    // The log is sound: it goes on with the state that was captured before.
+                    // The log goes on with the state that was captured before.
                     let replica = self.replicas.get_mut(slot);
                     let retried = replica.map(|replica| replica.capture(&mut context.turn));
                     if let Some(Ok(Some(log))) = retried {
@@ -155,7 +166,6 @@ fn set_log_config<M: Machine>(
     write_caching: bool,
     context: &mut TurnContext<'_>,
 ) -> Result<(), Error> {
-    replica.changed();
     let Some(log) = replica.log_mut() else {
         return Ok(());
     };

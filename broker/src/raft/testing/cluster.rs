@@ -397,8 +397,12 @@ impl Cluster {
         let failed = |error: highwater_storage::Error| error.to_string();
         let mut checkpoint = store.begin_checkpoint().map_err(failed)?;
         checkpoint.sync_segments().map_err(failed)?;
+        let logs = Arc::new(checkpoint.changed().iter().copied().collect());
         let (answer, captured) = oneshot::channel();
-        running.inbox.operations.push(Operation::Capture { answer });
+        running
+            .inbox
+            .operations
+            .push(Operation::Capture { logs, answer });
         let mut said = self.turn(number)?;
         let captured = captured.blocking_recv().map_err(|_| "no capture")?;
         said.push(format!("{number}: captures {}", captured.len()));
