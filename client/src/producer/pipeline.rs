@@ -289,9 +289,11 @@ impl Pipeline {
         self.batches[place].maybe_stored |= !error.is_definite();
         let out_of_order = error.reason == Reason::OutOfOrderSequenceNumber;
         let behind_a_gap = out_of_order && place == 0 && self.gap;
-        let forgotten = error.reason == Reason::UnknownProducerId;
+        // Where nothing at all is stored of a producer, the leader calls it unknown instead of out of order.
+        let unknown = error.reason == Reason::UnknownProducerId;
+        let forgotten = unknown && place == 0;
         self.renumber |= behind_a_gap || forgotten;
-        let behind_another = out_of_order && place > 0;
+        let behind_another = (out_of_order || unknown) && place > 0;
         let mut finished = Vec::new();
         if error.is_retriable() || behind_another || behind_a_gap || forgotten {
             self.retry(place, error, retry_at);
@@ -529,6 +531,16 @@ mod tests {
         // The leader refuses what follows a batch it has not stored. That is no failure of its own.
         let refused = pipeline.refused(FIRST, 2, error(Reason::OutOfOrderSequenceNumber), now);
         assert!(refused.is_empty());
+        assert_eq!(again(&mut pipeline, now), [(1, None), (2, None)]);
+    }
+
+    #[test]
+    fn batches_behind_the_first_of_all_keep_their_numbers_while_it_is_not_stored() {
+        let now = Instant::now();
+        let mut pipeline = pipeline(now, 2);
+        pipeline.refused(FIRST, 1, error(Reason::Throttled), now);
+        let refused = pipeline.refused(FIRST, 2, error(Reason::UnknownProducerId), now);
+        assert!(refused.is_empty() && !pipeline.wants_identity());
         assert_eq!(again(&mut pipeline, now), [(1, None), (2, None)]);
     }
 
