@@ -186,6 +186,21 @@ fn the_sixth_newest_batch_is_known_to_be_stored_without_its_offset() {
 }
 
 #[test]
+fn a_batch_of_an_older_epoch_is_not_the_one_that_is_repeated() {
+    let mut leader = Leader::new();
+    leader.offset_of(produce(stamp(1, 0, 0), 1));
+    leader.offset_of(produce(stamp(1, 1, 0), 2));
+    for round in ["pending", "applied"] {
+        let error = leader.refusal_of(produce(stamp(1, 1, 0), 1));
+        assert!(
+            matches!(error, Error::DuplicateSequence { .. }),
+            "{round}: {error}"
+        );
+        leader.commit_all();
+    }
+}
+
+#[test]
 fn gaps_stale_epochs_and_strangers_are_refused() {
     let mut leader = Leader::new();
     leader.offset_of(produce(stamp(1, 1, 0), 3));
