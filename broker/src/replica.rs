@@ -102,6 +102,15 @@ impl Machine for Replica {
         each!(self, machine => machine.apply(entry))
     }
 
+    fn apply_lost(
+        &mut self,
+        index: RaftIndex,
+        base_offset: Offset,
+        record_count: u32,
+    ) -> Result<(), Unlawful> {
+        each!(self, machine => machine.apply_lost(index, base_offset, record_count))
+    }
+
     fn snapshot(&self) -> Bytes {
         each!(self, machine => machine.snapshot())
     }
