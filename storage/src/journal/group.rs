@@ -150,3 +150,78 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SALT: u64 = 0x0123_4567_89ab_cdef;
+
+    #[test]
+    fn bytes_of_a_group_are_these() {
+        let header = GroupHeader {
+            number: 0x0102,
+            synced_through: 0x0101,
+            record_bytes: 8,
+        };
+        let bytes = header.encode(SALT, [&b"rec"[..], &b"ords!"[..]].into_iter());
+        let mut expected = b"HWG1".to_vec();
+        expected.extend_from_slice(&bytes[4..8]);
+        expected.extend([2, 1, 0, 0, 0, 0, 0, 0]); // number
+        expected.extend([1, 1, 0, 0, 0, 0, 0, 0]); // synced through
+        expected.extend([8, 0, 0, 0, 0, 0, 0, 0]); // record bytes
+        assert_eq!(bytes[..], expected);
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&SALT.to_le_bytes());
+        crc.update(&expected[8..]);
+        crc.update(b"records!");
+        assert_eq!(bytes[4..8], crc.finalize().to_le_bytes());
+        let whole = [&bytes[..], b"records!"].concat();
+        assert!(GroupHeader::verify(SALT, &whole));
+        assert!(
+            !GroupHeader::verify(SALT + 1, &whole),
+            "another life of the file"
+        );
+        assert_eq!(GroupHeader::decode(&whole), Some(header));
+    }
+
+    #[test]
+    fn any_flipped_bit_of_a_group_is_found() {
+        let header = GroupHeader {
+            number: 5,
+            synced_through: 4,
+            record_bytes: 3,
+        };
+        let mut whole = header.encode(SALT, std::iter::once(&b"abc"[..])).to_vec();
+        whole.extend_from_slice(b"abc");
+        for bit in 32..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(!GroupHeader::verify(SALT, &flipped), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn bytes_of_a_file_header_are_these() {
+        let header = FileHeader {
+            number: 3,
+            salt: SALT,
+            first_group: 9,
+        };
+        let block = header.encode();
+        let mut expected = vec![1, 0, 0, 0, 0, 0, 0, 0]; // version
+        expected.extend([3, 0, 0, 0, 0, 0, 0, 0]); // number
+        expected.extend([0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01]); // salt
+        expected.extend([9, 0, 0, 0, 0, 0, 0, 0]); // first group
+        assert_eq!(block[..4], *b"HWJ1");
+        assert_eq!(block[4..8], crc32fast::hash(&expected).to_le_bytes());
+        assert_eq!(block[8..40], expected);
+        assert_eq!(block.len(), BLOCK_LEN);
+        assert_eq!(FileHeader::decode(&block), Some(header));
+        for bit in 0..FILE_HEADER_BYTES * 8 {
+            let mut flipped = block.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(FileHeader::decode(&flipped), None, "bit {bit}");
+        }
+    }
+}

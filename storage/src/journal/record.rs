@@ -315,3 +315,243 @@ fn finish(out: &mut Vec<u8>, start: usize) {
 fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::frame;
+    use crate::{FrameKind, NewFrame};
+
+    fn encoded(record: &Record) -> Vec<u8> {
+        let mut out = vec![];
+        record.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn bytes_of_a_hard_state_are_these() {
+        let hard_state = HardState {
+            term: Term(3),
+            vote: 9,
+            commit: RaftIndex(0x0102),
+        };
+        let record = Record::HardStateSet {
+            log: LogId(7),
+            hard_state,
+        };
+        let mut expected = vec![5, 0, 0, 0, 24, 0, 0, 0]; // kind, body bytes
+        expected.extend([7, 0, 0, 0, 0, 0, 0, 0]); // log
+        expected.extend([3, 0, 0, 0, 0, 0, 0, 0]); // term
+        expected.extend([9, 0, 0, 0, 0, 0, 0, 0]); // vote
+        expected.extend([2, 1, 0, 0, 0, 0, 0, 0]); // commit
+        assert_eq!(encoded(&record), expected);
+    }
+
+    #[test]
+    fn bytes_of_an_opened_log_are_these() {
+        let record = Record::LogOpened {
+            log: LogId(7),
+            spec: LogSpec {
+                directory: "t/1".to_owned(),
+                max_segment_bytes: 4096,
+                write_caching: true,
+            },
+            applied: AppliedState {
+                conf_state: Bytes::from_static(b"cs"),
+                ..AppliedState::default()
+            },
+        };
+        let mut expected = vec![1, 0, 0, 0, 42, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+        expected.extend([0; 16]); // applied index and term
+        expected.extend([0, 16, 0, 0, 0, 0, 0, 0, 1]); // max segment bytes, write caching
+        expected.extend(b"\x03\0\0\0t/1\x02\0\0\0cs\0\0\0\0");
+        expected.resize(64, 0); // a multiple of 8
+        assert_eq!(encoded(&record), expected);
+    }
+
+    #[test]
+    fn frames_stand_in_their_record_as_in_the_segment() {
+        let new = NewFrame {
+            index: RaftIndex(4),
+            term: Term(2),
+            kind: FrameKind::Events,
+            record_count: 0,
+            max_timestamp_ms: -1,
+            payload: Bytes::from_static(b"events"),
+        };
+        let frame = frame::encode(&new, Offset(5), 77).unwrap();
+        let mut out = vec![];
+        encode_frames(&mut out, LogId(7), Generation(3), 4096, &[frame.clone()]);
+        assert_eq!(out[..8], [6, 0, 0, 0, 80, 0, 0, 0]);
+        assert_eq!(
+            out[16..32],
+            [3, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0]
+        );
+        assert_eq!(out[32..], frame.to_vec());
+        let record = Record::FramesWritten {
+            log: LogId(7),
+            generation: Generation(3),
+            position: 4096,
+            frames: frame.to_vec().into(),
+        };
+        assert_eq!(encoded(&record), out, "one form, whoever writes it");
+    }
+
+    fn applied() -> impl Strategy<Value = AppliedState> {
+        (
+            any::<u64>(),
+            any::<u64>(),
+            any::<Vec<u8>>(),
+            any::<Vec<u8>>(),
+        )
+            .prop_map(|(index, term, conf_state, snapshot)| {
+                let (index, term) = (RaftIndex(index), Term(term));
+                AppliedState {
+                    index,
+                    term,
+                    conf_state: conf_state.into(),
+                    snapshot: snapshot.into(),
+                }
+            })
+    }
+
+    fn segment() -> impl Strategy<Value = SegmentSpec> {
+        (0..u32::MAX, any::<[u64; 4]>()).prop_map(
+            |(generation, [salt, index, offset, file_bytes])| SegmentSpec {
+                generation: Generation(generation),
+                salt,
+                first_index: RaftIndex(index),
+                base_offset: Offset(offset),
+                file_bytes,
+            },
+        )
+    }
+
+    fn end() -> impl Strategy<Value = SegmentEnd> {
+        (any::<[u64; 4]>(), any::<i64>()).prop_map(
+            |([position, index, term, offset], max_timestamp_ms)| SegmentEnd {
+                position,
+                next_index: RaftIndex(index),
+                term: Term(term),
+                next_offset: Offset(offset),
+                max_timestamp_ms,
+            },
+        )
+    }
+
+    fn records() -> impl Strategy<Value = Record> {
+        let log = any::<u64>().prop_map(LogId);
+        let generation = (0..u32::MAX).prop_map(Generation);
+        prop_oneof![
+            (
+                log.clone(),
+                applied(),
+                "[a-z/]{0,20}",
+                any::<u64>(),
+                any::<bool>()
+            )
+                .prop_map(
+                    |(log, applied, directory, max_segment_bytes, write_caching)| {
+                        Record::LogOpened {
+                            log,
+                            applied,
+                            spec: LogSpec {
+                                directory,
+                                max_segment_bytes,
+                                write_caching,
+                            },
+                        }
+                    }
+                ),
+            log.clone().prop_map(|log| Record::LogDeleted { log }),
+            (log.clone(), segment())
+                .prop_map(|(log, segment)| Record::SegmentOpened { log, segment }),
+            (log.clone(), generation.clone(), any::<u64>()).prop_map(|(log, next, index)| {
+                Record::Truncated {
+                    log,
+                    next,
+                    first_removed: RaftIndex(index),
+                }
+            }),
+            (log.clone(), any::<[u64; 3]>()).prop_map(|(log, [term, vote, commit])| {
+                Record::HardStateSet {
+                    log,
+                    hard_state: HardState {
+                        term: Term(term),
+                        vote,
+                        commit: RaftIndex(commit),
+                    },
+                }
+            }),
+            (
+                log.clone(),
+                generation.clone(),
+                any::<u64>(),
+                any::<Vec<u8>>()
+            )
+                .prop_map(|(log, generation, position, frames)| {
+                    Record::FramesWritten {
+                        log,
+                        generation,
+                        position,
+                        frames: frames.into(),
+                    }
+                }),
+            (log.clone(), applied(), any::<u64>(), any::<u64>()).prop_map(
+                |(log, applied, next, start)| {
+                    Record::SnapshotInstalled {
+                        log,
+                        applied,
+                        next_offset: Offset(next),
+                        log_start: Offset(start),
+                    }
+                }
+            ),
+            (log.clone(), any::<u64>(), any::<bool>()).prop_map(
+                |(log, max_segment_bytes, write_caching)| {
+                    Record::SpecChanged {
+                        log,
+                        max_segment_bytes,
+                        write_caching,
+                    }
+                }
+            ),
+            (log, generation, end()).prop_map(|(log, generation, end)| Record::SegmentSynced {
+                log,
+                generation,
+                end
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_gives_back_what_was_encoded(records in prop::collection::vec(records(), 0..5)) {
+            let mut group = vec![];
+            records.iter().for_each(|record| record.encode(&mut group));
+            let mut cursor = Cursor::new(group.into());
+            for record in records {
+                prop_assert_eq!(Record::decode(&mut cursor), Some(record));
+            }
+            prop_assert_eq!(cursor.remaining(), 0);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(mut bytes: Vec<u8>, kind in 0..12u8) {
+            if let Some(first) = bytes.first_mut() {
+                *first = kind;
+            }
+            let mut cursor = Cursor::new(bytes.into());
+            while Record::decode(&mut cursor).is_some() {}
+        }
+
+        #[test]
+        fn cut_record_is_none(record in records(), cut in 1..64usize) {
+            let mut bytes = encoded(&record);
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            prop_assert_eq!(Record::decode(&mut Cursor::new(bytes.into())), None);
+        }
+    }
+}
