@@ -37,7 +37,7 @@ impl Default for Config {
     fn default() -> Self {
         const MIB: u64 = 1 << 20;
         Self {
-            journal_file_bytes: 64 * MIB,
+            journal_file_bytes: 32 * MIB,
             checkpoint_interval_bytes: 128 * MIB,
             min_free_bytes: 512 * MIB,
             reserve_bytes: 64 * MIB,

@@ -15,6 +15,8 @@ use crate::fs::{self, File, Fs};
 use crate::poison::Poison;
 use crate::pool::Pool;
 
+/// What part of a journal file is enough when there is no space for a whole one.
+const SMALL_FILE_PART: u64 = 16;
 /// Buffers kept for later turns.
 const SPARE_BUFFERS: usize = 64;
 /// The largest buffer kept; an unusually large turn must not hold its memory for ever.
@@ -208,9 +210,8 @@ impl Journal {
             file: writer.next_file,
             group: writer.next_group,
         };
-        let bytes = writer.file_bytes;
         writer
-            .open_file(bytes)
+            .open_file(BLOCK_BYTES)
             .map_err(|error| self.refuse_or_poison(error))?;
         Ok(start)
     }
@@ -341,17 +342,22 @@ impl Writer {
             .current
             .as_ref()
             .is_some_and(|current| current.position + bytes <= current.file.len());
-        if fits {
-            Ok(())
-        } else {
-            self.open_file(self.file_bytes.max(BLOCK_BYTES + bytes))
-        }
+        if fits { Ok(()) } else { self.open_file(bytes) }
     }
 
-    /// Opens the next file, of `bytes`, and makes it the current one.
+    /// Opens the next file, with room for a group of `bytes`, and makes it the current one. On a full disk a small one will do.
     fn open_file(&mut self, bytes: u64) -> std::result::Result<(), Failure> {
         let (number, path) = (self.next_file, file::path(self.next_file));
-        let file = self.pool.take(&path, bytes).map_err(|error| {
+        let small = (self.file_bytes / SMALL_FILE_PART).next_multiple_of(BLOCK_BYTES);
+        let take = |wanted: u64| self.pool.take(&path, wanted.max(BLOCK_BYTES + bytes));
+        let taken = take(self.file_bytes).or_else(|error| {
+            if error.is_no_space() {
+                take(small)
+            } else {
+                Err(error)
+            }
+        });
+        let file = taken.map_err(|error| {
             if error.is_no_space() {
                 Failure::NoSpace(error)
             } else {
@@ -366,6 +372,7 @@ impl Writer {
         };
         file.write_all_at(&header.encode(), 0)
             .map_err(Failure::Final)?;
+        self.files.push_back((number, file.len()));
         self.current = Some(Current {
             file,
             salt,
@@ -373,7 +380,6 @@ impl Writer {
             is_new: true,
         });
         self.next_file += 1;
-        self.files.push_back((number, bytes));
         Ok(())
     }
 }

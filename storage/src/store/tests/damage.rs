@@ -1,0 +1,236 @@
+//! What is reported when bytes are gone that were durable.
+
+use super::*;
+use crate::MissingFrames;
+
+/// Flips a bit in the journal where `wanted` stands.
+fn flip_in_journal(fs: &SimFs, wanted: &[u8]) {
+    let find = |bytes: &[u8]| {
+        bytes
+            .windows(wanted.len())
+            .position(|window| window == wanted)
+    };
+    let files = fs.files();
+    let (path, at) = files
+        .iter()
+        .filter(|(path, _)| path.starts_with("journal"))
+        .find_map(|(path, bytes)| Some((path, find(bytes)?)))
+        .expect("it is in the journal");
+    fs.corrupt(path, |bytes| bytes[at] ^= 1);
+}
+
+#[test]
+fn damaged_group_that_was_synced_is_damage_and_not_a_torn_tail() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let (mut log, mut other) = (create(store, 7), create(store, 8));
+    vote(store, &mut other, 1, 8, 0);
+    for index in 1..10 {
+        append_synced(store, &mut log, &[batch(index, 1, 300)]);
+    }
+    vote(store, &mut log, 2, 7, 9);
+    let expected = entries(&log);
+    let fs = crash(&fs, CrashMode::PowerDropped);
+    flip_in_journal(&fs, &batch(5, 1, 300).payload[30..]);
+
+    let reopened = open(&fs);
+    let damage = reopened.logs[0].damage.clone().unwrap();
+    let hole = MissingFrames {
+        from: RaftIndex(5),
+        to: RaftIndex(6),
+        from_offset: Offset(8),
+        to_offset: Offset(10),
+    };
+    assert_eq!(damage.missing, [hole]);
+    assert!(
+        !damage.unknown_tail && !damage.hard_state_in_doubt,
+        "later groups have both: {damage:?}"
+    );
+    let damage = reopened.logs[1].damage.clone().unwrap();
+    assert!(
+        damage.unknown_tail && damage.hard_state_in_doubt,
+        "nothing came later: {damage:?}"
+    );
+
+    let log = &reopened.logs[0].log;
+    assert_eq!(log.last_index(), RaftIndex(9));
+    assert_eq!(
+        log.read(RaftIndex(1), RaftIndex(10), u64::MAX)
+            .unwrap()
+            .len(),
+        4,
+        "up to the hole"
+    );
+    assert!(matches!(
+        log.read(RaftIndex(5), RaftIndex(10), 1),
+        Err(Error::Damaged {
+            from: RaftIndex(5),
+            ..
+        })
+    ));
+    let after = log.read(RaftIndex(6), RaftIndex(10), u64::MAX).unwrap();
+    assert_eq!(
+        after
+            .iter()
+            .map(|frame| frame.base_offset.0)
+            .collect::<Vec<_>>(),
+        [10, 12, 14, 16]
+    );
+    let reader = log.reader();
+    assert_eq!(
+        reader
+            .read(Offset(0), Offset(18), u64::MAX)
+            .unwrap()
+            .frames
+            .len(),
+        4
+    );
+    assert!(matches!(
+        reader.read(Offset(9), Offset(18), 1),
+        Err(Error::Damaged {
+            from_offset: Offset(8),
+            ..
+        })
+    ));
+    assert_eq!(
+        reader
+            .read(Offset(10), Offset(18), u64::MAX)
+            .unwrap()
+            .frames
+            .len(),
+        4
+    );
+    assert_eq!(log.term_at(RaftIndex(9)).unwrap(), Some(Term(1)));
+    assert_eq!(expected.len(), 9);
+
+    // It stays so.
+    let mut reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(reopened.logs[0].damage.clone().unwrap().missing, [hole]);
+    let mut turn = reopened.store.turn();
+    let refused = reopened.logs[0].log.append(&mut turn, &[batch(10, 2, 100)]);
+    assert!(matches!(refused, Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn damaged_last_group_is_damage_once_the_journal_was_idle() {
+    for idle in [false, true] {
+        let fs = SimFs::new(1);
+        let opened = open(&fs);
+        let mut log = create(&opened.store, 7);
+        append_synced(&opened.store, &mut log, &[batch(1, 1, 300)]);
+        append_synced(&opened.store, &mut log, &[batch(2, 1, 300)]);
+        if idle {
+            opened.store.heartbeat_journal().unwrap();
+        }
+        let fs = crash(&fs, CrashMode::PowerDropped);
+        flip_in_journal(&fs, &batch(2, 1, 300).payload[30..]);
+        let reopened = open(&fs);
+        assert_eq!(entries(&reopened.logs[0].log), [(1, 1, 0)]);
+        assert_eq!(
+            reopened.logs[0].damage.is_some(),
+            idle,
+            "nobody can tell before"
+        );
+    }
+}
+
+#[test]
+fn frames_missing_below_a_later_truncation_are_not_missing() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let mut log = create(store, 7);
+    for index in 1..10 {
+        append_synced(store, &mut log, &[batch(index, 1, 300)]);
+    }
+    let mut turn = store.turn();
+    log.truncate_suffix(&mut turn, RaftIndex(4)).unwrap();
+    log.append(&mut turn, &[batch(4, 2, 300)]).unwrap();
+    store.submit(turn);
+    store.sync().unwrap();
+    vote(store, &mut log, 2, 7, 4);
+    let expected = entries(&log);
+    let fs = crash(&fs, CrashMode::PowerDropped);
+    flip_in_journal(&fs, &batch(6, 1, 300).payload[30..]);
+    let reopened = open(&fs);
+    assert_eq!(entries(&reopened.logs[0].log), expected);
+    assert_eq!(reopened.logs[0].damage, None);
+}
+
+#[test]
+fn missing_segment_file_is_damage() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let mut log = create(store, 7);
+    for index in 1..40 {
+        append_synced(store, &mut log, &[batch(index, 1, 1000)]);
+    }
+    vote(store, &mut log, 1, 7, 39);
+    checkpoint(store, &mut [&mut log], 39);
+    append_synced(store, &mut log, &[batch(40, 1, 1000)]);
+    let first = log.segments()[0];
+    let fs = crash(&fs, CrashMode::PowerDropped);
+    fs.remove_file(Path::new("topics/t/7/0000000001.segment"))
+        .unwrap();
+    let reopened = open(&fs);
+    let damage = reopened.logs[0].damage.clone().unwrap();
+    assert_eq!(damage.missing.len(), 1);
+    assert_eq!(
+        (damage.missing[0].from, damage.missing[0].from_offset),
+        (RaftIndex(1), Offset(0))
+    );
+    assert_eq!(damage.missing[0].to_offset, first.next_offset);
+    let reader = reopened.logs[0].log.reader();
+    assert!(matches!(
+        reader.read(Offset(0), Offset(80), 1),
+        Err(Error::Damaged { .. })
+    ));
+    let rest = reader
+        .read(first.next_offset, Offset(80), u64::MAX)
+        .unwrap()
+        .frames;
+    assert_eq!(rest.last().unwrap().next_offset(), Offset(80));
+}
+
+#[test]
+fn flipped_bit_in_a_sealed_segment_is_never_served() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut log = create(&opened.store, 7);
+    for index in 1..40 {
+        append_synced(&opened.store, &mut log, &[batch(index, 1, 1000)]);
+    }
+    checkpoint(&opened.store, &mut [&mut log], 39);
+    let fs = crash(&fs, CrashMode::PowerDropped);
+    fs.corrupt("topics/t/7/0000000001.segment", |bytes| {
+        bytes[4096 + 3 * 1056 + 500] ^= 1
+    });
+    let reopened = open(&fs);
+    let reader = reopened.logs[0].log.reader();
+    assert_eq!(
+        reader.read_cached(Offset(0), Offset(78), 1).unwrap(),
+        None,
+        "it was not read since the start"
+    );
+    assert_eq!(
+        reader
+            .read(Offset(0), Offset(78), u64::MAX)
+            .unwrap()
+            .frames
+            .len(),
+        3
+    );
+    assert!(matches!(
+        reader.read(Offset(6), Offset(78), 1),
+        Err(Error::Damaged { .. })
+    ));
+    assert!(
+        !reader
+            .read(Offset(8), Offset(78), u64::MAX)
+            .unwrap()
+            .frames
+            .is_empty()
+    );
+}

@@ -1,0 +1,246 @@
+//! Disks that are full or fail.
+
+use super::*;
+use crate::Scope;
+use crate::fs::{Fault, Operation};
+
+#[test]
+fn full_disk_refuses_appends_without_a_trace_and_clears() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let mut log = create(store, 7);
+    append_synced(store, &mut log, &[batch(1, 1, 1000)]);
+    fs.inject(Fault::new(Operation::Create, "topics").no_space().lasting());
+    let files = fs.files().len();
+    // Two segments' worth in one append: the first would still fit.
+    let many: Vec<_> = (2..40).map(|index| batch(index, 1, 1000)).collect();
+    let mut turn = store.turn();
+    let refused = log.append(&mut turn, &many).unwrap_err();
+    assert!(matches!(refused, Error::NoSpace { .. }), "{refused}");
+    assert!(refused.is_retriable() && turn.is_empty());
+    assert_eq!((log.last_index(), fs.files().len()), (RaftIndex(1), files));
+    log.append(&mut turn, &many[..2]).unwrap();
+    store.submit(turn);
+    store.sync().unwrap();
+    assert_eq!(
+        entries(&log).len(),
+        3,
+        "what fits into the active segment goes on"
+    );
+    fs.clear_faults();
+    append_synced(store, &mut log, &many[2..]);
+    let expected = entries(&log);
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(entries(&reopened.logs[0].log), expected);
+}
+
+#[test]
+fn votes_and_checkpoints_go_on_in_the_space_set_aside() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let mut log = create(store, 7);
+    append_synced(store, &mut log, &[batch(1, 1, 1000)]);
+    let used = fs
+        .files()
+        .values()
+        .map(|bytes| bytes.len() as u64)
+        .sum::<u64>();
+    fs.set_capacity_bytes(used);
+    for term in 2..40 {
+        vote(store, &mut log, term, 7, 1);
+        if term % 10 == 0 {
+            checkpoint(store, &mut [&mut log], 1);
+        }
+    }
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(reopened.logs[0].log.hard_state().term, Term(39));
+}
+
+#[test]
+fn journal_without_space_keeps_what_waits() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let mut log = create(store, 7);
+    append_synced(store, &mut log, &[batch(1, 1, 60_000)]);
+    fs.inject(
+        Fault::new(Operation::Create, "journal")
+            .no_space()
+            .lasting(),
+    );
+    let mut term = 2;
+    let ticket = loop {
+        let mut turn = store.turn();
+        let hard_state = HardState {
+            term: Term(term),
+            vote: 7,
+            commit: RaftIndex(1),
+        };
+        log.set_hard_state(&mut turn, hard_state);
+        let ticket = store.submit(turn);
+        match store.sync() {
+            Ok(_) => term += 1,
+            Err(Error::NoSpace { .. }) => break ticket,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(store.has_unsynced() && store.synced() < ticket);
+    fs.clear_faults();
+    assert_eq!(store.sync().unwrap(), ticket);
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(reopened.logs[0].log.hard_state().term, Term(term));
+}
+
+#[test]
+fn floor_refuses_records_and_lets_events_through() {
+    let fs = SimFs::new(1);
+    drop(open(&fs));
+    let floor = Config {
+        min_free_bytes: 1 << 20,
+        ..config()
+    };
+    let opened = Store::open(Arc::new(fs.clone()), Box::new(|| 5), floor).unwrap();
+    let store = &opened.store;
+    let (mut log, mut events) = (create(store, 7), create(store, 8));
+    let used = fs
+        .files()
+        .values()
+        .map(|bytes| bytes.len() as u64)
+        .sum::<u64>();
+    fs.set_capacity_bytes(used + (512 << 10));
+    assert!(store.space().refusing);
+    let mut turn = store.turn();
+    assert!(matches!(
+        log.append(&mut turn, &[batch(1, 1, 100)]),
+        Err(Error::NoSpace { .. })
+    ));
+    let event = NewFrame {
+        kind: FrameKind::Events,
+        payload: vec![1; 3000].into(),
+        ..no_op(1, 1)
+    };
+    events.append(&mut turn, &[event]).unwrap();
+    store.submit(turn);
+    store.sync().unwrap();
+    fs.set_capacity_bytes(used + (4 << 20));
+    assert!(!store.space().refusing);
+    append_synced(store, &mut log, &[batch(1, 1, 100)]);
+}
+
+#[test]
+fn failed_sync_of_the_journal_is_final_for_the_directory() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let mut log = create(store, 7);
+    append_synced(store, &mut log, &[batch(1, 1, 100)]);
+    fs.inject(Fault::new(Operation::SyncData, "journal"));
+    let ticket = append(store, &mut log, &[batch(2, 1, 100)]);
+    assert!(matches!(
+        store.sync(),
+        Err(Error::Poisoned {
+            scope: Scope::Directory,
+            ..
+        })
+    ));
+    fs.clear_faults();
+    assert!(
+        matches!(store.sync(), Err(Error::Poisoned { .. })),
+        "no retry counts"
+    );
+    assert!(store.synced() < ticket);
+    let mut turn = store.turn();
+    assert!(matches!(
+        log.append(&mut turn, &[batch(3, 1, 100)]),
+        Err(Error::Poisoned { .. })
+    ));
+    assert!(store.health().poisoned.is_some());
+    assert!(store.begin_checkpoint().is_err());
+    assert_eq!(
+        log.reader()
+            .read(Offset(0), Offset(2), 1)
+            .unwrap()
+            .frames
+            .len(),
+        1,
+        "reads go on"
+    );
+}
+
+#[test]
+fn failed_write_of_a_segment_is_final_for_its_log_only() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let (mut log, mut other) = (create(store, 7), create(store, 8));
+    append_synced(store, &mut log, &[batch(1, 1, 100)]);
+    append_synced(store, &mut other, &[batch(1, 1, 100)]);
+    fs.inject(Fault::new(Operation::Write, "topics/t/7").no_space());
+    let mut turn = store.turn();
+    other.append(&mut turn, &[batch(2, 1, 100)]).unwrap();
+    let failed = log.append(&mut turn, &[batch(2, 1, 100)]);
+    assert!(
+        matches!(
+            failed,
+            Err(Error::Poisoned {
+                scope: Scope::Log(LogId(7)),
+                ..
+            })
+        ),
+        "{failed:?}"
+    );
+    store.submit(turn);
+    store.sync().unwrap();
+    let mut turn = store.turn();
+    assert!(
+        log.append(&mut turn, &[batch(2, 1, 100)]).is_err(),
+        "sticky"
+    );
+    assert_eq!(store.health().poisoned_logs.len(), 1);
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(entries(&reopened.logs[0].log), [(1, 1, 0)]);
+    assert_eq!(entries(&reopened.logs[1].log), [(1, 1, 0), (2, 1, 2)]);
+}
+
+#[test]
+fn segment_that_cannot_be_synced_is_remembered_as_damaged_and_holds_up_no_checkpoint() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let (mut log, mut other) = (create(store, 7), create(store, 8));
+    append_synced(store, &mut log, &[batch(1, 1, 100)]);
+    append_synced(store, &mut other, &[batch(1, 1, 100)]);
+    checkpoint(store, &mut [&mut log, &mut other], 1);
+    append_synced(store, &mut log, &[batch(2, 1, 100)]);
+    append_synced(store, &mut other, &[batch(2, 1, 100)]);
+    fs.inject(Fault::new(Operation::SyncData, "topics/t/7"));
+    checkpoint(store, &mut [&mut log, &mut other], 1);
+    fs.clear_faults();
+    assert_eq!(store.health().poisoned_logs.len(), 1);
+    checkpoint(store, &mut [&mut log, &mut other], 1);
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    let damage = reopened.logs[0].damage.as_ref().unwrap();
+    assert!(damage.unknown_tail, "{damage:?}");
+    assert_eq!(entries(&reopened.logs[0].log), [(1, 1, 0)]);
+    assert_eq!(reopened.logs[1].damage, None);
+    assert_eq!(entries(&reopened.logs[1].log).len(), 2);
+}
+
+#[test]
+fn idle_log_without_a_batch_opens_nothing() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut logs: Vec<_> = (1..100).map(|id| create(&opened.store, id)).collect();
+    for log in &mut logs {
+        append(&opened.store, log, &[no_op(1, 1)]);
+    }
+    opened.store.sync().unwrap();
+    assert_eq!(opened.store.open_segments(), 0);
+    append_synced(&opened.store, &mut logs[0], &[batch(2, 1, 100)]);
+    assert_eq!(opened.store.open_segments(), 1);
+    drop((opened, logs));
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(reopened.logs.len(), 99);
+}
