@@ -262,9 +262,24 @@ impl Core {
         topics
     }
 
-    /// The metadata is fresh.
-    pub(crate) fn refreshed(&mut self) {
+    /// The metadata is fresh. A partition that it lacks has failed once more.
+    pub(crate) fn refreshed(&mut self, now: Instant, metadata: &Metadata) {
         self.metadata_is_stale = false;
+        for place in 0..self.partitions.len() {
+            let partition = &self.partitions[place];
+            let known = metadata.topic(&partition.topic);
+            let exists = known.is_some_and(|topic| partition.partition < topic.partitions());
+            if partition.state == State::Halted || exists {
+                continue;
+            }
+            let cursor = Cursor {
+                place,
+                generation: partition.generation,
+            };
+            let problem = format!("topic {} has no such partition any more", partition.topic);
+            let error = ApiError::new(Reason::UnknownTopicOrPartition, problem);
+            self.failed(now, cursor, error);
+        }
     }
 
     /// What to do now.
@@ -739,7 +754,7 @@ mod tests {
         core.fetched(now, BROKER, vec![(cursors[0], lost)]);
         let plan = core.poll(now, &metadata());
         assert!(plan.fetches.is_empty() && plan.wants_metadata);
-        core.refreshed();
+        core.refreshed(now, &metadata());
         let later = plan.wake_at.unwrap();
         let plan = core.poll(later, &metadata());
         assert!(!plan.wants_metadata);
@@ -783,6 +798,18 @@ mod tests {
         let failed = core.take().unwrap().content.unwrap_err();
         assert_eq!(failed.reason(), Reason::UnknownTopicId);
         assert!(core.poll(now, &metadata()).fetches.is_empty());
+    }
+
+    #[test]
+    fn a_partition_that_vanishes_from_the_metadata_is_reported() {
+        let (mut core, _) = core(&[Start::Offset(Offset(5))]);
+        let now = Instant::now();
+        for _ in 0..MAX_NOT_FOUND {
+            assert!(core.take().is_none());
+            core.refreshed(now, &Metadata::default());
+        }
+        let failed = core.take().unwrap().content.unwrap_err();
+        assert_eq!(failed.reason(), Reason::UnknownTopicOrPartition);
     }
 
     #[test]

@@ -106,7 +106,10 @@ impl Task {
     fn refreshed(&mut self, metadata: Result<Arc<Metadata>, Error>) {
         self.refresh = None;
         match metadata {
-            Ok(_) => self.shared.core().refreshed(),
+            Ok(metadata) => {
+                self.shared.core().refreshed(Instant::now(), &metadata);
+                self.shared.arrived.wake();
+            }
             Err(error) => tracing::debug!(%error, "cannot refresh metadata"),
         }
     }
