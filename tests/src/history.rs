@@ -116,6 +116,8 @@ pub enum ReadOutcome {
     Failed {
         /// That reason.
         reason: String,
+        /// Whether another try may succeed.
+        retriable: bool,
     },
 }
 

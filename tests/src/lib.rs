@@ -13,3 +13,4 @@ pub mod history;
 pub mod process;
 pub mod stamp;
 pub mod topic_model;
+pub mod workload;

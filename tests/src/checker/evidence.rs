@@ -53,7 +53,7 @@ impl<'a> Evidence<'a> {
         all
     }
 
-    fn of<'m>(places: &'m mut BTreeMap<Place, Self>, place: Place) -> &'m mut Self {
+    fn of(places: &mut BTreeMap<Place, Self>, place: Place) -> &mut Self {
         places.entry(place).or_insert_with(|| Self {
             place,
             sends: Vec::new(),
