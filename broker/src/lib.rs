@@ -5,6 +5,7 @@
 
 mod authorize;
 mod budget;
+pub mod command_line;
 pub mod config;
 pub mod controller;
 mod controller_client;

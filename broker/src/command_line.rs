@@ -1,14 +1,20 @@
-//! The Highwater broker as a server.
+//! The Highwater broker as a program: flags, configuration file, signals.
+//!
+//! When it serves, it prints one line `ready HOST:PORT` on stdout, with the address that clients connect to. Everything
+//! else it has to say goes to stderr.
 
+use std::io::{ErrorKind, Write as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use highwater_broker::config::{LogConfig, LogFormat};
-use highwater_broker::{Broker, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+use crate::{Broker, Config};
 
 /// Threads that serve requests when the machine has fewer cores.
 const LEAST_WORKER_THREADS: usize = 2;
@@ -68,7 +74,8 @@ struct Run {
     print_config: bool,
 }
 
-fn main() -> ExitCode {
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
         None => run(&arguments.run),
@@ -120,10 +127,21 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         started = Broker::start(config) => started?,
         () = stop() => return Ok(()),
     };
+    print_ready(broker.addresses().client)?;
     stop().await;
     tokio::select! {
         () = broker.shutdown() => Ok(()),
         () = stop() => anyhow::bail!("stopped by a second signal before everything had ended"),
+    }
+}
+
+/// Tells whoever started the program where it serves. A broker whose stdout is closed serves all the same.
+fn print_ready(address: SocketAddr) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "ready {address}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to stdout")
+        }
+        _ => Ok(()),
     }
 }
 
