@@ -16,6 +16,7 @@ mod log;
 mod poison;
 mod pool;
 mod recovery;
+mod repair;
 mod run_mark;
 mod segment;
 mod space;
@@ -31,5 +32,6 @@ pub use journal::{Ticket, Turn};
 pub use log::{
     AppliedState, Batches, Damage, HardState, Log, LogReader, LogSpec, MissingFrames, SegmentInfo,
 };
+pub use repair::{Finding, Repair};
 pub use space::Space;
 pub use store::{Health, Opened, Pressure, RecoveredLog, Store};

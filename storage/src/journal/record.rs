@@ -383,7 +383,13 @@ mod tests {
         };
         let frame = frame::encode(&new, Offset(5), 77).unwrap();
         let mut out = vec![];
-        encode_frames(&mut out, LogId(7), Generation(3), 4096, std::slice::from_ref(&frame));
+        encode_frames(
+            &mut out,
+            LogId(7),
+            Generation(3),
+            4096,
+            std::slice::from_ref(&frame),
+        );
         assert_eq!(out[..8], [6, 0, 0, 0, 80, 0, 0, 0]);
         assert_eq!(
             out[16..32],

@@ -156,6 +156,11 @@ impl Log {
         self.spec.write_caching
     }
 
+    /// How the log is kept.
+    pub fn spec(&self) -> &LogSpec {
+        &self.spec
+    }
+
     /// What recovery could not give back. Such a log takes no appends.
     pub fn damage(&self) -> Option<&Damage> {
         self.damage.as_ref()

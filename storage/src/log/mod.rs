@@ -8,6 +8,7 @@ mod head;
 #[expect(clippy::module_inception, reason = "the noun of this folder")]
 mod log;
 mod reader;
+mod repair;
 mod shared;
 mod state;
 

@@ -275,6 +275,8 @@ impl Rebuilder<'_> {
             .map(|piece| u64::from(piece.bytes))
             .sum();
         let start = from.start().position;
+        // One is left for the frames that a repair may put into the hole.
+        build.take_generation();
         let spec = SegmentSpec {
             generation: build.take_generation(),
             first_index: chain.first_index,

@@ -168,7 +168,6 @@ impl SegmentFiles {
     ///
     /// # Errors
     /// When a directory cannot be synced.
-    #[cfg(test)]
     pub(crate) fn sync_directory(&self, directory: &Path) -> fs::Result<()> {
         directory
             .ancestors()

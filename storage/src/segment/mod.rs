@@ -18,6 +18,7 @@ mod files;
 pub(crate) mod header;
 mod index;
 mod read;
+mod repair;
 mod sealed;
 mod spec;
 #[cfg(test)]
@@ -29,5 +30,6 @@ pub(crate) use active::ActiveSegment;
 pub(crate) use error::{Error, Hole, Result};
 pub(crate) use file::Segment;
 pub(crate) use files::{Limits, SegmentFiles, next_file_bytes, path_of};
+pub(crate) use repair::lost_frames;
 pub(crate) use sealed::SealedSegment;
 pub(crate) use spec::{Generation, SegmentEnd, SegmentSpec};

@@ -145,6 +145,11 @@ impl<'a> Walk<'a> {
         self.touch == Touch::Any || self.is_verified(&(position..position + header.frame_bytes()))
     }
 
+    /// Where the walk is.
+    pub(super) fn position(&self) -> u64 {
+        self.at.position
+    }
+
     /// Goes on after the hole that the last step met.
     pub(super) fn skip_hole(&mut self) {
         if let Some(after) = self.after_hole.take() {

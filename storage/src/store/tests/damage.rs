@@ -4,7 +4,7 @@ use super::*;
 use crate::MissingFrames;
 
 /// Flips a bit in the journal where `wanted` stands.
-fn flip_in_journal(fs: &SimFs, wanted: &[u8]) {
+pub(super) fn flip_in_journal(fs: &SimFs, wanted: &[u8]) {
     let find = |bytes: &[u8]| {
         bytes
             .windows(wanted.len())

@@ -4,6 +4,7 @@ mod caching;
 mod damage;
 mod disk;
 mod recovery;
+mod repair;
 
 use bytes::Bytes;
 
