@@ -25,6 +25,8 @@ use crate::metadata::Metadata;
 
 /// Bytes of batches that are gathered into one request, unless a single batch is larger.
 const REQUEST_BYTES: usize = 1 << 20;
+/// Batches in one request. Brokers allow a few thousand.
+const REQUEST_BATCHES: usize = 1_000;
 /// Requests that wait for the network on one connection. More only adds memory: the link is busy with these.
 const QUEUED_REQUESTS: usize = 4;
 /// Metadata is asked for at most this often.
@@ -347,7 +349,7 @@ struct Requests {
 impl Requests {
     fn new(timeout: Duration) -> Self {
         Self {
-            timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+            timeout_ms: ack_timeout_ms(timeout),
             open: HashMap::new(),
             finished: Vec::new(),
         }
@@ -363,7 +365,9 @@ impl Requests {
             (request, 0)
         };
         let open = self.open.entry(connection).or_insert_with(empty);
-        if open.1 > 0 && open.1 + bytes > REQUEST_BYTES {
+        let (request, held_bytes) = &*open;
+        let is_full = held_bytes + bytes > REQUEST_BYTES || request.items.len() == REQUEST_BATCHES;
+        if is_full && !request.items.is_empty() {
             let full = std::mem::replace(open, empty());
             self.finished.push((connection, full.0));
         }
@@ -377,6 +381,14 @@ impl Requests {
             .extend(open.map(|(connection, (request, _))| (connection, request)));
         self.finished
     }
+}
+
+/// How long the broker may wait for an acknowledgement: it should say that one partition is stuck before this side gives
+/// up the connection, which would hold up all others. Brokers refuse to wait for much longer than the limit here.
+fn ack_timeout_ms(request_timeout: Duration) -> u32 {
+    const LONGEST_MS: u32 = 30_000;
+    let two_thirds = request_timeout.as_millis() * 2 / 3;
+    u32::try_from(two_thirds).map_or(LONGEST_MS, |ms| ms.clamp(1, LONGEST_MS))
 }
 
 /// One produce stream, from connecting to its end.
@@ -466,4 +478,38 @@ fn is_fatal(error: &ApiError) -> bool {
         error.code(),
         tonic::Code::Unauthenticated | tonic::Code::PermissionDenied | tonic::Code::Unimplemented
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_keep_order_and_stay_within_bytes_and_batches() {
+        let connection = ConnectionId(1);
+        let split = |batches: u64, bytes: usize| {
+            let mut requests = Requests::new(Duration::from_secs(30));
+            for correlation in 0..batches {
+                let item = item(correlation, "t", [0; 16], 0, Bytes::new());
+                requests.add(connection, item, bytes);
+            }
+            let items: Vec<Vec<u64>> = requests
+                .finished()
+                .into_iter()
+                .map(|(_, request)| request.items.iter().map(|i| i.correlation_id).collect())
+                .collect();
+            assert_eq!(items.concat(), (0..batches).collect::<Vec<_>>());
+            items.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(split(5, REQUEST_BYTES / 2), [2, 2, 1]);
+        assert_eq!(split(2, REQUEST_BYTES * 3), [1, 1]);
+        assert_eq!(split(2_001, 10), [1_000, 1_000, 1]);
+    }
+
+    #[test]
+    fn the_broker_gives_up_before_the_client_does() {
+        assert_eq!(ack_timeout_ms(Duration::from_secs(30)), 20_000);
+        assert_eq!(ack_timeout_ms(Duration::from_millis(1)), 1);
+        assert_eq!(ack_timeout_ms(Duration::MAX), 30_000);
+    }
 }
