@@ -38,7 +38,7 @@ pub(super) async fn start(
     recovered: &Recovered,
 ) -> Result<(), Error> {
     let origin = match log {
-        Some(log) => Origin::Recovered(log),
+        Some(log) => Origin::Recovered(Box::new(log)),
         None if recovered.identity.cluster.is_none() && recovered.logs.is_empty() => Origin::New {
             spec: LogSpec {
                 directory: DIRECTORY.to_owned(),

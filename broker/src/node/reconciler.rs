@@ -226,7 +226,7 @@ impl Reconciler {
         } = start;
         let log = LogId(location.replica.0);
         let origin = match self.parts.recovered.remove(&log) {
-            Some(recovered) => Origin::Recovered(recovered),
+            Some(recovered) => Origin::Recovered(Box::new(recovered)),
             None => Origin::New {
                 spec: LogSpec {
                     directory: format!(

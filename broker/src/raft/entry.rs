@@ -44,17 +44,20 @@ pub(super) fn from_proposal(new: &NewEntry) -> Entry {
         EntryKind::Batch => FrameKind::Batch,
         EntryKind::Events => FrameKind::Events,
     };
-    let mut entry = Entry::default();
-    entry.context = context(kind);
-    entry.data = new.data.clone();
-    entry
+    Entry {
+        context: context(kind),
+        data: new.data.clone(),
+        ..Entry::default()
+    }
 }
 
 /// The entry that a frame holds.
 pub(super) fn from_frame(frame: Frame) -> Entry {
-    let mut entry = Entry::default();
-    entry.index = frame.index.0;
-    entry.term = frame.term.0;
+    let mut entry = Entry {
+        index: frame.index.0,
+        term: frame.term.0,
+        ..Entry::default()
+    };
     match frame.kind {
         FrameKind::NoOp => {}
         FrameKind::ConfChange => {

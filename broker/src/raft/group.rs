@@ -84,15 +84,15 @@ impl Group {
         log: Log,
         applied: &AppliedState,
         seed: u64,
-    ) -> Result<Self, (Log, Error)> {
+    ) -> Result<Self, Box<(Log, Error)>> {
         let (hard_state, conf_state) = match check_log(replica, &log, applied) {
             Ok(states) => states,
-            Err(error) => return Err((log, error)),
+            Err(error) => return Err(Box::new((log, error))),
         };
         let storage = LogStorage::new(log, hard_state, conf_state.clone());
         let next_offset = match storage.offset_at(applied.index.next()) {
             Ok(offset) => offset,
-            Err(error) => return Err((storage.into_log(), error.into())),
+            Err(error) => return Err(Box::new((storage.into_log(), error.into()))),
         };
         let raft_config = config.of_replica(replica.0, applied.index.0);
         // The configuration is validated and the log checked: what is left to fail is a bug, which ends the replica.
@@ -129,9 +129,7 @@ impl Group {
             Event::LeaderLost => self.forget_leader(),
             Event::Synced(number) => self.synced(number),
             Event::Applied => {
-                let applied = self.applied.0.0;
-                self.node.mut_store().trim(applied);
-                self.node.advance_apply_to(applied);
+                self.advance_applied();
             }
             Event::Fetched(context, frames) => self.fetched(context, frames),
         }
@@ -157,13 +155,20 @@ impl Group {
         Ok((!effects.is_empty()).then_some(effects))
     }
 
-    /// Whether time matters to this group. A group of one has nobody to wait for.
+    /// Whether time matters to this replica: not where there is nobody to hear from, nor anything left to tell those who
+    /// could never lead.
     pub(super) fn wants_ticks(&self) -> bool {
-        !self.members.is_alone(self.replica)
+        let raft = &self.node.raft;
+        if raft.state == StateRole::Leader {
+            let is_alone = self.members.is_alone(self.replica);
+            !(is_alone || self.is_sole_voter() && self.is_idle())
+        } else {
+            raft.promotable() && !self.is_sole_voter()
+        }
     }
 
-    /// Whether a leader has nothing left to tell or to learn, so that its whole group may sleep.
-    pub(super) fn is_idle(&self) -> bool {
+    /// Whether a leader has nothing left to tell or to learn.
+    fn is_idle(&self) -> bool {
         let raft = &self.node.raft;
         let last = raft.raft_log.last_index();
         raft.state == StateRole::Leader
@@ -221,6 +226,14 @@ impl Group {
         membership::encode(&self.conf_state)
     }
 
+    /// Whether Raft would take a proposal: not while leadership is handed over, nor from a leader that was removed.
+    pub(super) fn takes_proposals(&self) -> bool {
+        let raft = &self.node.raft;
+        raft.state == StateRole::Leader
+            && raft.lead_transferee.is_none()
+            && raft.prs().get(self.replica.0).is_some()
+    }
+
     /// Whether `bytes` more may be proposed together with `gathered` bytes before them. One entry always may.
     pub(super) fn has_room(&self, gathered: usize, bytes: usize) -> bool {
         let held = self.node.raft.uncommitted_size().saturating_add(gathered);
@@ -262,9 +275,9 @@ impl Group {
     }
 
     fn tick(&mut self) {
-        if self.node.raft.state == StateRole::Leader {
-            self.node.tick();
-        } else if self.clock.tick(&mut self.node.raft) && self.may_campaign() {
+        let is_due = self.node.raft.state == StateRole::Leader
+            || (self.clock.tick(&mut self.node.raft) && self.may_campaign());
+        if is_due {
             self.node.tick();
         }
     }
@@ -322,6 +335,17 @@ impl Group {
             .map_err(|error| Ignored::BadChange(error.to_string()))?
             .into();
         self.propose(vec![entry])
+    }
+
+    fn advance_applied(&mut self) {
+        let applied = self.applied.0.0;
+        let last = self.node.raft.raft_log.last_index();
+        self.node.mut_store().trim(applied);
+        self.node.advance_apply_to(applied);
+        // Raft writes the end of a joint configuration without telling anybody before the next heartbeat.
+        if self.node.raft.raft_log.last_index() > last {
+            self.node.raft.bcast_append();
+        }
     }
 
     fn forget_leader(&mut self) {

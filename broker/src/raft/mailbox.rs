@@ -234,3 +234,108 @@ impl<M: Machine> Inbox<M> {
         self.operations.is_empty() && self.messages.is_empty() && self.requests.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::Receiver;
+
+    use super::*;
+    use crate::raft::GroupId;
+    use crate::raft::reply::{Outcome, Reply};
+    use crate::raft::testing::machine::{Add, WordError, Words};
+
+    const NOW: Take = Take {
+        operations_only: false,
+        wait: Wait::No,
+    };
+
+    fn mailbox(messages: usize, bytes: usize) -> Mailbox<Words> {
+        Mailbox::new(&Config {
+            mailbox_messages: messages,
+            mailbox_bytes: bytes,
+            mailbox_operations: 1,
+            ..Config::default()
+        })
+    }
+
+    fn send(mailbox: &Mailbox<Words>, bytes: usize) -> Receiver<Outcome<Words>> {
+        let (reply, answered) = Reply::once();
+        mailbox.send(Request {
+            group: GroupId(1),
+            command: Add("a".to_owned()),
+            bytes,
+            reply,
+        });
+        answered
+    }
+
+    fn is_refused(answered: &mut Receiver<Outcome<Words>>) -> bool {
+        matches!(
+            answered.try_recv(),
+            Ok(Err(WordError::Refused(Refusal::Busy { .. })))
+        )
+    }
+
+    #[test]
+    fn a_request_counts_until_it_is_decided_not_until_it_is_taken() {
+        for mailbox in [mailbox(2, 100), mailbox(10, 20)] {
+            let mut inbox = Inbox::default();
+            let [mut first, mut second] = [10, 10].map(|bytes| send(&mailbox, bytes));
+            assert!(is_refused(&mut send(&mailbox, 10)));
+            assert!(mailbox.take(&mut inbox, NOW));
+            assert_eq!(inbox.requests.len(), 2);
+            assert!(is_refused(&mut send(&mailbox, 10)));
+            mailbox.release(1, 10);
+            assert!(!is_refused(&mut send(&mailbox, 10)));
+            assert!(!is_refused(&mut first) && !is_refused(&mut second));
+        }
+    }
+
+    #[test]
+    fn while_the_journal_has_no_room_only_operations_are_taken() {
+        let mailbox = mailbox(10, 100);
+        let mut inbox = Inbox::default();
+        let _waits = send(&mailbox, 1);
+        let roll = || Operation::Roll { group: GroupId(1) };
+        mailbox.operate(roll()).unwrap();
+        assert!(matches!(mailbox.operate(roll()), Err(Error::ShardBusy)));
+        let take = Take {
+            operations_only: true,
+            wait: Wait::ForEver,
+        };
+        assert!(mailbox.take(&mut inbox, take));
+        assert_eq!((inbox.operations.len(), inbox.requests.len()), (1, 0));
+        assert!(!mailbox.is_empty());
+    }
+
+    #[test]
+    fn a_closed_mailbox_gives_out_what_it_has_and_refuses_the_rest() {
+        let mailbox = mailbox(10, 100);
+        let _waits = send(&mailbox, 1);
+        mailbox.close();
+        let refused = send(&mailbox, 1).try_recv();
+        assert_eq!(refused, Ok(Err(WordError::Refused(Refusal::UnknownGroup))));
+        let mut inbox = Inbox::default();
+        assert!(mailbox.take(&mut inbox, NOW));
+        assert_eq!(inbox.requests.len(), 1);
+        assert!(!mailbox.take(&mut Inbox::default(), NOW));
+    }
+
+    #[test]
+    fn a_sender_wakes_a_shard_that_waits() {
+        let mailbox = mailbox(10, 100);
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(|| {
+                let mut inbox = Inbox::default();
+                let take = Take {
+                    operations_only: false,
+                    wait: Wait::ForEver,
+                };
+                mailbox.take(&mut inbox, take);
+                inbox.requests.len()
+            });
+            let _waits = send(&mailbox, 1);
+            assert_eq!(taken.join().unwrap(), 1);
+        });
+    }
+}

@@ -77,10 +77,11 @@ impl Members {
                 reason: "a group begins with at least one voter, nobody named twice, no id 0",
             });
         }
-        let mut state = ConfState::default();
-        state.voters = self.voters.iter().map(|id| id.0).collect();
-        state.learners = self.learners.iter().map(|id| id.0).collect();
-        encode(&state)
+        encode(&ConfState {
+            voters: self.voters.iter().map(|id| id.0).collect(),
+            learners: self.learners.iter().map(|id| id.0).collect(),
+            ..ConfState::default()
+        })
     }
 }
 
@@ -114,14 +115,16 @@ pub(super) fn conf_change(changes: &[MemberChange]) -> ConfChangeV2 {
             MemberChange::AddVoter(id) => (id, ConfChangeType::AddNode),
             MemberChange::Remove(id) => (id, ConfChangeType::RemoveNode),
         };
-        let mut single = ConfChangeSingle::default();
-        single.node_id = id.0;
-        single.set_change_type(kind);
-        single
+        ConfChangeSingle {
+            node_id: id.0,
+            change_type: kind,
+            ..ConfChangeSingle::default()
+        }
     };
-    let mut change = ConfChangeV2::default();
-    change.changes = changes.iter().map(single).collect::<Vec<_>>().into();
-    change
+    ConfChangeV2 {
+        changes: changes.iter().map(single).collect::<Vec<_>>().into(),
+        ..ConfChangeV2::default()
+    }
 }
 
 /// The change that a committed entry carries; an empty one leaves a joint configuration.

@@ -147,9 +147,11 @@ mod tests {
     use super::*;
 
     fn append() -> Message {
-        let mut entry = Entry::default();
-        entry.index = 5;
-        entry.term = 2;
+        let entry = Entry {
+            index: 5,
+            term: 2,
+            ..Entry::default()
+        };
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgAppend);
         (message.from, message.to, message.term) = (1, 2, 3);

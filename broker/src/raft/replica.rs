@@ -65,7 +65,7 @@ enum Consensus {
     Running(Box<Group>),
     Quarantined {
         /// `None` once it is taken for deletion.
-        log: Option<Log>,
+        log: Option<Box<Log>>,
         reason: String,
     },
 }
@@ -213,7 +213,7 @@ impl<M: Machine> Replica<M> {
                 None,
             ),
             Consensus::Quarantined { log, reason } => {
-                let log = log.as_ref()?;
+                let log = log.as_deref()?;
                 let hard_state = log.hard_state();
                 (
                     log,
@@ -252,7 +252,7 @@ impl<M: Machine> Replica<M> {
         }
         let log = match self.consensus {
             Consensus::Running(group) => Some(group.into_log()),
-            Consensus::Quarantined { log, .. } => log,
+            Consensus::Quarantined { log, .. } => log.map(|log| *log),
         };
         (log, released)
     }
@@ -261,7 +261,7 @@ impl<M: Machine> Replica<M> {
     pub(super) fn log_mut(&mut self) -> Option<&mut Log> {
         match &mut self.consensus {
             Consensus::Running(group) => Some(group.log_mut()),
-            Consensus::Quarantined { log, .. } => log.as_mut(),
+            Consensus::Quarantined { log, .. } => log.as_deref_mut(),
         }
     }
 

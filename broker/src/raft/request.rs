@@ -48,7 +48,7 @@ pub type BuildMachine<M> = Box<dyn FnOnce(LogReader, &AppliedState) -> Result<M,
 #[derive(Debug)]
 pub enum Origin {
     /// Found at start.
-    Recovered(RecoveredLog),
+    Recovered(Box<RecoveredLog>),
     /// Created now.
     New {
         /// How the log is kept.

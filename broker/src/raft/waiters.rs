@@ -59,8 +59,61 @@ impl<M: Machine> Waiters<M> {
             waiter.reply.refuse(Refusal::Indefinite);
         }
     }
+}
 
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::Receiver;
+
+    use super::*;
+    use crate::raft::reply::Outcome;
+    use crate::raft::testing::machine::{WordError, Words};
+
+    fn wait(waiters: &mut Waiters<Words>, index: u64) -> Receiver<Outcome<Words>> {
+        let (reply, answered) = Reply::once();
+        waiters.add(RaftIndex(index), reply, RaftIndex(index));
+        answered
+    }
+
+    #[test]
+    fn each_is_answered_when_its_index_is_applied_and_not_before() {
+        let mut waiters = Waiters::new();
+        let mut answered: Vec<_> = [2, 3, 5, 3].map(|index| wait(&mut waiters, index)).into();
+        waiters.applied(RaftIndex(3));
+        let done: Vec<_> = answered
+            .iter_mut()
+            .map(|answer| answer.try_recv().is_ok())
+            .collect();
+        assert_eq!(done, [true, true, false, true]);
+        waiters.applied(RaftIndex(4));
+        assert!(answered[2].try_recv().is_err());
+        waiters.applied(RaftIndex(5));
+    }
+
+    #[test]
+    fn what_never_reached_the_log_is_refused_and_the_rest_goes_on() {
+        let mut waiters = Waiters::new();
+        let [mut kept, mut refused] = [2, 3].map(|index| wait(&mut waiters, index));
+        waiters.refuse_from(RaftIndex(3), &Refusal::DiskFull);
+        assert_eq!(
+            refused.try_recv(),
+            Ok(Err(WordError::Refused(Refusal::DiskFull)))
+        );
+        waiters.applied(RaftIndex(2));
+        assert_eq!(kept.try_recv(), Ok(Ok(RaftIndex(2))));
+    }
+
+    #[test]
+    fn who_is_forgotten_hears_that_the_outcome_is_unknown() {
+        let mut waiters = Waiters::new();
+        let [mut abandoned, mut dropped] = [2, 3].map(|index| wait(&mut waiters, index));
+        let (reply, mut alone) = Reply::<Words>::once();
+        drop(reply);
+        let unknown = || Ok(Err(WordError::Refused(Refusal::Indefinite)));
+        assert_eq!(alone.try_recv(), unknown());
+        waiters.0.pop_back();
+        assert_eq!(dropped.try_recv(), unknown());
+        waiters.abandon();
+        assert_eq!(abandoned.try_recv(), unknown());
     }
 }

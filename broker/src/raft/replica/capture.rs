@@ -31,7 +31,8 @@ impl<M: Machine> Replica<M> {
             snapshot: self.machine.snapshot(),
         };
         // Without snapshots for followers, only a group of one can do without the entries.
-        let may_compact = !group.wants_ticks() && self.machine.snapshot_replaces_log();
+        let is_alone = group.members().is_alone(self.id);
+        let may_compact = is_alone && self.machine.snapshot_replaces_log();
         let log = group.log_mut();
         let mut hard_state = log.hard_state();
         if hard_state.commit < index {

@@ -90,6 +90,6 @@ impl<M: Machine> Replica<M> {
 
 fn busy() -> Refusal {
     Refusal::Busy {
-        limit: "one change of members at a time",
+        limit: "the limit of one change of members at a time",
     }
 }

@@ -11,6 +11,9 @@ use crate::raft::machine::{Decision, EntryKind, Machine, NewEntry, Refusal, Role
 use crate::raft::reply::Reply;
 use crate::raft::request::Request;
 
+/// What a leader is at while it hands over.
+const HANDING_OVER: &str = "the limit of proposals while leadership is handed over";
+
 /// The proposals of one turn.
 struct Gathered {
     first: RaftIndex,
@@ -125,6 +128,13 @@ impl<M: Machine> Replica<M> {
         if entries.is_empty() {
             return Ok(false);
         }
+        if let Consensus::Running(group) = &self.consensus
+            && !group.takes_proposals()
+        {
+            let limit = HANDING_OVER;
+            self.take_back(first, &Refusal::Busy { limit });
+            return Ok(false);
+        }
         if !self.write_ahead(first, &entries, context)? {
             self.take_back(first, &Refusal::DiskFull);
             return Ok(false);
@@ -137,7 +147,7 @@ impl<M: Machine> Replica<M> {
                 log.truncate_suffix(&mut context.turn, first)?;
             }
             let refusal = Refusal::Busy {
-                limit: "what the group takes while it changes leader",
+                limit: HANDING_OVER,
             };
             self.take_back(first, &refusal);
         }

@@ -26,7 +26,7 @@ impl<M: Machine> Replica<M> {
         if let Consensus::Running(group) = std::mem::replace(&mut self.consensus, ended)
             && let Consensus::Quarantined { log, .. } = &mut self.consensus
         {
-            *log = Some(group.into_log());
+            *log = Some(Box::new(group.into_log()));
         }
         self.unsubmitted = None;
         self.unsynced.clear();

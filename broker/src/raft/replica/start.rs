@@ -66,7 +66,7 @@ impl<M: Machine> Start<M> {
             reason,
         };
         let opened = match &damage {
-            Some(damage) => Err((log, damaged(damage.reason.clone()))),
+            Some(damage) => Err(Box::new((log, damaged(damage.reason.clone())))),
             None => Group::open(
                 self.group,
                 self.replica,
@@ -79,10 +79,11 @@ impl<M: Machine> Start<M> {
         let is_damaged = opened.is_err();
         let consensus = match opened {
             Ok(group) => Consensus::Running(Box::new(group)),
-            Err((log, error)) => {
+            Err(failed) => {
+                let (log, error) = *failed;
                 tracing::error!(group = self.group.0, %error, "a replica is quarantined from the start");
                 Consensus::Quarantined {
-                    log: Some(log),
+                    log: Some(Box::new(log)),
                     reason: error.to_string(),
                 }
             }
@@ -156,11 +157,14 @@ fn open_log(
     turn: &mut Turn,
 ) -> Result<(Log, AppliedState, Option<Damage>), Error> {
     match origin {
-        Origin::Recovered(RecoveredLog {
-            log,
-            applied,
-            damage,
-        }) => Ok((log, applied, damage)),
+        Origin::Recovered(recovered) => {
+            let RecoveredLog {
+                log,
+                applied,
+                damage,
+            } = *recovered;
+            Ok((log, applied, damage))
+        }
         Origin::New {
             spec,
             members,

@@ -107,13 +107,14 @@ impl Stage for Cluster {
 }
 
 impl Cluster {
-    /// `cluster 1 2 3 [group=2] [learners=4,5]`: founds a group on nodes that are made where missing.
+    /// `cluster 1 2 3 [group=2] [learners=4,5] [caching=yes]`: founds a group on nodes that are made where missing.
     fn found(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
         let voters: Vec<u64> = numbers(command, &command.arguments)?;
         let learners = listed(command, "learners")?;
         let mut said = Vec::new();
         for node in voters.iter().chain(&learners) {
-            said.extend(self.start(*node, group(command)?, &voters, &learners)?);
+            let caching = command.value("caching").is_some();
+            said.extend(self.start(*node, group(command)?, &voters, &learners, caching)?);
         }
         Ok(said)
     }
@@ -122,7 +123,13 @@ impl Cluster {
     fn start_one(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
         let voters = listed(command, "voters")?;
         let learners = listed(command, "learners")?;
-        self.start(command.number(0)?, group(command)?, &voters, &learners)
+        self.start(
+            command.number(0)?,
+            group(command)?,
+            &voters,
+            &learners,
+            false,
+        )
     }
 
     fn start(
@@ -131,6 +138,7 @@ impl Cluster {
         group: u64,
         voters: &[u64],
         learners: &[u64],
+        write_caching: bool,
     ) -> Result<Vec<String>, String> {
         let node = self
             .nodes
@@ -144,7 +152,7 @@ impl Cluster {
             spec: LogSpec {
                 directory: format!("topics/t/{group}-{number}"),
                 max_segment_bytes: 64 << 10,
-                write_caching: false,
+                write_caching,
             },
             members: Members {
                 voters: ids(voters),
@@ -328,9 +336,11 @@ impl Cluster {
 
     /// `say 1 2 MsgHeartbeat term=1 commit=9`: a message that no replica sent.
     fn say(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
-        let mut message = Message::default();
-        message.from = command.number(0)?;
-        message.to = command.number(1)?;
+        let mut message = Message {
+            from: command.number(0)?,
+            to: command.number(1)?,
+            ..Message::default()
+        };
         message.set_msg_type(match command.argument(2)? {
             "heartbeat" => MessageType::MsgHeartbeat,
             "propose" => MessageType::MsgPropose,
@@ -410,14 +420,18 @@ impl Cluster {
         Ok(said)
     }
 
-    /// `fault 1 sync|write journal`: the next such operation on a path that contains the word fails.
+    /// `fault 1 sync|write|create journal [no-space]`: the next such operation on a path that contains the word fails.
     fn fault(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
         let operation = match command.argument(1)? {
             "sync" => FsOperation::SyncData,
             "write" => FsOperation::Write,
+            "create" => FsOperation::Create,
             other => return Err(format!("no operation {other}")),
         };
-        let fault = Fault::new(operation, command.argument(2)?);
+        let mut fault = Fault::new(operation, command.argument(2)?);
+        if command.arguments.contains(&"no-space") {
+            fault = fault.no_space();
+        }
         self.node(command.number(0)?)?.fs.inject(fault);
         Ok(vec![])
     }
@@ -469,6 +483,7 @@ impl Cluster {
                 let what = match frame.kind {
                     FrameKind::NoOp => "noop".to_owned(),
                     FrameKind::ConfChange => "members".to_owned(),
+                    FrameKind::Batch => format!("batch at offset {}", frame.base_offset),
                     _ => String::from_utf8_lossy(&frame.payload).into_owned(),
                 };
                 format!("{}/{} {what}", frame.index, frame.term)
@@ -484,7 +499,7 @@ impl Cluster {
         let mut said = Vec::new();
         for number in numbers(command, &command.arguments)? {
             let seen = self.node(number)?.seen.entry(group).or_default();
-            said.push(format!("{number}: {}", seen.published().join(" ")));
+            said.push(format!("{number}: [{}]", seen.published().join(" ")));
         }
         Ok(said)
     }
@@ -532,7 +547,7 @@ impl Node {
         });
         for log in opened.logs {
             let group = log.log.id().0 / 100 + 1;
-            self.start(number, group, Origin::Recovered(log))?;
+            self.start(number, group, Origin::Recovered(Box::new(log)))?;
         }
         Ok(())
     }

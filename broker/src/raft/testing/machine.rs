@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use highwater_proto::batch::{BatchBuilder, NewRecord, Records};
 use highwater_storage::RaftIndex;
 
 use crate::raft::machine::{
@@ -43,7 +44,7 @@ pub(in crate::raft) struct Words {
     seen: Seen,
 }
 
-/// Adds a word. `bad` is refused, `unlawful` cannot be applied, `bug` panics when applied, `+word` is answered when
+/// Adds a word; one that begins with `#` as a record in a batch. `bad` is refused, `unlawful` cannot be applied, `bug` panics when applied, `+word` is answered when
 /// the pending `word` is applied, and adds nothing.
 #[derive(Debug)]
 pub(in crate::raft) struct Add(pub(in crate::raft) String);
@@ -98,18 +99,13 @@ impl Machine for Words {
             });
         }
         Ok(Decision::Propose {
-            entries: vec![NewEntry {
-                kind: EntryKind::Events,
-                data: word.into(),
-                record_count: 0,
-                max_timestamp_ms: -1,
-            }],
+            entries: vec![entry_of(word)],
             response: next_index,
         })
     }
 
     fn proposed(&mut self, index: RaftIndex, entry: &NewEntry) {
-        let word = String::from_utf8_lossy(&entry.data).into_owned();
+        let word = word_of(entry.kind, &entry.data);
         self.pending.push((index, word));
     }
 
@@ -122,16 +118,22 @@ impl Machine for Words {
     }
 
     fn apply(&mut self, entry: &CommittedEntry) -> Result<(), Unlawful> {
-        let word = String::from_utf8_lossy(&entry.data).into_owned();
-        assert_ne!(word, "bug", "a bug in the machine");
+        let word = word_of(entry.kind, &entry.data);
+        if word == "bug" {
+            panic!("a bug in the machine");
+        }
         if word == "unlawful" {
             return Err(Unlawful {
                 index: entry.index,
                 reason: "no leader writes this".to_owned(),
             });
         }
-        self.seen
-            .tell(format!("applies {}/{} {word}", entry.index, entry.term));
+        let at = match entry.kind {
+            EntryKind::Batch => format!(" at offset {}", entry.base_offset),
+            EntryKind::Events => String::new(),
+        };
+        let (index, term) = (entry.index, entry.term);
+        self.seen.tell(format!("applies {index}/{term} {word}{at}"));
         self.applied.push(word);
         self.pending.retain(|(index, _)| *index > entry.index);
         Ok(())
@@ -167,5 +169,40 @@ impl Machine for Words {
             .unwrap()
             .published
             .clone_from(&self.applied);
+    }
+}
+
+fn entry_of(word: String) -> NewEntry {
+    if !word.starts_with('#') {
+        return NewEntry {
+            kind: EntryKind::Events,
+            data: word.into(),
+            record_count: 0,
+            max_timestamp_ms: -1,
+        };
+    }
+    let mut builder = BatchBuilder::new();
+    let record = NewRecord {
+        value: Some(word.as_bytes()),
+        ..NewRecord::default()
+    };
+    builder.append(&record).unwrap();
+    NewEntry {
+        kind: EntryKind::Batch,
+        data: builder.finish(Default::default(), None).unwrap(),
+        record_count: 1,
+        max_timestamp_ms: 0,
+    }
+}
+
+fn word_of(kind: EntryKind, data: &Bytes) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match kind {
+        EntryKind::Events => text(data),
+        EntryKind::Batch => {
+            let mut records = Records::open(data.clone(), 1 << 20).unwrap();
+            let record = records.next().unwrap().unwrap();
+            text(&record.value.unwrap())
+        }
     }
 }

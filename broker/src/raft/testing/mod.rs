@@ -1,8 +1,9 @@
-//! Golden scripts for groups of several replicas on simulated disks.
+//! Golden scripts for groups of several replicas on simulated disks, and shards with their threads.
 
 mod cluster;
-mod machine;
+pub(super) mod machine;
 mod script;
+mod threads;
 
 use std::path::Path;
 

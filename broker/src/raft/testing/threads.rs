@@ -1,0 +1,187 @@
+//! Shards with their threads.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use highwater_storage::fs::{Fault, Operation as FsOperation, SimFs};
+use highwater_storage::{LogId, LogSpec, Opened, Store};
+use tokio::sync::oneshot;
+
+use super::machine::{Add, Seen, WordError, Words};
+use crate::raft::machine::Refusal;
+use crate::raft::{
+    Config, GroupId, Members, NoPeers, Operation, Origin, Outcome, ReplicaId, Reply, Request,
+    ShardThreads, Shards, ShardsSpec,
+};
+
+const GROUPS: u64 = 5;
+
+fn open(fs: &SimFs) -> Opened {
+    let config = highwater_storage::Config {
+        journal_file_bytes: 64 << 10,
+        checkpoint_interval_bytes: 64 << 10,
+        min_free_bytes: 0,
+        reserve_bytes: 0,
+        ..highwater_storage::Config::default()
+    };
+    let mut draws = 0;
+    let random = Box::new(move || {
+        draws += 1;
+        draws
+    });
+    Store::open(Arc::new(fs.clone()), random, config).unwrap()
+}
+
+fn start(store: Arc<Store>) -> (Shards<Words>, ShardThreads<Words>) {
+    let mut seed = 0;
+    let (shards, threads) = Shards::start(ShardsSpec {
+        store,
+        config: Config::default(),
+        count: NonZeroUsize::new(2).unwrap(),
+        seed: &mut || {
+            seed += 1;
+            seed
+        },
+        transport: &mut || Box::new(NoPeers),
+    })
+    .unwrap();
+    for group in 1..=GROUPS {
+        let (answer, started) = oneshot::channel();
+        let replica = ReplicaId(group);
+        let origin = Origin::New {
+            spec: LogSpec {
+                directory: format!("topics/t/0-{group}"),
+                max_segment_bytes: 64 << 10,
+                write_caching: false,
+            },
+            members: Members::of_voters([replica]),
+            snapshot: bytes::Bytes::new(),
+        };
+        let operation = Operation::Start {
+            group: GroupId(group),
+            replica,
+            origin,
+            build: Box::new(|_, applied| Ok(Words::new(&applied.snapshot, Seen::default()))),
+            answer,
+        };
+        shards.operate(GroupId(group), operation).unwrap();
+        started.blocking_recv().unwrap().unwrap();
+    }
+    (shards, threads)
+}
+
+fn send(shards: &Shards<Words>, group: u64, word: String) -> oneshot::Receiver<Outcome<Words>> {
+    let (reply, answered) = Reply::once();
+    shards.send(Request {
+        group: GroupId(group),
+        bytes: word.len(),
+        command: Add(word),
+        reply,
+    });
+    answered
+}
+
+#[test]
+fn what_threads_acknowledge_is_there_after_a_clean_stop() {
+    let fs = SimFs::new(1);
+    let (shards, threads) = start(open(&fs).store);
+    let filler = "x".repeat(500);
+    // Enough for several checkpoints while the words come in.
+    std::thread::scope(|scope| {
+        for group in 1..=GROUPS {
+            let (shards, filler) = (&shards, &filler);
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let words = (0..10).map(|word| format!("{round}.{word}{filler}"));
+                    let answers: Vec<_> = words.map(|word| send(shards, group, word)).collect();
+                    for answer in answers {
+                        answer.blocking_recv().unwrap().unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert!(
+        shards
+            .counters()
+            .iter()
+            .all(|shard| shard.turns() > 0 && shard.entries() > 0)
+    );
+    threads.stop();
+    let late = send(&shards, 1, "late".to_owned()).blocking_recv().unwrap();
+    assert_eq!(late, Err(WordError::Refused(Refusal::UnknownGroup)));
+
+    let opened = open(&fs);
+    assert_eq!(opened.logs.len() as u64, GROUPS);
+    for log in opened.logs {
+        // The last checkpoint of a clean stop holds all there is.
+        let words = String::from_utf8(log.applied.snapshot.to_vec()).unwrap();
+        let words: Vec<_> = words
+            .split(' ')
+            .map(|word| word.trim_end_matches('x'))
+            .collect();
+        let expected: Vec<_> = (0..20)
+            .flat_map(|round| (0..10).map(move |word| format!("{round}.{word}")))
+            .collect();
+        assert_eq!(words, expected, "log {}", log.log.id());
+        assert_eq!(log.applied.index, log.log.last_index());
+    }
+}
+
+#[test]
+fn a_failed_journal_answers_everybody_and_stays_failed() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = Arc::clone(&opened.store);
+    let (shards, threads) = start(opened.store);
+    send(&shards, 1, "before".to_owned())
+        .blocking_recv()
+        .unwrap()
+        .unwrap();
+    fs.inject(Fault::new(FsOperation::SyncData, "journal"));
+    for group in 1..=GROUPS {
+        let outcome = send(&shards, group, "during".to_owned())
+            .blocking_recv()
+            .unwrap();
+        assert!(
+            matches!(
+                outcome,
+                Err(WordError::Refused(
+                    Refusal::Indefinite | Refusal::Failed { .. }
+                ))
+            ),
+            "{outcome:?}"
+        );
+    }
+    let after = send(&shards, 1, "after".to_owned())
+        .blocking_recv()
+        .unwrap();
+    assert!(matches!(
+        after,
+        Err(WordError::Refused(Refusal::Failed { .. }))
+    ));
+    assert!(store.health().poisoned.is_some());
+    threads.stop();
+}
+
+#[test]
+fn a_deleted_replica_is_gone_when_that_is_durable() {
+    let fs = SimFs::new(1);
+    let (shards, threads) = start(open(&fs).store);
+    send(&shards, 1, "a".to_owned())
+        .blocking_recv()
+        .unwrap()
+        .unwrap();
+    let (answer, deleted) = oneshot::channel();
+    let group = GroupId(1);
+    shards
+        .operate(group, Operation::Delete { group, answer })
+        .unwrap();
+    deleted.blocking_recv().unwrap().unwrap();
+    let crashed = fs.crash(highwater_storage::fs::CrashMode::PowerDropped, 1);
+    let ids: Vec<_> = open(&crashed).logs.iter().map(|log| log.log.id()).collect();
+    assert!(!ids.contains(&LogId(1)), "{ids:?}");
+    let outcome = send(&shards, 1, "b".to_owned()).blocking_recv().unwrap();
+    assert_eq!(outcome, Err(WordError::Refused(Refusal::UnknownGroup)));
+    threads.stop();
+}
