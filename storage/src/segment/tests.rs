@@ -266,6 +266,15 @@ fn cut_segment_ends_before_the_first_removed_frame() {
 }
 
 #[test]
+fn second_cut_above_the_first_changes_nothing() {
+    let files = files(&SimFs::new(1));
+    let mut sealed = written(&files, 1 << 20, 100, 5000).seal();
+    let end = sealed.truncate(RaftIndex(10)).unwrap();
+    assert_eq!(sealed.truncate(RaftIndex(90)).unwrap(), end);
+    assert_eq!(sealed.end(), end);
+}
+
+#[test]
 fn frames_of_a_file_in_its_former_life_are_no_frames() {
     let fs = SimFs::new(1);
     let files = files(&fs);
@@ -545,6 +554,24 @@ fn flipped_bits_are_never_served_and_the_rest_can_be_read() {
             .collect();
         assert_eq!(frames, expected, "position {position}");
     }
+}
+
+#[test]
+fn frame_in_the_place_of_another_is_damage() {
+    let fs = SimFs::new(1);
+    let sealed = written(&files(&fs), 65536, 10, 100).seal();
+    let (spec, end) = (*sealed.spec(), sealed.end());
+    let frame_bytes = usize::try_from(frame::frame_bytes(100)).unwrap();
+    fs.corrupt(sealed.segment().path(), |bytes| {
+        let at = |index: usize| 4096 + (index - 1) * frame_bytes;
+        bytes.copy_within(at(3)..at(4), at(5));
+    });
+    let sealed = files(&fs).sealed(LOG, directory(), spec, end);
+    assert_eq!(indexes(&all(sealed.segment()).unwrap()), [1, 2, 3, 4]);
+    let damaged = sealed
+        .segment()
+        .read_entries(RaftIndex(5), end.next_index, u64::MAX);
+    assert_eq!(hole_of(damaged.unwrap_err()).to, RaftIndex(6));
 }
 
 #[test]
