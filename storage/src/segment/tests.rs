@@ -575,6 +575,33 @@ fn frame_in_the_place_of_another_is_damage() {
 }
 
 #[test]
+fn frames_that_were_cut_off_are_not_read_where_a_copy_of_them_lies() {
+    let fs = SimFs::new(1);
+    let mut sealed = written(&files(&fs), 65536, 10, 100).seal();
+    let end = sealed.truncate(RaftIndex(8)).unwrap();
+    let spec = *sealed.spec();
+    let frame_bytes = usize::try_from(frame::frame_bytes(100)).unwrap();
+    fs.corrupt(sealed.segment().path(), |bytes| {
+        let at = |index: usize| 4096 + (index - 1) * frame_bytes;
+        bytes.copy_within(at(7)..at(10), at(4));
+    });
+    let sealed = files(&fs).sealed(LOG, directory(), spec, end);
+    let damaged = sealed
+        .segment()
+        .read_entries(RaftIndex(4), end.next_index, u64::MAX);
+    assert_eq!(hole_of(damaged.unwrap_err()).to, RaftIndex(7));
+    for index in 7..=10 {
+        let read = sealed
+            .segment()
+            .read_entries(RaftIndex(index), RaftIndex(11), u64::MAX);
+        assert_eq!(
+            indexes(&read.unwrap()),
+            if index == 7 { vec![7] } else { vec![] }
+        );
+    }
+}
+
+#[test]
 fn zeroed_page_is_a_hole_up_to_the_next_frame() {
     let fs = SimFs::new(1);
     let sealed = written(&files(&fs), 65536, 30, 1000).seal();

@@ -97,7 +97,8 @@ impl<'a> Walk<'a> {
     /// Goes over the next frame. Its header is checked, its payload is not.
     pub(super) fn step(&mut self) -> Result<Step> {
         let position = self.at.position;
-        if position >= self.end.position {
+        // After a hole the last frame may come early: what follows it there was cut off.
+        if position >= self.end.position || self.at.next_index >= self.end.next_index {
             return Ok(Step::End);
         }
         if self.touch == Touch::Cached
