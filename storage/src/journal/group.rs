@@ -10,7 +10,8 @@
 //!   +--------+-----+--------------+----------------+--------------+------+---------+---------------------------+
 //! ```
 //!
-//! The first block of a **journal file** says which file it is:
+//! The first block of a **journal file** says which file it is, and the last block says it again, because no group of a file can be
+//! told without it:
 //!
 //! ```text
 //!   0        4     8         12     16            24     32
@@ -124,6 +125,11 @@ impl GroupHeader {
     pub(crate) fn file_bytes(&self) -> u64 {
         group_file_bytes(u64::from(self.record_bytes))
     }
+}
+
+/// Where the header of a journal file of `file_bytes` stands a second time. Groups end before it.
+pub(crate) fn second_header_position(file_bytes: u64) -> u64 {
+    file_bytes.saturating_sub(BLOCK_BYTES)
 }
 
 /// Bytes that a group with `record_bytes` of records takes in a file.

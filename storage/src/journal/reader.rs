@@ -10,7 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::file::{self, Location};
-use super::group::{FILE_HEADER_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader};
+use super::group::{
+    FILE_HEADER_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, second_header_position,
+};
 use super::record::Record;
 use super::writer::Start;
 use crate::config::BLOCK_LEN;
@@ -132,10 +134,15 @@ pub(crate) fn scan(
     Ok(scan)
 }
 
+/// The header of a file, or its copy.
 fn read_header(file: &dyn File, number: u64) -> Option<FileHeader> {
-    let mut block = [0; FILE_HEADER_BYTES];
-    file.read_exact_at(&mut block, 0).ok()?;
-    FileHeader::decode(&block).filter(|header| header.number == number)
+    [0, second_header_position(file.len())]
+        .into_iter()
+        .find_map(|position| {
+            let mut block = [0; FILE_HEADER_BYTES];
+            file.read_exact_at(&mut block, position).ok()?;
+            FileHeader::decode(&block).filter(|header| header.number == number)
+        })
 }
 
 /// Visits the groups of one file below `end`.

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::file::{self, DIRECTORY};
-use super::group::{FileHeader, GROUP_HEADER_BYTES, GroupHeader, group_file_bytes};
+use super::group::{
+    FileHeader, GROUP_HEADER_BYTES, GroupHeader, group_file_bytes, second_header_position,
+};
 use super::turn::{Ticket, Turn};
 use crate::config::{BLOCK_BYTES, BLOCK_LEN};
 use crate::error::{Error, Result, Scope};
@@ -338,10 +340,9 @@ impl Writer {
     }
 
     fn make_room(&mut self, bytes: u64) -> std::result::Result<(), Failure> {
-        let fits = self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.position + bytes <= current.file.len());
+        let fits = self.current.as_ref().is_some_and(|current| {
+            current.position + bytes <= second_header_position(current.file.len())
+        });
         if fits { Ok(()) } else { self.open_file(bytes) }
     }
 
@@ -349,7 +350,7 @@ impl Writer {
     fn open_file(&mut self, bytes: u64) -> std::result::Result<(), Failure> {
         let (number, path) = (self.next_file, file::path(self.next_file));
         let small = (self.file_bytes / SMALL_FILE_PART).next_multiple_of(BLOCK_BYTES);
-        let take = |wanted: u64| self.pool.take(&path, wanted.max(BLOCK_BYTES + bytes));
+        let take = |wanted: u64| self.pool.take(&path, wanted.max(bytes + 2 * BLOCK_BYTES));
         let taken = take(self.file_bytes).or_else(|error| {
             if error.is_no_space() {
                 take(small)
@@ -370,8 +371,11 @@ impl Writer {
             salt,
             first_group: self.next_group,
         };
-        file.write_all_at(&header.encode(), 0)
-            .map_err(Failure::Final)?;
+        // Twice: without it no group of the file could be told from its former life.
+        for position in [0, second_header_position(file.len())] {
+            file.write_all_at(&header.encode(), position)
+                .map_err(Failure::Final)?;
+        }
         self.files.push_back((number, file.len()));
         self.current = Some(Current {
             file,
