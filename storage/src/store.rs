@@ -41,6 +41,9 @@ pub struct Opened {
     pub identity: Identity,
     /// Directories that belong to no log, relative to the data directory. They are kept.
     pub unknown_directories: Vec<String>,
+    /// What of the journal is lost although it had been synced. Logs that were created in it are not among `logs`, logs that were
+    /// deleted in it may be; what each log of `logs` may lack is said there.
+    pub damage: Option<String>,
 }
 
 /// A log as it was left.
@@ -116,6 +119,7 @@ impl Store {
             logs: recovered.logs,
             identity,
             unknown_directories: recovered.unknown_directories,
+            damage: recovered.damage,
         })
     }
 

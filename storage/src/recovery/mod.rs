@@ -47,6 +47,7 @@ pub(crate) struct Recovered {
     pub(crate) progress: Arc<Progress>,
     pub(crate) logs: Vec<RecoveredLog>,
     pub(crate) unknown_directories: Vec<String>,
+    pub(crate) damage: Option<String>,
 }
 
 /// Phase 1: the checkpoint to start from.
@@ -77,6 +78,7 @@ struct Restored {
     logs: Vec<Rebuilt>,
     deleted: BTreeMap<LogId, String>,
     scan: Scan,
+    damaged_group: Option<u64>,
 }
 
 /// Writes the first checkpoint and the identity of a new directory.
@@ -294,6 +296,7 @@ impl Replayed {
             logs,
             deleted: self.deleted,
             scan: self.scan,
+            damaged_group: self.evidence.damaged_group,
         })
     }
 }
@@ -313,6 +316,7 @@ impl Restored {
             logs,
             deleted,
             scan,
+            damaged_group,
         } = self;
         let poison = Arc::new(Poison::default());
         let pool = Arc::new(Pool::open(Arc::clone(&fs), config.pool_bytes)?);
@@ -369,6 +373,7 @@ impl Restored {
             progress,
             logs,
             unknown_directories,
+            damage: damaged_group.map(|group| format!("group {group} of the journal is damaged")),
         })
     }
 }
