@@ -11,6 +11,7 @@ pub mod frame;
 pub mod fs;
 mod identity;
 mod ids;
+mod inspect;
 mod journal;
 mod log;
 mod poison;
@@ -28,6 +29,7 @@ pub use error::{Error, Result, Scope};
 pub use frame::{Frame, FrameKind, NewFrame};
 pub use identity::Identity;
 pub use ids::{LogId, Offset, RaftIndex, Term};
+pub use inspect::{Detail, inspect};
 pub use journal::{Ticket, Turn};
 pub use log::{
     AppliedState, Batches, Damage, HardState, Log, LogReader, LogSpec, MissingFrames, SegmentInfo,

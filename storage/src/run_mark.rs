@@ -36,6 +36,16 @@ pub(crate) enum LastRun {
     CacheLost,
 }
 
+impl std::fmt::Display for LastRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Clean => "there are none, all are durable",
+            Self::CacheKept => "they are in the page cache of this kernel",
+            Self::CacheLost => "some may be lost",
+        })
+    }
+}
+
 /// The mark of this run.
 #[derive(Debug, Default)]
 pub(crate) struct RunMark {

@@ -89,15 +89,7 @@ impl Store {
         config: Config,
     ) -> Result<Opened> {
         config.validate()?;
-        let lock = fs.lock(Path::new(LOCK)).map_err(|error| {
-            if error.is_locked() {
-                Error::Locked {
-                    path: LOCK.to_owned(),
-                }
-            } else {
-                Error::Io(error)
-            }
-        })?;
+        let lock = take_lock(&*fs)?;
         let random: Random = Arc::new(Mutex::new(random));
         for directory in [journal::DIRECTORY, checkpoint::DIRECTORY] {
             fs.create_dir_all(Path::new(directory))?;
@@ -345,6 +337,22 @@ impl Store {
     pub fn open_segments(&self) -> usize {
         self.directory.files.open_count()
     }
+}
+
+/// Keeps other processes out of the data directory.
+///
+/// # Errors
+/// [`Error::Locked`] when one is in.
+pub(crate) fn take_lock(fs: &dyn Fs) -> Result<LockGuard> {
+    fs.lock(Path::new(LOCK)).map_err(|error| {
+        if error.is_locked() {
+            Error::Locked {
+                path: LOCK.to_owned(),
+            }
+        } else {
+            Error::Io(error)
+        }
+    })
 }
 
 /// A directory that cannot leave the data directory, nor meet storage's own.

@@ -3,6 +3,7 @@
 mod caching;
 mod damage;
 mod disk;
+mod inspect;
 mod recovery;
 mod repair;
 
