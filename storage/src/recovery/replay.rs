@@ -177,7 +177,8 @@ impl LogReplay {
             } => {
                 self.spec.max_segment_bytes = max_segment_bytes;
                 self.spec.write_caching = write_caching;
-                self.was_cached |= write_caching;
+                // Turning it off comes after a sync of all that was cached: `SegmentSynced` says how far.
+                self.was_cached = write_caching;
             }
             Record::SegmentSynced {
                 generation, end, ..
