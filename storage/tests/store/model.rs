@@ -23,7 +23,7 @@ pub(crate) struct Model {
 /// Everything asked of one log.
 #[derive(Debug)]
 pub(crate) struct LogModel {
-    pub(crate) caching: bool,
+    pub(crate) created_caching: bool,
     pub(crate) created: Stamp,
     pub(crate) deleted: Option<Stamp>,
     pub(crate) initial: AppliedState,
@@ -48,6 +48,8 @@ pub(crate) enum Change {
     Truncate(RaftIndex),
     /// The hard state, and the commit index that must not be lost with it.
     HardState(HardState, RaftIndex),
+    /// Whether appends are cached from here on. Turning it off makes all before it durable.
+    Caching(bool),
 }
 
 #[derive(Clone, Debug)]
@@ -84,7 +86,7 @@ impl LogModel {
     pub(crate) fn appended(&self) -> Vec<Frame> {
         let appended = self.changes.iter().filter_map(|(_, change)| match change {
             Change::Append(frames) => Some(frames.clone()),
-            Change::Truncate(_) | Change::HardState(..) => None,
+            Change::Truncate(_) | Change::HardState(..) | Change::Caching(_) => None,
         });
         appended.flatten().collect()
     }
@@ -94,6 +96,19 @@ impl LogModel {
         let may = self.changes.partition_point(|(stamp, _)| stamp.step < step);
         let promised = |(stamp, _): &&(Stamp, Change)| stamp.is_promised(step, done);
         (self.changes[..may].iter().take_while(promised).count(), may)
+    }
+
+    /// Whether frames may be in memory only when the first `must` of `may` changes show.
+    pub(crate) fn is_cached(&self, must: usize, may: usize) -> bool {
+        let caching = |changes: &[(Stamp, Change)]| {
+            changes.iter().rev().find_map(|(_, change)| match change {
+                Change::Caching(caching) => Some(*caching),
+                _ => None,
+            })
+        };
+        let turns_on = |(_, change): &(Stamp, Change)| matches!(change, Change::Caching(true));
+        caching(&self.changes[..must]).unwrap_or(self.created_caching)
+            || self.changes[must..may].iter().any(turns_on)
     }
 
     /// The last index that must show of a log that is cached, when its process dies: what is cached is promised before what else was
@@ -107,7 +122,7 @@ impl LogModel {
                     frames.last().expect("not empty").index
                 }
                 Change::Truncate(first_removed) => floor.min(first_removed.previous()),
-                Change::Append(_) | Change::HardState(..) => floor,
+                Change::Append(_) | Change::HardState(..) | Change::Caching(_) => floor,
             })
     }
 
@@ -147,6 +162,7 @@ impl Contents {
                 self.hard_state = *hard_state;
                 self.commit_floor = self.commit_floor.max(*commit_floor);
             }
+            Change::Caching(_) => {}
         }
     }
 

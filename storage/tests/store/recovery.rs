@@ -146,7 +146,8 @@ fn check_log(
     let log = &recovered.log;
     let id = log.id();
     let (must, may) = model.window(step, whole.done_at(step));
-    let may_lack_tail = model.caching && mode != CrashMode::Process;
+    let is_cached = model.is_cached(must, may);
+    let may_lack_tail = is_cached && mode != CrashMode::Process;
     let states: Vec<Contents> = (must..=may).map(|count| model.contents(count)).collect();
     if let Some(damage) = &recovered.damage {
         let was_said = whole.poisoned.contains(&id);
@@ -167,7 +168,7 @@ fn check_log(
     // What is journaled goes to disk by whole turns; a cached append may be cut short.
     let mut appends = states.windows(2).zip(&model.changes[must..may]);
     let is_cut_short = appends.any(|(pair, (_, change))| {
-        model.caching
+        is_cached
             && matches!(change, Change::Append(_))
             && log.last_index() >= pair[0].last_index()
             && is_what_is_left(&frames, log, &pair[1], leaving, true)
@@ -175,7 +176,7 @@ fn check_log(
     assert!(
         states.iter().any(fits) || is_cut_short,
         "log {id} (cached: {}, next offset {}) holds {} after changes {must}..={may}, which should leave {}",
-        model.caching,
+        is_cached,
         log.next_offset(),
         describe(&frames),
         states
@@ -184,7 +185,7 @@ fn check_log(
             .collect::<Vec<_>>()
             .join(" or "),
     );
-    if model.caching && mode == CrashMode::Process {
+    if is_cached && mode == CrashMode::Process {
         let floor = model.cached_floor(step, whole.done_at(step));
         assert!(
             log.last_index() >= floor,

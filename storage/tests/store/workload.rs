@@ -37,7 +37,7 @@ struct Live {
     applied: RaftIndex,
     /// The last index whose ticket is done.
     durable: RaftIndex,
-    caching: bool,
+    may_cache: bool,
     /// Changes since their turn began: they have no ticket yet.
     unsubmitted: Vec<Change>,
     appended: Vec<(Ticket, RaftIndex)>,
@@ -226,7 +226,7 @@ impl Workload {
             .expect("a new id and directory");
         let step = self.fs.steps();
         let model = LogModel {
-            caching,
+            created_caching: caching,
             created: Stamp {
                 step,
                 answered: step,
@@ -239,7 +239,7 @@ impl Workload {
             may_leave: Vec::new(),
         };
         self.model.logs.insert(id, model);
-        self.logs.insert(id, Live::new(log, caching));
+        self.logs.insert(id, Live::new(log, self.may_cache));
         Ok(id)
     }
 
@@ -262,9 +262,13 @@ impl Workload {
             self.turn()?;
             self.sync()?;
         }
-        let mut captured = Vec::new();
-        let mut ids = Vec::new();
+        let (mut captured, mut ids) = (Vec::new(), Vec::new());
+        let changed = checkpoint.changed().to_vec();
+        let only_changed = self.random.random_ratio(1, 2);
         for (id, live) in &mut self.logs {
+            if only_changed && !changed.contains(id) {
+                continue;
+            }
             let applied = live.applied_state(*id);
             let model = self.model.logs.get_mut(id).expect("both have all");
             model.captures.push(Capture {
@@ -288,13 +292,13 @@ impl Workload {
 }
 
 impl Live {
-    fn new(log: Log, caching: bool) -> Self {
+    fn new(log: Log, may_cache: bool) -> Self {
         Self {
             log,
             contents: Contents::default(),
             applied: RaftIndex(0),
             durable: RaftIndex(0),
-            caching,
+            may_cache,
             unsubmitted: Vec::new(),
             appended: Vec::new(),
             leaving: Vec::new(),
@@ -321,8 +325,24 @@ impl Live {
             11..14 => self.elect(turn, random),
             14..17 => self.commit(turn, random),
             17 => self.truncate(turn, random)?,
-            18 => self.log.roll(),
+            18 => self.reconfigure(turn, random)?,
             _ => self.trim(random),
+        }
+        Ok(())
+    }
+
+    fn reconfigure(&mut self, turn: &mut Turn, random: &mut StdRng) -> Result<()> {
+        match random.random_range(0..4) {
+            0 if self.may_cache => {
+                let caching = !self.log.write_caching();
+                let set = self.log.set_write_caching(turn, caching);
+                self.record(Change::Caching(caching));
+                set?;
+            }
+            1 => self
+                .log
+                .set_max_segment_bytes(random.random_range(2..10) * 4096),
+            _ => self.log.roll(),
         }
         Ok(())
     }
@@ -415,7 +435,7 @@ impl Live {
 
     fn set_hard_state(&mut self, turn: &mut Turn, hard_state: HardState) {
         self.log.set_hard_state(turn, hard_state);
-        let floor = if self.caching {
+        let floor = if self.log.write_caching() {
             RaftIndex(0)
         } else {
             hard_state.commit.min(self.durable)
