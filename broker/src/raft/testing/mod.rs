@@ -1,5 +1,6 @@
 //! Golden scripts for groups of several replicas on simulated disks, and shards with their threads.
 
+mod chaos;
 mod cluster;
 pub(super) mod machine;
 mod script;

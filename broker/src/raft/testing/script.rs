@@ -41,7 +41,7 @@ impl fmt::Display for Failure {
 }
 
 impl<'a> Command<'a> {
-    fn parse(line: &'a str) -> Self {
+    pub(super) fn parse(line: &'a str) -> Self {
         let mut words = line.split_whitespace();
         Self {
             name: words.next().unwrap_or_default(),

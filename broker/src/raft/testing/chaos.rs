@@ -1,0 +1,194 @@
+//! Chance plays on the stage of the scripts: turns, syncs, ticks, words, lost and reordered messages, crashes. Whatever
+//! happens, what must hold holds, and when the faults end the group agrees. The seed of a failure repeats it.
+
+use std::collections::BTreeMap;
+
+use super::cluster::Cluster;
+use super::script::{Command, Stage};
+use crate::raft::election::SplitMix64;
+
+const NODES: u64 = 3;
+const STEPS: u32 = 1500;
+const SEEDS: u64 = 200;
+
+/// One run.
+struct Run {
+    seed: u64,
+    chance: SplitMix64,
+    cluster: Cluster,
+    up: BTreeMap<u64, bool>,
+    words: u32,
+    /// The index each acknowledged word was promised.
+    acknowledged: BTreeMap<String, u64>,
+    /// Who led a term.
+    leaders: BTreeMap<u64, u64>,
+    /// Which word each node applied at an index.
+    applied: BTreeMap<u64, String>,
+    said: Vec<String>,
+}
+
+#[test]
+fn chance_loses_nothing_acknowledged_and_splits_no_log() {
+    let mut acknowledged = 0;
+    let mut terms = 0;
+    for seed in 0..SEEDS {
+        let mut run = Run::new(seed);
+        for _ in 0..STEPS {
+            run.step();
+        }
+        run.heal();
+        run.check_agreement();
+        acknowledged += run.acknowledged.len();
+        terms += run.leaders.len();
+    }
+    // The runs did something: words went through, and leaders changed.
+    assert!(
+        acknowledged > 1000,
+        "only {acknowledged} words were acknowledged"
+    );
+    assert!(terms > 300, "only {terms} leaders were elected");
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut run = Self {
+            seed,
+            chance: SplitMix64::new(seed),
+            cluster: Cluster::default(),
+            up: (1..=NODES).map(|node| (node, true)).collect(),
+            words: 0,
+            acknowledged: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            said: Vec::new(),
+        };
+        run.play("cluster 1 2 3");
+        run
+    }
+
+    fn step(&mut self) {
+        let node = 1 + self.below(NODES);
+        let other = 1 + self.below(NODES);
+        if !self.up[&node] {
+            if self.below(4) == 0 {
+                self.play(&format!("restart {node}"));
+                self.up.insert(node, true);
+            }
+            return;
+        }
+        match self.below(1000) {
+            0..=49 => self.play(&format!("tick {node} 1")),
+            50..=299 => self.play(&format!("turn {node}")),
+            300..=499 => self.play(&format!("sync {node}")),
+            500..=849 => self.play(&format!("deliver {node}")),
+            850..=869 => self.play(&format!("drop {node} {other}")),
+            870..=879 => self.play("reverse"),
+            880..=882 => self.play(&format!("lose-leader {node}")),
+            883..=885 => self.play(&format!("transfer {node} {other}")),
+            886..=889 => self.play(&format!("checkpoint {node}")),
+            890..=892 => {
+                let mode = ["dropped", "torn", "kept", "process"][self.place(4)];
+                let seed = self.below(1000);
+                self.play(&format!("crash {node} {mode} seed={seed}"));
+                self.up.insert(node, false);
+            }
+            _ => {
+                self.words += 1;
+                let mark = ["", "#"][self.place(2)];
+                self.play(&format!("propose {node} {mark}w{}", self.words));
+            }
+        }
+    }
+
+    /// Ends the faults and lets the group come to rest.
+    fn heal(&mut self) {
+        for node in 1..=NODES {
+            if !self.up[&node] {
+                self.play(&format!("restart {node}"));
+            }
+        }
+        for _ in 0..60 {
+            for node in 1..=NODES {
+                self.play(&format!("tick {node} 1"));
+                self.play("settle");
+            }
+        }
+        self.play("propose 1 last");
+        self.play("propose 2 last");
+        self.play("propose 3 last");
+        self.play("settle");
+        self.play("tick 1 1");
+        self.play("tick 2 1");
+        self.play("tick 3 1");
+        self.play("settle");
+    }
+
+    fn check_agreement(&mut self) {
+        self.said.clear();
+        self.play("log 1 2 3");
+        self.play("published 1 2 3");
+        let lines: Vec<_> = self.said.iter().map(|line| line[2..].to_owned()).collect();
+        assert_eq!(lines[0], lines[1], "seed {}", self.seed);
+        assert_eq!(lines[0], lines[2], "seed {}", self.seed);
+        assert_eq!(lines[3], lines[4], "seed {}", self.seed);
+        assert_eq!(lines[3], lines[5], "seed {}", self.seed);
+        let words: Vec<_> = lines[3].trim_matches([' ', '[', ']']).split(' ').collect();
+        assert_eq!(
+            words.iter().filter(|word| **word == "last").count(),
+            1,
+            "seed {}",
+            self.seed
+        );
+        for word in self.acknowledged.keys() {
+            let count = words.iter().filter(|other| *other == word).count();
+            assert_eq!(count, 1, "seed {}: {word} was acknowledged", self.seed);
+        }
+    }
+
+    fn play(&mut self, line: &str) {
+        let said = self.cluster.command(&Command::parse(line));
+        let said = said.unwrap_or_else(|error| panic!("seed {}: {line}: {error}", self.seed));
+        for line in said {
+            self.judge(&line);
+            self.said.push(line);
+        }
+    }
+
+    /// What a line means for what must always hold.
+    fn judge(&mut self, line: &str) {
+        let seed = self.seed;
+        assert!(!line.contains("quarantined"), "seed {seed}: {line}");
+        let words: Vec<_> = line
+            .split([' ', ':', '/'])
+            .filter(|word| !word.is_empty())
+            .collect();
+        match words[..] {
+            [node, "leads", "term", term] => {
+                let (node, term) = (node.parse().unwrap(), term.parse().unwrap());
+                let first = *self.leaders.entry(term).or_insert(node);
+                assert_eq!(first, node, "seed {seed}: two leaders of term {term}");
+            }
+            [_, "answers", word, "done", "at", index] => {
+                self.acknowledged
+                    .insert(word.to_owned(), index.parse().unwrap());
+            }
+            [_, "applies", index, _, word, ..] => {
+                let index = index.parse().unwrap();
+                let first = self.applied.entry(index).or_insert_with(|| word.to_owned());
+                assert_eq!(first, word, "seed {seed}: two words at index {index}");
+                if let Some(promised) = self.acknowledged.get(word) {
+                    assert_eq!(*promised, index, "seed {seed}: {word} is elsewhere");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.chance.next() % limit
+    }
+
+    fn place(&mut self, limit: u64) -> usize {
+        usize::try_from(self.below(limit)).unwrap()
+    }
+}
