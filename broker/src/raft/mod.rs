@@ -1,4 +1,24 @@
 //! Consensus: many Raft groups, each with one machine, driven by few threads.
+//!
+//! From the inside out, each knowing only what stands before it:
+//!
+//! - [`machine`]: the rules of one group, without time, chance or disk.
+//! - `group`: the driver of one replica's Raft state. Events in, effects out; it writes and sends nothing.
+//! - `replica`: a driver, its machine, and the callers who wait. It carries the effects out against the log.
+//! - [`Shard`]: many replicas, one turn at a time. All they write in a turn becomes one piece of the journal.
+//! - [`Shards`]: the threads: one per shard, one that syncs the journal, one that makes checkpoints.
+//!
+//! A command's way: [`Shards::send`] puts it into the mailbox of its group's shard. The next turn has the machine
+//! decide it, together with all others of the group, against the indexes that their entries will get; the entries go
+//! into the log (page cache) and into Raft as one proposal, and to the followers. When a majority has synced them they
+//! are committed; the machine applies them, its readers see it, and then the caller is answered.
+//!
+//! What holds whatever happens: an answer is given once, and with success only for what is applied in the term in
+//! which it was proposed. Nothing is said to a peer that could be forgotten in a crash. What fails in one replica, a
+//! panic too, ends that replica and no other; a failed sync ends all, for good.
+//!
+//! Left out, for now: the network between brokers, snapshots for followers that fell behind, putting idle groups of
+//! several voters to sleep.
 
 mod checkpoint;
 mod config;

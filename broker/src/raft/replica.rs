@@ -15,7 +15,9 @@ mod start;
 
 use std::collections::VecDeque;
 
-use highwater_storage::{AppliedState, Log, Offset, RaftIndex, Ticket, Turn};
+use highwater_storage::{
+    AppliedState, Error as StorageError, Log, Offset, RaftIndex, Ticket, Turn,
+};
 
 use super::counters::ShardCounters;
 use super::effects::{Applicable, Effects, Write, WriteNumber};
@@ -46,6 +48,8 @@ pub(super) struct Replica<M: Machine> {
     change: Option<change::PendingChange>,
     /// The last index of proposals that are in the log before Raft hands them out.
     written_ahead: Option<RaftIndex>,
+    /// Effects whose write waits for room on the disk. Raft is not asked for more meanwhile.
+    blocked: Option<Box<Effects>>,
     /// The newest write of this turn, whose ticket is not known yet.
     unsubmitted: Option<WriteNumber>,
     /// Writes whose ticket is not done, in order.
@@ -153,8 +157,10 @@ impl<M: Machine> Replica<M> {
     /// What ends this replica: it is to be quarantined.
     pub(super) fn drive(&mut self, context: &mut TurnContext<'_>) -> Result<(), Error> {
         loop {
-            while let Some(effects) = self.poll()? {
-                self.carry_out(effects, context)?;
+            while let Some(effects) = self.next_effects()? {
+                if !self.carry_out(effects, context)? {
+                    return Ok(());
+                }
             }
             self.publish();
             if !self.decide(context)? {
@@ -265,7 +271,10 @@ impl<M: Machine> Replica<M> {
         }
     }
 
-    fn poll(&mut self) -> Result<Option<Effects>, Error> {
+    fn next_effects(&mut self) -> Result<Option<Effects>, Error> {
+        if let Some(blocked) = self.blocked.take() {
+            return Ok(Some(*blocked));
+        }
         match &mut self.consensus {
             Consensus::Running(group) => group.poll(),
             Consensus::Quarantined { .. } => Ok(None),
@@ -332,8 +341,21 @@ impl<M: Machine> Replica<M> {
         }
     }
 
-    fn carry_out(&mut self, effects: Effects, context: &mut TurnContext<'_>) -> Result<(), Error> {
-        self.write(&effects.write, context)?;
+    /// False when the disk has no room for the write: the effects wait, and with them everything Raft wants.
+    fn carry_out(
+        &mut self,
+        mut effects: Effects,
+        context: &mut TurnContext<'_>,
+    ) -> Result<bool, Error> {
+        match self.write(&mut effects.write, context) {
+            Ok(()) => {}
+            Err(StorageError::NoSpace { reason }) => {
+                tracing::warn!(group = self.group_id.0, reason, "a write waits for room");
+                self.blocked = Some(Box::new(effects));
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        }
         if effects.number.is_some() {
             self.unsubmitted = effects.number;
         }
@@ -353,21 +375,27 @@ impl<M: Machine> Replica<M> {
         }
         for fetch in effects.fetch {
             let Consensus::Running(running) = &self.consensus else {
-                return Ok(());
+                break;
             };
             let frames = running.log().read(fetch.from, fetch.to, fetch.max_bytes)?;
             self.handle(Event::Fetched(fetch.context, frames), |_| {})?;
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn write(&mut self, write: &Write, context: &mut TurnContext<'_>) -> Result<(), Error> {
+    /// Writes, and takes out of `write` what is done.
+    fn write(
+        &mut self,
+        write: &mut Write,
+        context: &mut TurnContext<'_>,
+    ) -> highwater_storage::Result<()> {
         let written_ahead = self.written_ahead.take();
         let Some(log) = self.log_mut() else {
             return Ok(());
         };
         if let Some(first_removed) = write.truncate_from {
             log.truncate_suffix(&mut context.turn, first_removed)?;
+            write.truncate_from = None;
         }
         // What the leader proposed is in the log already.
         let ahead = write

@@ -103,6 +103,7 @@ impl<M: Machine> Start<M> {
             unsynced: VecDeque::new(),
             captured: applied,
             written_ahead: None,
+            blocked: None,
             is_unpublished: true,
             is_active: false,
         };

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use highwater_storage::{CapturedLog, Log, LogId};
+use highwater_storage::{CapturedLog, Error as StorageError, Log, LogId};
 
 use super::{Shard, message_of};
 use crate::raft::machine::Machine;
@@ -52,10 +52,8 @@ impl<M: Machine> Shard<M> {
                 write_caching,
                 answer,
             } => {
-                let set = self.slot(group).map(|slot| {
-                    self.with(slot, |replica| {
-                        set_log_config(replica, max_segment_bytes, write_caching, context)
-                    });
+                let set = self.slot(group).and_then(|slot| {
+                    self.set_log_config(slot, max_segment_bytes, write_caching, context)
                 });
                 drop(answer.send(set));
             }
@@ -158,20 +156,30 @@ impl<M: Machine> Shard<M> {
     fn slot(&self, group: GroupId) -> Result<Slot, Error> {
         self.replicas.slot(group).ok_or(Error::UnknownGroup(group))
     }
-}
 
-fn set_log_config<M: Machine>(
-    replica: &mut Replica<M>,
-    max_segment_bytes: u64,
-    write_caching: bool,
-    context: &mut TurnContext<'_>,
-) -> Result<(), Error> {
-    let Some(log) = replica.log_mut() else {
-        return Ok(());
-    };
-    log.set_max_segment_bytes(max_segment_bytes);
-    if log.write_caching() != write_caching {
-        log.set_write_caching(&mut context.turn, write_caching)?;
+    fn set_log_config(
+        &mut self,
+        slot: Slot,
+        max_segment_bytes: u64,
+        write_caching: bool,
+        context: &mut TurnContext<'_>,
+    ) -> Result<(), Error> {
+        let Some(log) = self.replicas.get_mut(slot).and_then(Replica::log_mut) else {
+            return Ok(());
+        };
+        log.set_max_segment_bytes(max_segment_bytes);
+        if log.write_caching() == write_caching {
+            return Ok(());
+        }
+        match log.set_write_caching(&mut context.turn, write_caching) {
+            // Without room for the mark of cached writes nothing changed.
+            Ok(()) => Ok(()),
+            Err(error @ StorageError::NoSpace { .. }) => Err(error.into()),
+            Err(error) => {
+                let error = Error::from(error);
+                self.quarantine(slot, &error);
+                Err(error)
+            }
+        }
     }
-    Ok(())
 }

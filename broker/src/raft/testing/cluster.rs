@@ -663,7 +663,9 @@ fn describe(message: &Message) -> String {
 }
 
 fn describe_entry(entry: &Entry) -> String {
-    let what = if !entry.context.is_empty() {
+    let what = if entry.context[..] == [FrameKind::Batch.code()] {
+        "batch".to_owned()
+    } else if !entry.context.is_empty() {
         String::from_utf8_lossy(&entry.data).into_owned()
     } else if entry.get_entry_type() == raft::eraftpb::EntryType::EntryNormal {
         "noop".to_owned()
