@@ -31,6 +31,7 @@ pub enum Operation {
     Write,
     Read,
     SyncData,
+    Release,
     Map,
     Populate,
 }
@@ -52,6 +53,7 @@ impl fmt::Display for Operation {
             Self::Write => "write",
             Self::Read => "read",
             Self::SyncData => "sync",
+            Self::Release => "release space of",
             Self::Map => "map",
             Self::Populate => "read through the map of",
         })

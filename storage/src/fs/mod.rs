@@ -122,6 +122,15 @@ pub trait File: Debug + Send + Sync {
     /// After any error nothing may be said about the bytes written since the last good sync, whatever a later sync answers.
     fn sync_data(&self) -> Result<()>;
 
+    /// Gives the space of `range` back to the disk, where the system can. Reading it gives zeros then, or what was there; writing to it
+    /// may meet a full disk. The size stays.
+    ///
+    /// # Errors
+    /// When the disk fails; the bytes outside of `range` are as they were.
+    fn release(&self, _range: Range<u64>) -> Result<()> {
+        Ok(())
+    }
+
     /// Maps the whole file for reading. The map shows what is written later, too.
     fn map(&self) -> Result<Arc<dyn Map>>;
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -271,6 +272,19 @@ impl File for RealFile {
             .map_err(|source| self.error(Operation::SyncData, source))
     }
 
+    fn release(&self, range: Range<u64>) -> Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let len = range.end.saturating_sub(range.start);
+            match rustix::fs::fallocate(&self.file, flags, range.start, len) {
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                result => result.map_err(|source| self.error(Operation::Release, source))?,
+            }
+        }
+        Ok(())
+    }
+
     fn map(&self) -> Result<Arc<dyn Map>> {
         Ok(Arc::new(FileMap::new(Arc::clone(&self.file), &self.path)?))
     }
@@ -314,5 +328,23 @@ mod tests {
         let (_directory, fs) = temporary();
         assert!(fs.free_bytes().unwrap() > 0);
         fs.filesystem_id().unwrap();
+    }
+
+    #[test]
+    fn released_space_goes_back_to_the_disk_and_the_rest_stays() {
+        use std::os::unix::fs::MetadataExt;
+        let (directory, fs) = temporary();
+        let file = fs.create(Path::new("file"), 1 << 20).unwrap();
+        file.write_all_at(b"kept", 65532).unwrap();
+        file.release(65536..1 << 20).unwrap();
+        let metadata = std::fs::metadata(directory.path().join("data/file")).unwrap();
+        assert_eq!(metadata.len(), 1 << 20);
+        if cfg!(target_os = "linux") {
+            let allocated = metadata.blocks() * 512;
+            assert!(allocated < 1 << 19, "{allocated} bytes");
+        }
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, 65532).unwrap();
+        assert_eq!(&bytes, b"kept\0\0\0\0");
     }
 }

@@ -533,6 +533,15 @@ impl Log {
         }
     }
 
+    /// Gives back the space that the last segment was closed with. Only after a start: before, a truncation could still be undone.
+    pub(crate) fn release_tail(&self) {
+        if let Some(last) = self.sealed.last()
+            && let Err(error) = last.segment.segment().release_tail()
+        {
+            tracing::warn!(log = %self.id(), %error, "the space after the last segment could not be given back");
+        }
+    }
+
     /// The files of the log's segments.
     pub(crate) fn segment_paths(&self) -> Vec<PathBuf> {
         self.shared

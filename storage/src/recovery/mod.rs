@@ -352,29 +352,41 @@ impl Restored {
             }),
         });
         directory.restore_reserve();
-        let mut logs: Vec<RecoveredLog> = logs
+        let logs = logs
             .into_iter()
             .map(|rebuilt| into_log(&directory, rebuilt))
             .collect();
-        let progress = Arc::new(Progress::new(contents.number, contents.journal, snapshots));
-        progress.begin()?;
-        let first = Checkpoint::begin(Arc::clone(&directory), Arc::clone(&progress))?;
-        let captured = logs
+        let recovered = Recovered {
+            directory,
+            progress: Arc::new(Progress::new(contents.number, contents.journal, snapshots)),
+            logs,
+            unknown_directories: vec![],
+            damage: damaged_group.map(|group| format!("group {group} of the journal is damaged")),
+        };
+        recovered.settle(&deleted)
+    }
+}
+
+impl Recovered {
+    /// Makes what was recovered the checkpoint of record, and lets go of the rest.
+    fn settle(mut self, deleted: &BTreeMap<LogId, String>) -> Result<Self> {
+        let directory = &self.directory;
+        self.progress.begin()?;
+        let first = Checkpoint::begin(Arc::clone(directory), Arc::clone(&self.progress))?;
+        let captured = self
+            .logs
             .iter_mut()
             .map(|recovered| recovered.log.capture(recovered.applied.clone()))
             .collect();
         first.finish(captured)?;
         directory.run_mark.set_clean(&*directory.fs)?;
-        let named = orphans::Named::new(&logs, &directory.registry(), &deleted);
-        let unknown_directories = orphans::remove(&directory, &named)?;
+        self.logs
+            .iter()
+            .for_each(|recovered| recovered.log.release_tail());
+        let named = orphans::Named::new(&self.logs, &directory.registry(), deleted);
+        self.unknown_directories = orphans::remove(directory, &named)?;
         directory.registry().deleted.clear();
-        Ok(Recovered {
-            directory,
-            progress,
-            logs,
-            unknown_directories,
-            damage: damaged_group.map(|group| format!("group {group} of the journal is damaged")),
-        })
+        Ok(self)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Files that nothing names.
 //!
-//! A segment that neither checkpoint nor journal names does not exist; its file is put aside for another use. A directory that belongs to
-//! no log may be anybody's: it is reported and kept. Only the directories of logs that were deleted go.
+//! A segment that neither checkpoint nor journal names does not exist; its file is removed, and not used again, because nobody knows how
+//! much of its space it still has. A directory that belongs to no log may be anybody's: it is reported and kept. Only the directories of logs that were deleted go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -98,7 +98,7 @@ fn remove_segments(
     for entry in entries {
         let file = path.join(&entry.name);
         if !entry.is_dir && entry.name.ends_with(SEGMENT_SUFFIX) && !named.contains(&file) {
-            directory.files.retire_file(&file)?;
+            directory.fs.remove_file(&file)?;
         }
     }
     Ok(())

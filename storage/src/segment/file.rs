@@ -12,6 +12,9 @@ use super::{SegmentEnd, SegmentSpec, header};
 use crate::LogId;
 use crate::fs::{self, File, Map, Operation};
 
+/// Bytes after the end of a closed segment that are worth giving back to the disk.
+const UNUSED_TAIL_BYTES: u64 = 64 * 1024;
+
 /// A segment as its readers share it.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -28,6 +31,8 @@ pub(crate) struct Segment {
     has_failed: AtomicBool,
     last_used: AtomicU64,
     is_sealed: AtomicBool,
+    /// Whether the file was created in this run, so that all of its space is there.
+    is_whole: AtomicBool,
 }
 
 /// Where the file is, and its handle while it is open.
@@ -80,6 +85,7 @@ impl Segment {
             has_failed: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
             is_sealed: AtomicBool::new(false),
+            is_whole: AtomicBool::new(false),
         }
     }
 
@@ -131,6 +137,28 @@ impl Segment {
         }
         self.check_failed()?;
         Ok(end)
+    }
+
+    /// Whether some of the file's space may have been given back. It is not used again then.
+    pub(super) fn may_have_released(&self) -> bool {
+        self.has_unused_tail() && !self.is_whole.load(Ordering::Acquire)
+    }
+
+    fn has_unused_tail(&self) -> bool {
+        self.spec.file_bytes - self.end().position >= UNUSED_TAIL_BYTES
+    }
+
+    /// Gives back the space that a segment that was closed early does not need. Only when its end is durable.
+    ///
+    /// # Errors
+    /// When the disk fails; the frames are as they were.
+    pub(crate) fn release_tail(self: &Arc<Self>) -> Result<()> {
+        if !self.has_unused_tail() {
+            return Ok(());
+        }
+        self.is_whole.store(false, Ordering::Release);
+        let end = self.end().position.next_multiple_of(header::BLOCK_BYTES);
+        Ok(self.open()?.file.release(end..self.spec.file_bytes)?)
     }
 
     fn check_failed(&self) -> Result<()> {
@@ -213,6 +241,7 @@ impl Segment {
     pub(super) fn set_opened(self: &Arc<Self>, file: Arc<dyn File>) {
         self.last_used.store(self.files.tick(), Ordering::Relaxed);
         self.is_dirty.store(true, Ordering::Release);
+        self.is_whole.store(true, Ordering::Release);
         lock(&self.place).opened = Some(Arc::new(Opened::new(file)));
         self.files.note_opened(self);
     }

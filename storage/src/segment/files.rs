@@ -180,22 +180,18 @@ impl SegmentFiles {
     /// When it cannot be moved; it then stays where it is, and belongs to nobody.
     pub(crate) fn retire(&self, segment: SealedSegment) -> fs::Result<()> {
         let segment = segment.into_segment();
+        if segment.may_have_released() {
+            return match self.fs.remove_file(&segment.path()) {
+                Err(error) if error.is_not_found() => Ok(()),
+                removed => removed,
+            };
+        }
         match segment.move_to(self.pool_path()) {
             Err(error) if error.is_not_found() => return Ok(()),
             moved => moved?,
         }
         lock(&self.pool).retired.push(segment);
         self.collect()
-    }
-
-    /// Takes a file that belongs to no segment.
-    ///
-    /// # Errors
-    /// As [`SegmentFiles::retire`].
-    pub(crate) fn retire_file(&self, path: &Path) -> fs::Result<()> {
-        let pooled = self.pool_path();
-        self.fs.rename(path, &pooled)?;
-        self.free(pooled)
     }
 
     /// Frees the files of retired segments that nobody reads any more.

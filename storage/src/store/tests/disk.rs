@@ -244,3 +244,44 @@ fn idle_log_without_a_batch_opens_nothing() {
     let reopened = open(&crash(&fs, CrashMode::PowerDropped));
     assert_eq!(reopened.logs.len(), 99);
 }
+
+#[test]
+fn space_after_the_last_segment_is_given_back_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let fs = || Arc::new(crate::fs::RealFs::new(directory.path()).unwrap());
+    let large = || Config {
+        first_segment_bytes: 1 << 20,
+        ..config()
+    };
+    let spec = LogSpec {
+        max_segment_bytes: 1 << 20,
+        ..spec("t/7")
+    };
+    let opened = Store::open(fs(), Box::new(|| 5), large()).unwrap();
+    let mut turn = opened.store.turn();
+    let created = opened
+        .store
+        .create_log(&mut turn, LogId(7), spec, AppliedState::default());
+    let mut log = created.unwrap();
+    opened.store.submit(turn);
+    append_synced(&opened.store, &mut log, &[batch(1, 1, 1000)]);
+    opened.store.close().unwrap();
+    drop((opened, log));
+    for start in 1..=3 {
+        let mut opened = Store::open(fs(), Box::new(move || 5 + start), large()).unwrap();
+        let log = &mut opened.logs[0].log;
+        assert_eq!(entries(log).len() as u64, start);
+        append_synced(&opened.store, log, &[batch(start + 1, 1, 1000)]);
+    }
+    drop(Store::open(fs(), Box::new(|| 9), large()).unwrap());
+    let files = std::fs::read_dir(directory.path().join("topics/t/7")).unwrap();
+    let bytes = files.map(|file| {
+        use std::os::unix::fs::MetadataExt;
+        file.unwrap().metadata().unwrap().blocks() * 512
+    });
+    let bytes: Vec<u64> = bytes.collect();
+    assert_eq!(bytes.len(), 4);
+    if cfg!(target_os = "linux") {
+        assert!(bytes.iter().sum::<u64>() < 1 << 20, "{bytes:?}");
+    }
+}
