@@ -202,8 +202,19 @@ impl Journal {
             return;
         }
         match self.store.heartbeat_journal() {
-            // Without room the next sync says what the heartbeat would have said.
-            Ok(()) | Err(StorageError::NoSpace { .. }) => {}
+            Ok(()) => {
+                // It may have synced what was submitted meanwhile: that has waiters, and a heartbeat to come.
+                if self.store.needs_heartbeat() {
+                    self.is_armed.store(true, Ordering::Release);
+                }
+                for waiter in &self.waiters {
+                    waiter.sync_ended();
+                }
+            }
+            // Without room the next sync says what the heartbeat would have said, and syncs what has gathered.
+            Err(StorageError::NoSpace { .. }) => {
+                self.state().is_retrying |= self.store.has_unsynced();
+            }
             Err(error) => self.fail(&error.to_string()),
         }
     }

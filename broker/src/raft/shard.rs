@@ -58,6 +58,9 @@ pub struct TurnReport {
     pub released_bytes: usize,
     /// Whether something waits for [`Store::sync`]. Further turns may go on meanwhile.
     pub needs_sync: bool,
+    /// Whether something here waits for a ticket: this shard needs a turn after the next sync that ends, even if
+    /// `needs_sync` is false because that sync has taken up what was submitted here.
+    pub awaits_sync: bool,
     /// Whether any group here needs ticks.
     pub wants_ticks: bool,
 }
@@ -133,6 +136,7 @@ impl<M: Machine> Shard<M> {
             released_messages: released.messages,
             released_bytes: released.bytes,
             needs_sync: self.failure.is_none() && self.store.has_unsynced(),
+            awaits_sync: !self.unsynced.is_empty() || !self.deleted.is_empty(),
             wants_ticks: !self.ticking.is_empty(),
         }
     }

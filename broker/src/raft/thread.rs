@@ -115,7 +115,7 @@ impl<M: Machine> ShardThread<M> {
             if self.journal.sync_here() {
                 return Wait::No;
             }
-        } else {
+        } else if !report.awaits_sync {
             self.port.awaits_sync.store(false, Ordering::Release);
         }
         ticks.run(report.wants_ticks);

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use highwater_storage::fs::{Fault, Operation as FsOperation, SimFs};
 use highwater_storage::{LogId, LogSpec, Opened, Store};
@@ -126,6 +127,34 @@ fn what_threads_acknowledge_is_there_after_a_clean_stop() {
         assert_eq!(words, expected, "log {}", log.log.id());
         assert_eq!(log.applied.index, log.log.last_index());
     }
+}
+
+/// A write may be synced by whoever syncs next: its own shard, another one, the journal thread, or a heartbeat of it.
+#[test]
+fn a_write_is_answered_whoever_syncs_it() {
+    const WORDS: u32 = 300;
+    // Only an answer that never comes takes so long.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let (shards, threads) = start(open(&SimFs::new(1)).store);
+    std::thread::scope(|scope| {
+        for group in 1..=GROUPS {
+            let shards = &shards;
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_time()
+                    .build()
+                    .unwrap();
+                for word in 0..WORDS {
+                    // One at a time: no later write wakes a shard that missed the end of a sync.
+                    let answer = send(shards, group, word.to_string());
+                    let outcome =
+                        runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await });
+                    outcome.expect("an answer comes").unwrap().unwrap();
+                }
+            });
+        }
+    });
+    threads.stop();
 }
 
 #[test]
