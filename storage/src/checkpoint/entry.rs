@@ -238,3 +238,111 @@ impl Applied {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::log::MissingFrames;
+
+    fn entry() -> LogEntry {
+        let spec = SegmentSpec {
+            generation: Generation(2),
+            salt: 0x55,
+            first_index: RaftIndex(11),
+            base_offset: Offset(100),
+            file_bytes: 65536,
+        };
+        let end = SegmentEnd {
+            position: 5000,
+            next_index: RaftIndex(13),
+            term: Term(3),
+            next_offset: Offset(120),
+            max_timestamp_ms: -1,
+        };
+        LogEntry {
+            log: LogId(7),
+            spec: LogSpec {
+                directory: "t/7".to_owned(),
+                max_segment_bytes: 1 << 20,
+                write_caching: true,
+            },
+            hard_state: HardState {
+                term: Term(4),
+                vote: 7,
+                commit: RaftIndex(12),
+            },
+            log_start: Offset(90),
+            start: LogStart {
+                index: RaftIndex(11),
+                offset: Offset(100),
+                term_before: Term(2),
+            },
+            next_generation: Generation(3),
+            applied: Applied {
+                index: RaftIndex(12),
+                term: Term(3),
+                conf_state: Bytes::from_static(b"c"),
+                snapshot: Snapshot::File {
+                    bytes: 9000,
+                    crc: 6,
+                },
+            },
+            damage: Some(Damage {
+                missing: vec![MissingFrames {
+                    from: RaftIndex(12),
+                    to: RaftIndex(13),
+                    from_offset: Offset(110),
+                    to_offset: Offset(120),
+                }],
+                unknown_tail: true,
+                hard_state_in_doubt: false,
+                reason: "r".to_owned(),
+            }),
+            terms: vec![(RaftIndex(11), Term(3))],
+            segments: vec![SegmentEntry {
+                spec,
+                end,
+                limit: NO_LIMIT,
+                head: Bytes::new(),
+            }],
+        }
+    }
+
+    #[test]
+    fn bytes_of_an_entry_are_these() {
+        let mut expected = vec![];
+        put_numbers(&mut expected, &[7, 1 << 20]);
+        expected.extend(b"\x01\x03\0\0\0t/7");
+        put_numbers(&mut expected, &[4, 7, 12]); // hard state
+        put_numbers(&mut expected, &[90, 11, 100, 2, 3]); // log start, start, next generation
+        put_numbers(&mut expected, &[12, 3]); // applied
+        expected.extend(b"\x01\0\0\0c\x01");
+        put_numbers(&mut expected, &[9000]);
+        expected.extend([6, 0, 0, 0]);
+        expected.extend([1, 1, 0, 0, 0]); // damaged, one hole
+        put_numbers(&mut expected, &[12, 13, 110, 120]);
+        expected.extend(b"\x01\0\x01\0\0\0r");
+        expected.extend([1, 0, 0, 0]);
+        put_numbers(&mut expected, &[11, 3]); // terms
+        expected.extend([1, 0, 0, 0]);
+        put_numbers(&mut expected, &[2, 0x55, 11, 100, 65536]);
+        put_numbers(&mut expected, &[5000, 13, 3, 120, u64::MAX]);
+        put_numbers(&mut expected, &[u64::MAX]); // no limit
+        expected.extend([0, 0, 0, 0]); // no head
+        assert_eq!(entry().encode(), expected);
+        assert_eq!(LogEntry::decode(expected.into()), Some(entry()));
+    }
+
+    proptest! {
+        #[test]
+        fn changed_entries_never_panic(changes: Vec<(u16, u8)>, cut in 0..400usize) {
+            let mut bytes = entry().encode();
+            let len = bytes.len();
+            changes.iter().for_each(|(at, byte)| bytes[usize::from(*at) % len] = *byte);
+            bytes.truncate(len.saturating_sub(cut.saturating_sub(100)));
+            let _ = LogEntry::decode(bytes.into());
+        }
+    }
+}

@@ -229,3 +229,68 @@ pub(crate) fn read_whole(fs: &dyn Fs, path: &Path) -> fs::Result<Bytes> {
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn contents() -> Contents {
+        Contents {
+            number: 3,
+            journal: Start { file: 5, group: 7 },
+            synced_group: 6,
+            logs: vec![Bytes::from_static(b"log")],
+            deleted: vec![(LogId(9), "t/9".to_owned())],
+        }
+    }
+
+    #[test]
+    fn bytes_of_a_checkpoint_are_these() {
+        let bytes = contents().encode();
+        let mut expected = b"HWCHKPNT\x01\0\0\0".to_vec();
+        expected.extend_from_slice(&bytes[12..16]);
+        for number in [3_u64, 5, 7, 6] {
+            expected.extend_from_slice(&number.to_le_bytes());
+        }
+        expected.extend([1, 0, 0, 0, 1, 0, 0, 0]); // logs, deleted
+        expected.extend([3, 0, 0, 0]);
+        expected.extend(crc32fast::hash(b"log").to_le_bytes());
+        expected.extend(b"log");
+        let deleted = b"\x09\0\0\0\0\0\0\0\x03\0\0\0t/9";
+        expected.extend([15, 0, 0, 0]);
+        expected.extend(crc32fast::hash(deleted).to_le_bytes());
+        expected.extend(deleted);
+        assert_eq!(bytes, expected);
+        assert_eq!(Contents::decode(&bytes.into()), Ok(contents()));
+    }
+
+    #[test]
+    fn any_flipped_bit_and_any_cut_is_found() {
+        let bytes = contents().encode();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Contents::decode(&flipped.into()).is_err(), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            let cut = Bytes::from(bytes.clone()).slice(..len);
+            assert!(Contents::decode(&cut).is_err(), "{len} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_sections_never_panic(body: Vec<u8>, counts: [u32; 2]) {
+            let mut bytes = contents().encode();
+            bytes.truncate(HEADER_BYTES);
+            bytes[48..52].copy_from_slice(&counts[0].to_le_bytes());
+            bytes[52..56].copy_from_slice(&counts[1].to_le_bytes());
+            let crc = header_crc(&bytes);
+            bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+            bytes.extend(body);
+            let _ = Contents::decode(&bytes.into());
+        }
+    }
+}

@@ -11,7 +11,7 @@ use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::journal::{Record, Ticket, Turn};
 use crate::segment::{ActiveSegment, Generation, SealedSegment, Segment};
-use crate::{Frame, LogId, NewFrame, Offset, RaftIndex, Term};
+use crate::{LogId, NewFrame, Offset, RaftIndex, Term};
 
 /// The writer of one log. It belongs to one shard thread.
 ///
@@ -166,44 +166,6 @@ impl Log {
         self.damage.as_ref()
     }
 
-    /// Removes the frames from `first_removed` on. The segment is closed: what follows goes to another place. Nothing happens above the
-    /// last index. Reads the disk where the frames before are not in memory.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] at or below the commit index or below the first index; [`Error::Poisoned`].
-    pub fn truncate_suffix(&mut self, turn: &mut Turn, first_removed: RaftIndex) -> Result<()> {
-        self.check_writable()?;
-        if first_removed >= self.next_index {
-            return Ok(());
-        }
-        if first_removed <= self.hard_state.commit || first_removed < self.start.index {
-            return Err(Error::invalid(format!(
-                "cannot remove index {first_removed} of log {}: it is committed or gone (first {}, commit {})",
-                self.id(),
-                self.start.index,
-                self.hard_state.commit
-            )));
-        }
-        self.seal_active();
-        self.next_offset = self
-            .cut(first_removed)
-            .map_err(|error| self.shared.poison(&error))?;
-        self.next_index = first_removed;
-        self.terms.retain(|(index, _)| *index < first_removed);
-        // A generation of its own, so that nothing goes where the removed frames were.
-        let next = self.next_generation;
-        self.next_generation = next.next();
-        turn.add(&Record::Truncated {
-            log: self.id(),
-            next,
-            first_removed,
-        });
-        self.wrote_journal = true;
-        self.shared.note_change();
-        self.show();
-        Ok(())
-    }
-
     /// Sets the hard state. A change of term or vote must be durable before anything is sent in that term; a change of the commit index
     /// alone goes to disk with whatever goes next.
     ///
@@ -267,47 +229,6 @@ impl Log {
         if self.active.as_ref().is_some_and(is_worth_it) {
             self.roll();
         }
-    }
-
-    /// The frames of the indexes from `from` up to, not including, `to`: as many as fit into `max_bytes` of payload, at least one. Blocks.
-    ///
-    /// # Errors
-    /// [`Error::Compacted`], [`Error::Damaged`], [`Error::Io`]; [`Error::Invalid`] for a range above the last index or empty.
-    pub fn read(&self, from: RaftIndex, to: RaftIndex, max_bytes: u64) -> Result<Vec<Frame>> {
-        if from < self.start.index {
-            return Err(Error::Compacted {
-                index: from,
-                first: self.start.index,
-            });
-        }
-        if from >= to || to > self.next_index {
-            return Err(Error::invalid(format!(
-                "cannot read indexes {from}..{to} of {}",
-                self.next_index
-            )));
-        }
-        let (mut frames, mut left): (Vec<Frame>, u64) = (vec![], max_bytes);
-        let mut at = from;
-        while at < to {
-            let found = match self.read_once(at, to, left) {
-                Err(error) if frames.is_empty() => return Err(error),
-                Err(_) => break,
-                Ok(found) => found,
-            };
-            for frame in found {
-                let bytes = frame.payload.len() as u64;
-                if bytes > left && !frames.is_empty() {
-                    return Ok(frames);
-                }
-                left = left.saturating_sub(bytes);
-                at = frame.index.next();
-                frames.push(frame);
-            }
-            if left == 0 {
-                break;
-            }
-        }
-        Ok(frames)
     }
 
     /// A reader of this log for other threads.
@@ -469,68 +390,6 @@ impl Log {
         });
         self.wrote_journal = true;
         self.shared.note_change();
-    }
-
-    /// Takes the frames from `first_removed` on out of all segments, and says which offset comes next then.
-    fn cut(&mut self, first_removed: RaftIndex) -> Result<Offset> {
-        let mut next_offset = self.next_offset;
-        while let Some(head) = self.heads.last_mut() {
-            next_offset = head.spec().base_offset;
-            if head.spec().first_index < first_removed {
-                head.truncate(first_removed);
-                return Ok(next_offset);
-            }
-            self.heads.pop();
-        }
-        while let Some(last) = self.sealed.last_mut() {
-            if last.segment.spec().first_index < first_removed {
-                if last.segment.end().next_index > first_removed {
-                    last.segment
-                        .truncate(first_removed)
-                        .map_err(|error| self.shared.read_error(error))?;
-                }
-                return Ok(last.segment.end().next_offset);
-            }
-            next_offset = last.segment.spec().base_offset;
-            self.retired.extend(self.sealed.pop());
-        }
-        Ok(next_offset)
-    }
-
-    /// Frames from one segment or head.
-    fn read_once(&self, from: RaftIndex, to: RaftIndex, max_bytes: u64) -> Result<Vec<Frame>> {
-        if let Some(head) = self
-            .heads
-            .iter()
-            .rev()
-            .find(|head| head.spec().first_index <= from)
-        {
-            let frames = head
-                .frames()
-                .iter()
-                .filter(|frame| from <= frame.index && frame.index < to);
-            return Ok(frames.cloned().collect());
-        }
-        let view = self.shared.view();
-        let count = view
-            .segments
-            .partition_point(|segment| segment.spec().first_index <= from);
-        let segment = count.checked_sub(1).map(|at| &view.segments[at]);
-        if let Some(segment) = segment.filter(|segment| from < segment.end().next_index) {
-            let frames = segment.read_entries(from, to, max_bytes);
-            return frames.map_err(|error| self.shared.read_error(error));
-        }
-        match view
-            .holes
-            .iter()
-            .find(|hole| hole.from <= from && from < hole.to)
-        {
-            Some(hole) => Err(self.shared.hole_error(hole)),
-            None => Err(Error::Compacted {
-                index: from,
-                first: self.start.index,
-            }),
-        }
     }
 
     /// Gives back the space that the last segment was closed with. Only after a start: before, a truncation could still be undone.

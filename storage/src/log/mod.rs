@@ -3,6 +3,7 @@
 mod append;
 mod capture;
 pub(crate) mod encoding;
+mod entries;
 mod frontiers;
 mod head;
 #[expect(clippy::module_inception, reason = "the noun of this folder")]
@@ -11,6 +12,7 @@ mod reader;
 mod repair;
 mod shared;
 mod state;
+mod truncate;
 
 pub(crate) use frontiers::Frontiers;
 pub(crate) use head::{Head, take_frame};

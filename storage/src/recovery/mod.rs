@@ -12,6 +12,7 @@
 //!
 //! How long this takes is bounded by the checkpoint interval: sealed segments are looked up by name and size, not read.
 
+mod build;
 mod orphans;
 mod rebuild;
 mod replay;

@@ -10,19 +10,19 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::build::Build;
 use super::replay::{Chain, LogReplay, SegmentReplay};
-use crate::checkpoint::LogStart;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::frame::FrameHeader;
 use crate::fs::Fs;
 use crate::journal::{FrameSource, Location};
-use crate::log::{Damage, Head, MissingFrames, take_frame};
+use crate::log::{Damage, Head, take_frame};
 use crate::run_mark::LastRun;
 use crate::segment::{
-    self, ActiveSegment, Generation, SealedSegment, SegmentEnd, SegmentFiles, SegmentSpec, path_of,
+    self, ActiveSegment, SealedSegment, SegmentEnd, SegmentFiles, SegmentSpec, path_of,
 };
-use crate::{LogId, Offset, RaftIndex, Term};
+use crate::{Offset, RaftIndex, Term};
 
 /// What the journal as a whole says about missing frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,25 +55,6 @@ pub(crate) struct Rebuilder<'a> {
     pub(crate) evidence: Evidence,
     /// Directories with names that are not durable yet.
     pub(crate) directories: BTreeSet<PathBuf>,
-}
-
-/// A log being put together.
-struct Build {
-    log: LogId,
-    directory: PathBuf,
-    was_cached: bool,
-    known_terms: Vec<(RaftIndex, Term)>,
-    start: LogStart,
-    next_generation: Generation,
-    next_index: RaftIndex,
-    next_offset: Offset,
-    terms: Vec<(RaftIndex, Term)>,
-    sealed: Vec<SealedSegment>,
-    heads: Vec<Head>,
-    missing: Vec<MissingFrames>,
-    /// Where frames that are known to be lost end.
-    lost_until: Option<(RaftIndex, Offset)>,
-    reasons: Vec<String>,
 }
 
 /// Whether there is more to come.
@@ -429,140 +410,4 @@ fn changed_under_us(active: &ActiveSegment) -> segment::Error {
     let path: &Path = &active.segment().path();
     let reason = std::io::Error::other("frames in the journal changed while they were read");
     crate::fs::Error::new(crate::fs::Operation::Read, path, reason).into()
-}
-
-impl Build {
-    fn new(replay: &LogReplay) -> Self {
-        Self {
-            log: replay.log,
-            directory: PathBuf::from(&replay.spec.directory),
-            was_cached: replay.was_cached,
-            known_terms: replay.terms.clone(),
-            start: replay.start,
-            next_generation: replay.next_generation,
-            next_index: replay.start.index,
-            next_offset: replay.start.offset,
-            terms: vec![],
-            sealed: vec![],
-            heads: vec![],
-            missing: vec![],
-            lost_until: None,
-            reasons: vec![],
-        }
-    }
-
-    fn take_generation(&mut self) -> Generation {
-        let generation = self.next_generation;
-        self.next_generation = generation.next();
-        generation
-    }
-
-    /// Adds a closed segment: its frames below `durable` are known by their terms, the rest by `headers`.
-    fn add_sealed(
-        &mut self,
-        mut sealed: SealedSegment,
-        durable: SegmentEnd,
-        headers: Vec<FrameHeader>,
-        limit: RaftIndex,
-    ) {
-        if sealed.end().next_index > limit
-            && let Err(error) = sealed.truncate(limit)
-        {
-            let end = sealed.end();
-            self.reasons.push(error.to_string());
-            self.lose_until(limit, end.next_offset);
-            return;
-        }
-        let end = sealed.end();
-        let first = sealed.spec().first_index;
-        if end.next_index == first {
-            return; // Nothing is in it, so nothing names it any more.
-        }
-        self.add_known_terms(first, durable.next_index.min(end.next_index));
-        for header in headers.iter().filter(|header| header.index < limit) {
-            self.add_term(header.index, header.term);
-        }
-        (self.next_index, self.next_offset) = (end.next_index, end.next_offset);
-        self.sealed.push(sealed);
-    }
-
-    fn add_head(&mut self, mut head: Head, limit: RaftIndex) {
-        head.truncate(limit);
-        if head.frames().is_empty() {
-            return;
-        }
-        for frame in head.frames() {
-            self.add_term(frame.index, frame.term);
-        }
-        (self.next_index, self.next_offset) = (head.end().next_index, head.end().next_offset);
-        self.heads.push(head);
-    }
-
-    /// A file begins where the heads before it did. Where it does not, its opening is lost, and with it what it held of theirs.
-    fn give_up_heads(&mut self) {
-        if let Some(first) = self.heads.first() {
-            let (index, offset) = (first.spec().first_index, first.spec().base_offset);
-            self.lose_until(self.next_index, self.next_offset);
-            (self.next_index, self.next_offset) = (index, offset);
-            self.terms.retain(|(first, _)| *first < index);
-            self.heads.clear();
-        }
-    }
-
-    fn add_known_terms(&mut self, from: RaftIndex, to: RaftIndex) {
-        if from >= to {
-            return;
-        }
-        let count = self
-            .known_terms
-            .partition_point(|(first, _)| *first <= from);
-        let before = count.checked_sub(1).map(|at| self.known_terms[at].1);
-        let later: Vec<_> = self.known_terms[count..]
-            .iter()
-            .take_while(|(first, _)| *first < to)
-            .copied()
-            .collect();
-        if let Some(term) = before {
-            self.add_term(from, term);
-        }
-        later
-            .into_iter()
-            .for_each(|(first, term)| self.add_term(first, term));
-    }
-
-    fn add_term(&mut self, index: RaftIndex, term: Term) {
-        let last = self
-            .terms
-            .last()
-            .map_or(self.start.term_before, |(_, term)| *term);
-        if term > last || self.terms.is_empty() {
-            self.terms.push((index, term));
-        }
-    }
-
-    /// Notes that frames up to there were written once and are gone.
-    fn lose_until(&mut self, index: RaftIndex, offset: Offset) {
-        if index > self.next_index && self.lost_until.is_none_or(|(until, _)| index > until) {
-            self.lost_until = Some((index, offset));
-        }
-    }
-
-    fn miss_until(&mut self, index: RaftIndex, offset: Offset) {
-        self.missing.push(MissingFrames {
-            from: self.next_index,
-            to: index,
-            from_offset: self.next_offset,
-            to_offset: offset,
-        });
-        (self.next_index, self.next_offset) = (index, offset);
-    }
-
-    fn close_last_hole(&mut self) {
-        if let Some((index, offset)) = self
-            .lost_until
-            .filter(|(until, _)| *until > self.next_index)
-        {
-            self.miss_until(index, offset.max(self.next_offset));
-        }
-    }
 }
