@@ -205,6 +205,27 @@ fn page(bytes: &[u8], random: &mut StdRng) -> std::ops::Range<usize> {
 }
 
 #[test]
+fn damage_of_the_newest_checkpoint_costs_nothing() {
+    for seed in 0..12 {
+        let closed = closed(seed);
+        let newest = closed
+            .fs
+            .files()
+            .into_keys()
+            .filter(|path| path.ends_with(".checkpoint"));
+        let newest = newest.max().expect("there is one");
+        let damaged = closed.fs.crash(CrashMode::Process, 0);
+        damaged.corrupt(&newest, |bytes| bytes[20] ^= 1);
+        let what = format!("seed {seed}, {newest}");
+        assert_eq!(
+            outcome(&closed, &damaged, &what),
+            Outcome::Harmless,
+            "{what}"
+        );
+    }
+}
+
+#[test]
 fn flipped_bits_are_said_or_mean_nothing() {
     let counts = damage_everywhere(|bytes, _, random| {
         // Most of a file may be empty: half of the flips go where something is.

@@ -1,8 +1,9 @@
 //! A shard that does everything a shard may do, by chance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use highwater_storage::fs::SimFs;
 use highwater_storage::{
     AppliedState, Frame, FrameKind, HardState, Log, LogId, LogSpec, NewFrame, Offset, Pressure,
@@ -17,6 +18,8 @@ use crate::model::{
 use crate::recovery;
 
 const MAX_LOGS: usize = 4;
+/// How many frames slow readers hold.
+const MAX_HELD: usize = 12;
 
 /// A store at work.
 pub(crate) struct Workload {
@@ -28,6 +31,8 @@ pub(crate) struct Workload {
     next_id: u64,
     last_ticket: Ticket,
     may_cache: bool,
+    /// What readers have not let go of yet, and what they saw.
+    held: VecDeque<(Bytes, Vec<u8>)>,
 }
 
 /// A log as its shard knows it.
@@ -69,6 +74,7 @@ impl Workload {
             next_id: 1,
             last_ticket: Ticket(0),
             may_cache,
+            held: VecDeque::new(),
         }
     }
 
@@ -108,6 +114,7 @@ impl Workload {
             deleted = Some(self.delete(&mut turn));
         }
         let changed = self.change_logs(&mut turn);
+        self.read_slowly();
         // Nothing of a turn that failed was promised; what of it the log wrote may show.
         let ticket = if changed.is_ok() {
             self.store.submit(turn)
@@ -116,6 +123,30 @@ impl Workload {
         };
         self.stamp(step, ticket, changed.is_ok(), created, deleted);
         changed
+    }
+
+    /// A reader takes a frame and keeps it for a while, whatever becomes of its segment.
+    fn read_slowly(&mut self) {
+        let at = self.random.random_range(0..self.logs.len().max(1));
+        let Some(log) = self.logs.values().nth(at).map(|live| &live.log) else {
+            return;
+        };
+        if log.first_index() <= log.last_index() {
+            let index = self
+                .random
+                .random_range(log.first_index().0..=log.last_index().0);
+            let read = log
+                .read(RaftIndex(index), RaftIndex(index + 1), 1)
+                .expect("it is there");
+            self.held.extend(
+                read.into_iter()
+                    .map(|frame| (frame.payload.clone(), frame.payload.to_vec())),
+            );
+        }
+        if self.held.len() > MAX_HELD {
+            let (slice, seen) = self.held.pop_front().expect("longer than the limit");
+            assert_eq!(slice, seen, "bytes change below a reader");
+        }
     }
 
     fn change_logs(&mut self, turn: &mut Turn) -> Result<()> {
@@ -476,7 +507,8 @@ impl Live {
             self.log.set_log_start(offset);
             self.leaving.push((offset, RaftIndex(0)));
         } else {
-            let below = RaftIndex(random.random_range(0..=self.applied.0));
+            // Also above what is applied: those stay until a checkpoint holds a state that does not need them.
+            let below = RaftIndex(random.random_range(0..=self.contents.last_index().0));
             self.log.compact(below);
             self.leaving.push((Offset(0), below));
         }
