@@ -57,7 +57,7 @@ fn closed_after(seed: u64, last: impl Fn(&mut Workload)) -> Closed {
     let logs = workload.contents().into_iter().map(held).collect();
     drop(workload);
     Closed {
-        fs: fs.crash(CrashMode::PowerDropped, seed),
+        fs: fs.crash(CrashMode::PowerKept, seed),
         logs,
         before,
     }
