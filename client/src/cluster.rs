@@ -119,14 +119,14 @@ impl Cluster {
                     let answer = answer.into_inner().metadata.unwrap_or_default();
                     return Ok(self.update(topics, answer));
                 }
-                Err(status) => last = Some(ApiError::from(status)),
+                Err(status) => last = Some((root_cause(&status), ApiError::from(status))),
             }
         }
         Err(match last {
-            Some(error) if error.reason != Reason::NetworkException => Error::Api(error),
+            Some((_, error)) if error.reason != Reason::NetworkException => Error::Api(error),
             last => Error::Connect {
                 addresses: self.addresses().join(","),
-                problem: last.map_or_else(|| "no address given".to_owned(), |e| e.message),
+                problem: last.map_or_else(|| "no address given".to_owned(), |(cause, _)| cause),
             },
         })
     }
@@ -220,14 +220,16 @@ impl Cluster {
 }
 
 fn connect_error(address: &str, error: &dyn std::error::Error) -> Error {
-    let mut problem = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        problem = error.to_string();
-        source = error.source();
-    }
     Error::Connect {
         addresses: address.to_owned(),
-        problem,
+        problem: root_cause(error),
+    }
+}
+
+/// What the last error of a chain says, such as "Connection refused": those before it say only who met it.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => root_cause(source),
+        None => error.to_string(),
     }
 }
