@@ -28,7 +28,8 @@ pub(crate) struct Global {
         value_name = "HOST:PORT",
         env = "HIGHWATER_BROKERS",
         default_value = "127.0.0.1:7410",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = parse_address
     )]
     pub(crate) brokers: Vec<String>,
 
@@ -45,6 +46,14 @@ pub(crate) struct Global {
         default_value = "error"
     )]
     pub(crate) log: String,
+}
+
+/// Takes `HOST:PORT` as it is: the name is looked up when it is connected to.
+fn parse_address(text: &str) -> Result<String, &'static str> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.into()),
+        _ => Err("use HOST:PORT, such as 127.0.0.1:7410"),
+    }
 }
 
 /// Form of the output.
@@ -81,5 +90,15 @@ mod tests {
     #[test]
     fn the_definition_of_the_arguments_holds_together() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for address in ["localhost:7410", "[::1]:7410", "127.0.0.1:1"] {
+            assert_eq!(parse_address(address), Ok(address.to_owned()));
+        }
+        for address in ["localhost", "localhost:", ":7410", "localhost:99999", ""] {
+            assert!(parse_address(address).is_err(), "{address}");
+        }
     }
 }

@@ -37,23 +37,32 @@ fn explain_api(what: String, error: &Error, api: &ApiError) -> Failure {
         what,
         format!("{place}{} ({})", api.message, api.reason_name()),
     );
-    match remedy(api.reason) {
+    let topic = match error {
+        Error::Partition { topic, .. } => topic,
+        _ => "TOPIC",
+    };
+    match remedy(api.reason, topic) {
         Some(remedy) => failure.remedy(remedy),
         None => failure,
     }
 }
 
 /// What helps where the broker's message cannot know what the user has at hand.
-fn remedy(reason: Reason) -> Option<&'static str> {
+fn remedy(reason: Reason, topic: &str) -> Option<String> {
     Some(match reason {
         Reason::InvalidReplicationFactor => {
-            "see how many brokers there are: highwater cluster brokers"
+            "see how many brokers there are: highwater cluster brokers".into()
         }
         Reason::DiskFull => {
             "make room: highwater topic trim or highwater topic delete; see highwater cluster info"
+                .into()
         }
-        Reason::DataLoss | Reason::StorageError => "see what is wrong: highwater cluster health",
-        Reason::OffsetOutOfRange => "see which offsets there are: highwater topic describe TOPIC",
+        Reason::DataLoss | Reason::StorageError => {
+            "see what is wrong: highwater cluster health".into()
+        }
+        Reason::OffsetOutOfRange => {
+            format!("see which offsets there are: highwater topic describe {topic}")
+        }
         _ => return None,
     })
 }

@@ -17,6 +17,7 @@ mod line_record;
 mod lines;
 mod near_names;
 mod offset_spec;
+mod output_pipe;
 mod pair;
 mod positions;
 mod printer;

@@ -13,6 +13,7 @@ use crate::explain::explain;
 use crate::failure::Failure;
 use crate::format_string::FormatString;
 use crate::offset_spec::OffsetSpec;
+use crate::output_pipe::reader_gone;
 use crate::positions::{self, Position};
 use crate::printer::{Form, Printer, Reader};
 use crate::record::Record;
@@ -142,6 +143,7 @@ async fn print(
     mut wanted: Wanted,
     mut printer: Printer<impl io::Write>,
 ) -> Result<(), Error> {
+    let mut reader_gone = std::pin::pin!(reader_gone());
     let mut headers = Vec::new();
     while !wanted.is_satisfied() {
         let received = match consumer.recv().now_or_never() {
@@ -150,7 +152,10 @@ async fn print(
                 if printer.flush().map_err(Error::Write)? == Reader::Gone {
                     return Ok(());
                 }
-                consumer.recv().await
+                tokio::select! {
+                    received = consumer.recv() => received,
+                    () = &mut reader_gone => return Ok(()),
+                }
             }
         };
         let received = match received {

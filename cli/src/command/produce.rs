@@ -100,14 +100,14 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
         acknowledged: 0,
     };
     let refusals = [sending.send(blocks).await, sending.finish().await];
-    context.note(&format!(
-        "{} produced",
-        counted(sending.acknowledged, "record")
-    ));
     let first_refusal = refusals
         .into_iter()
         .filter_map(Result::err)
         .min_by_key(Refusal::line);
+    if sending.acknowledged > 0 || first_refusal.is_none() {
+        let acknowledged = counted(sending.acknowledged, "record");
+        context.note(&format!("{acknowledged} produced"));
+    }
     match first_refusal {
         None => Ok(()),
         Some(Refusal::Record(_, error)) if error.reason() == Reason::UnknownTopicOrPartition => {
@@ -281,6 +281,7 @@ impl Refusal {
     fn explain(self, what: String) -> Failure {
         match self {
             Self::Input(error) => Failure::new(what, error),
+            Self::Line(1, error) => Failure::new(format!("{what}, line 1"), error),
             Self::Line(line, error) => Failure::new(format!("{what}, line {line}"), error).remedy(
                 format!("the lines before it are stored: mend it, and go on from line {line}"),
             ),

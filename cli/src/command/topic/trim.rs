@@ -73,11 +73,7 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
                 to,
             }),
             Err(error) => {
-                let what = format!(
-                    "cannot trim partition {} of topic \"{name}\"",
-                    position.partition
-                );
-                context.report(&explain(what, &error));
+                context.report(&explain(&what, &error));
             }
         }
     }
