@@ -1,6 +1,6 @@
 //! What all logs of a data directory share: the disk, the journal, and the list of logs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +36,8 @@ pub(crate) struct Directory {
 /// The logs, and what the last checkpoint says of them.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
+    /// The directories of all logs, deleted ones included as long as their files are there.
+    pub(crate) directories: HashSet<String>,
     pub(crate) logs: BTreeMap<LogId, Registered>,
     /// Deleted logs whose files are still there.
     pub(crate) deleted: Vec<Deleted>,

@@ -162,20 +162,16 @@ impl Store {
         let shared = Arc::new(LogShared::new(id));
         {
             let mut registry = self.directory.registry();
-            let is_taken = registry
-                .logs
-                .iter()
-                .any(|(log, other)| *log == id || other.directory == spec.directory)
-                || registry
-                    .deleted
-                    .iter()
-                    .any(|other| other.log == id || other.directory == spec.directory);
+            let is_taken = registry.logs.contains_key(&id)
+                || registry.deleted.iter().any(|deleted| deleted.log == id)
+                || registry.directories.contains(&spec.directory);
             if is_taken {
                 return Err(Error::invalid(format!(
                     "log {id} or directory {} exists",
                     spec.directory
                 )));
             }
+            registry.directories.insert(spec.directory.clone());
             let registered = Registered {
                 shared: Arc::clone(&shared),
                 directory: spec.directory.clone(),

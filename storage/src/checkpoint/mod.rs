@@ -234,6 +234,8 @@ impl Checkpoint {
                 .into_iter()
                 .try_for_each(|sealed| directory.files.retire(sealed.segment))?;
             remove_log_directory(fs, Path::new(&deleted.directory))?;
+            // Only now may another log take its place.
+            directory.registry().directories.remove(&deleted.directory);
         }
         directory.files.collect()?;
         self.remove_snapshots()?;

@@ -444,7 +444,10 @@ fn into_log(directory: &Arc<Directory>, rebuilt: Rebuilt) -> RecoveredLog {
         snapshot_file: None,
         checkpointed_changes: 0,
     };
-    directory.registry().logs.insert(replay.log, registered);
+    let mut registry = directory.registry();
+    registry.directories.insert(registered.directory.clone());
+    registry.logs.insert(replay.log, registered);
+    drop(registry);
     let Snapshot::Inline(snapshot) = replay.applied.snapshot else {
         unreachable!("snapshots were loaded with the checkpoint")
     };
