@@ -123,6 +123,8 @@ impl Machine for ControllerReplica {
     }
 
     fn role_changed(&mut self, role: Role) {
+        // Whoever hears that the leader serves looks at the image next: it must be the one that the leader applied.
+        self.publish();
         self.view.role.send_replace(Some(role));
     }
 
@@ -139,13 +141,8 @@ mod tests {
     use super::*;
     use crate::raft::machine::EntryKind;
 
-    #[test]
-    fn everybody_sees_an_image_once_it_is_published() {
-        let view = Arc::new(ClusterView::default());
-        let mut replica =
-            ControllerReplica::new(&[], Limits::default(), Arc::clone(&view)).unwrap();
-        let mut images = view.watch();
-        let cluster_id = Uuid::from_u128(1);
+    /// Proposes the founding of the cluster.
+    fn found(replica: &mut ControllerReplica, cluster_id: Uuid) -> CommittedEntry {
         let command = Command::Found {
             cluster_id,
             feature_level: 1,
@@ -155,7 +152,7 @@ mod tests {
             panic!("not proposed: {decision:?}");
         };
         replica.proposed(RaftIndex(1), &entries[0]);
-        let entry = CommittedEntry {
+        CommittedEntry {
             index: RaftIndex(1),
             term: Term(1),
             kind: EntryKind::Events,
@@ -163,7 +160,17 @@ mod tests {
             record_count: 0,
             max_timestamp_ms: -1,
             data: entries[0].data.clone(),
-        };
+        }
+    }
+
+    #[test]
+    fn everybody_sees_an_image_once_it_is_published() {
+        let view = Arc::new(ClusterView::default());
+        let mut replica =
+            ControllerReplica::new(&[], Limits::default(), Arc::clone(&view)).unwrap();
+        let mut images = view.watch();
+        let cluster_id = Uuid::from_u128(1);
+        let entry = found(&mut replica, cluster_id);
         replica.apply(&entry).unwrap();
         assert_eq!(view.image().cluster_id(), None);
         assert!(!images.has_changed().unwrap());
@@ -192,5 +199,20 @@ mod tests {
         };
         replica.role_changed(role);
         assert_eq!(view.role(), Some(role));
+    }
+
+    #[test]
+    fn the_image_is_there_before_the_role_is_seen() {
+        let view = Arc::new(ClusterView::default());
+        let mut replica =
+            ControllerReplica::new(&[], Limits::default(), Arc::clone(&view)).unwrap();
+        let cluster_id = Uuid::from_u128(1);
+        let entry = found(&mut replica, cluster_id);
+        replica.apply(&entry).unwrap();
+        replica.role_changed(Role::Leader {
+            term: Term(3),
+            serving: true,
+        });
+        assert_eq!(view.image().cluster_id(), Some(cluster_id));
     }
 }

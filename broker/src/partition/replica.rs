@@ -88,6 +88,9 @@ impl Machine for PartitionReplica {
     }
 
     fn role_changed(&mut self, role: Role) {
+        // Readers look at the standing first. What a new leader has applied must be there when they hear that it
+        // serves: after a restart they would otherwise find the log of the last checkpoint.
+        self.publish();
         self.shared.set_role(role);
     }
 
@@ -167,6 +170,20 @@ mod tests {
                 leader: None
             }
         );
+    }
+
+    #[test]
+    fn readers_who_hear_that_a_leader_serves_see_all_that_it_applied() {
+        let mut replica = replica();
+        let shared = Arc::clone(replica.shared());
+        let entry = propose(&mut replica, 1, 3);
+        replica.apply(&entry).unwrap();
+        replica.role_changed(Role::Leader {
+            term: Term(2),
+            serving: true,
+        });
+        assert_eq!(shared.standing(), Standing::Serving { term: Term(2) });
+        assert_eq!(shared.high_watermark(), Offset(3));
     }
 
     #[test]
