@@ -190,22 +190,33 @@ impl Broker {
     /// # Errors
     /// As [`Broker::start`].
     pub fn wait_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
+        anyhow::ensure!(
+            self.is_ready_within(START_TIMEOUT)?,
+            "the broker is not ready in time\n{}",
+            self.log_tail()
+        );
+        Ok(())
+    }
+
+    /// Waits until a spawned process serves, but no longer than `timeout`. Whether it does.
+    ///
+    /// # Errors
+    /// When it exits.
+    pub fn is_ready_within(&mut self, timeout: Duration) -> Result<bool> {
+        let deadline = Instant::now() + timeout;
         let running = self.running.as_mut().expect("the broker was spawned");
         while !running.ready {
             let left = deadline.saturating_duration_since(Instant::now());
             match running.lines.recv_timeout(left) {
                 Ok(line) => running.ready = line.starts_with(READY),
-                Err(RecvTimeoutError::Timeout) => {
-                    bail!("the broker is not ready in time\n{}", self.log_tail());
-                }
+                Err(RecvTimeoutError::Timeout) => return Ok(false),
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.wait_exit(STOP_TIMEOUT)?;
                     bail!("the broker did not start: {status}\n{}", self.log_tail());
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Ends the process as a crash does (`kill -9`).
