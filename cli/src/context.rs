@@ -40,7 +40,7 @@ impl Context {
     /// Tells the user of a failure on stderr; the exit status will not be 0.
     pub(crate) fn report(&self, failure: &Failure) {
         self.has_failed.set(true);
-        eprintln!("{failure}");
+        tell(&format!("{failure}\n"));
     }
 
     /// Whether a failure was reported.
@@ -50,7 +50,7 @@ impl Context {
 
     /// Tells the user something that is no failure, on stderr.
     pub(crate) fn note(&self, note: &str) {
-        eprintln!("{note}");
+        tell(&format!("{note}\n"));
     }
 
     /// Prints an answer to stdout: `text` for people, `json` for programs.
@@ -70,6 +70,11 @@ impl Context {
         };
         print(&output)
     }
+}
+
+/// Writes to stderr. Where that fails there is nobody left to tell.
+pub(crate) fn tell(text: &str) {
+    let _nobody_reads = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Writes to stdout. A reader that has gone away is no failure: it has what it wanted.

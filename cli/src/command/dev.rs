@@ -60,7 +60,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 
     let address = broker.client_address();
     context::print(&format!("ready {address}\n"))?;
-    eprint!("{}", next_steps(&program(), address));
+    context::tell(&next_steps(&program(), address));
     stop_signals.next().await;
     tokio::select! {
         () = broker.shutdown() => Ok(()),
