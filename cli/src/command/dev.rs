@@ -56,7 +56,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let config = config(&data, resolve(&options.listen).await?);
     let broker = Broker::start(config)
         .await
-        .map_err(|error| start_failure(&error, &options))?;
+        .map_err(|error| start_failure(&error))?;
 
     let address = broker.client_address();
     context::print(&format!("ready {address}\n"))?;
@@ -118,22 +118,27 @@ async fn resolve(listen: &str) -> Result<SocketAddr, Failure> {
     let mut addresses = tokio::net::lookup_host(listen).await.map_err(|error| {
         Failure::new(&what, error).remedy("use HOST:PORT, such as 127.0.0.1:7410 or localhost:0")
     })?;
-    addresses
-        .next()
-        .ok_or_else(|| Failure::new(what, "the name has no address"))
+    match addresses.next() {
+        None => Err(Failure::new(what, "the name has no address")),
+        Some(address) if !address.ip().is_loopback() => {
+            Err(Failure::new(what, "other machines could reach it").remedy(
+                "use an address of this machine alone, such as 127.0.0.1:7410; highwater-broker serves others",
+            ))
+        }
+        Some(address) => Ok(address),
+    }
 }
 
 /// Adds to the broker's own words what the options of this command can do about it.
-fn start_failure(error: &highwater_broker::Error, options: &Options) -> Failure {
+fn start_failure(error: &highwater_broker::Error) -> Failure {
     let failure = Failure::new(CANNOT_START, error);
     match error {
         highwater_broker::Error::Listen(source) if source.kind() == ErrorKind::AddrInUse => failure
             .remedy("a broker may run there already: highwater cluster info")
             .remedy("or take any free port: --listen 127.0.0.1:0"),
-        highwater_broker::Error::Open { .. } => failure.remedy(format!(
-            "or keep the data elsewhere: --data-dir DIR, or --ephemeral (now {})",
-            options.data_dir.display()
-        )),
+        highwater_broker::Error::Open { .. } => {
+            failure.remedy("or keep the data elsewhere: --data-dir DIR, or --ephemeral")
+        }
         _ => failure,
     }
 }
