@@ -3,7 +3,7 @@
 //! When it serves, it prints one line `ready HOST:PORT` on stdout, with the address that clients connect to. Everything
 //! else it has to say goes to stderr.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
-use crate::{Broker, Config};
+use crate::{Broker, Config, offline};
 
 /// Threads that serve requests when the machine has fewer cores.
 const LEAST_WORKER_THREADS: usize = 2;
@@ -37,6 +37,10 @@ struct Arguments {
 enum Command {
     /// Run a broker (this is also what happens without a subcommand)
     Run(Run),
+    /// Show what is in the data directory of a stopped broker; changes nothing
+    Inspect(offline::Inspect),
+    /// Let damaged logs of a stopped broker take records again by giving up what is lost
+    Repair(offline::AcceptLoss),
 }
 
 /// What can be set by flags; they win over the file.
@@ -80,6 +84,10 @@ pub fn main() -> ExitCode {
     let done = match arguments.command {
         None => run(&arguments.run),
         Some(Command::Run(options)) => run(&options),
+        Some(Command::Inspect(options)) => offline::inspect(&options),
+        Some(Command::Repair(options)) => {
+            start_logging(&LogConfig::default()).and_then(|()| offline::repair(&options))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -174,6 +182,7 @@ fn start_logging(config: &LogConfig) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.level)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => lines.init(),

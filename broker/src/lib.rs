@@ -13,6 +13,7 @@ mod health;
 mod hosted;
 mod http;
 mod node;
+mod offline;
 pub mod partition;
 mod producer_ids;
 pub mod raft;
