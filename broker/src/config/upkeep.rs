@@ -199,8 +199,7 @@ impl StorageConfig {
 pub struct UpkeepConfig {
     /// Time between two looks at retention and `segment.ms` of all partitions.
     pub retention_check_ms: u32,
-    /// Time between two looks at the disk's free space: how soon produce is refused on a full disk, and how soon it
-    /// goes on when there is room again.
+    /// Time between two looks at the disk's free space, to say in the log when it gets full and when it has room again.
     pub disk_check_ms: u32,
     /// Time between two looks for idempotent producers that went silent.
     pub producer_check_ms: u32,

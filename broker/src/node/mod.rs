@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_proto::v1::{HealthFinding, HealthState};
-use highwater_storage::fs::{Fs, RealFs};
+use highwater_storage::fs::Fs;
 use highwater_storage::{Identity, LogId, Opened, RecoveredLog, Store};
 use rand::Rng as _;
 use tokio::sync::watch;
@@ -63,9 +63,10 @@ impl Node {
     /// What does not work, with what to do about it.
     pub(crate) async fn start(
         config: &Arc<Config>,
+        fs: Arc<dyn Fs>,
         describe: impl FnOnce(&Identity) -> Broker,
     ) -> Result<Self, Error> {
-        let mut recovered = open(config).await?;
+        let mut recovered = open(config, fs).await?;
         let (shards, threads) = start_shards(config, &recovered.store)?;
         let cluster = Arc::new(ClusterView::default());
         let timeout = Duration::from_millis(u64::from(config.requests.timeout_ms));
@@ -101,6 +102,7 @@ impl Node {
         tasks.spawn(upkeep::run(
             Arc::clone(config),
             Arc::clone(&hosted),
+            Arc::clone(&recovered.store),
             stop.clone(),
         ));
         Ok(Self {
@@ -126,19 +128,20 @@ impl Node {
         let (threads, store) = (self.threads, self.store);
         let stopped = tokio::task::spawn_blocking(move || {
             threads.stop();
-            drop(store);
+            store.close()
         });
-        if let Err(error) = stopped.await {
-            warn!(%error, "the shards did not stop in order");
+        match stopped.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "the data directory was not closed in order"),
+            Err(error) => warn!(%error, "the shards did not stop in order"),
         }
     }
 }
 
 /// Opens the data directory on a thread that may block.
-async fn open(config: &Arc<Config>) -> Result<Recovered, Error> {
-    let (data_dir, storage) = (config.data_dir.clone(), config.storage.to_storage());
+async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Recovered, Error> {
+    let storage = config.storage.to_storage();
     let opened = tokio::task::spawn_blocking(move || -> highwater_storage::Result<Opened> {
-        let fs: Arc<dyn Fs> = Arc::new(RealFs::new(data_dir)?);
         let mut random = rand::rng();
         let seed: u64 = random.random();
         let mut generator: rand::rngs::StdRng = rand::SeedableRng::seed_from_u64(seed);

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use highwater_storage::Store;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::hosted::{Hosted, HostedPartition};
@@ -19,17 +20,44 @@ use crate::raft::{GroupId, Operation, Reply};
 const COMMAND_BYTES: usize = 64;
 
 /// Runs until `stop`.
-pub(super) async fn run(config: Arc<Config>, hosted: Arc<Hosted>, stop: CancellationToken) {
+pub(super) async fn run(
+    config: Arc<Config>,
+    hosted: Arc<Hosted>,
+    store: Arc<Store>,
+    stop: CancellationToken,
+) {
     let mut retention = timer(config.upkeep.retention_check_ms);
     let mut producers = timer(config.upkeep.producer_check_ms);
+    let mut disk = timer(config.upkeep.disk_check_ms);
+    let mut is_full = false;
     let mut ages = HashMap::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = retention.tick() => retain(&hosted, &mut ages, now()).await,
             _ = producers.tick() => expire_producers(&hosted).await,
+            _ = disk.tick() => is_full = tell_of_disk(&store, is_full),
         }
     }
+}
+
+/// Tells when the disk begins to be full and when it is no longer. Shards look by themselves before each write.
+fn tell_of_disk(store: &Store, was_full: bool) -> bool {
+    let space = store.space();
+    if space.refusing && !was_full {
+        warn!(
+            free_bytes = space.free_bytes,
+            floor_bytes = space.floor_bytes,
+            "the disk is full down to its reserve: records are refused until there is room again"
+        );
+    }
+    if !space.refusing && was_full {
+        info!(
+            free_bytes = space.free_bytes,
+            "the disk has room again: records are taken"
+        );
+    }
+    space.refusing
 }
 
 fn timer(period_ms: u32) -> tokio::time::Interval {

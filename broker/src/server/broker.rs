@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use highwater_proto::BrokerId;
 use highwater_storage::Identity;
+use highwater_storage::fs::{Fs, RealFs};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
@@ -56,6 +57,18 @@ impl Broker {
     /// # Errors
     /// What does not work, with what to do about it.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        let fs = RealFs::new(&config.data_dir).map_err(|error| Error::Open {
+            data_dir: config.data_dir.display().to_string(),
+            source: error.into(),
+        })?;
+        Self::start_on(config, Arc::new(fs)).await
+    }
+
+    /// The same with its data on `fs`, for tests of what disks do. `config.data_dir` is a name only then.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub async fn start_on(config: Config, fs: Arc<dyn Fs>) -> Result<Self, Error> {
         config.validate()?;
         let config = Arc::new(config);
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
@@ -69,7 +82,7 @@ impl Broker {
         let probes = crate::http::serve(http, readiness.clone(), stop.clone());
         let probes = tokio::spawn(unless_aborted(abort.clone(), probes));
 
-        let node = Node::start(&config, |identity| entry(&config, identity, addresses)).await;
+        let node = Node::start(&config, fs, |identity| entry(&config, identity, addresses)).await;
         let node = match node {
             Ok(node) => node,
             Err(error) => {

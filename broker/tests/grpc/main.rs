@@ -1,0 +1,12 @@
+//! A whole broker, asked over gRPC.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something unexpected happens"
+)]
+
+mod bad_input;
+mod fuzz;
+mod raw_call;
+mod serving;
+mod subscription;
+mod test_broker;
