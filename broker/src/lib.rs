@@ -20,6 +20,7 @@ pub mod raft;
 mod replica;
 mod server;
 mod service;
+pub mod topic;
 
 pub use config::Config;
 pub use node::Error;

@@ -33,7 +33,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
 /// Inside the broker: a folder, and the modules above it that it must not name.
 const BROKER_LAYERS: &[(&str, &[&str])] = &[
     (
-        "broker/src/raft",
+        "broker/src/raft/",
         &[
             "crate::partition",
             "crate::controller",
@@ -42,11 +42,11 @@ const BROKER_LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "broker/src/partition",
+        "broker/src/partition/",
         &["crate::controller", "crate::service", "crate::server"],
     ),
     (
-        "broker/src/controller",
+        "broker/src/controller/",
         &["crate::partition", "crate::service", "crate::server"],
     ),
 ];
@@ -56,7 +56,6 @@ const PURE: &[&str] = &[
     "proto/src",
     "storage/src/frame.rs",
     "storage/src/ids.rs",
-    "broker/src/raft/group",
     "broker/src/raft/group.rs",
     "broker/src/raft/machine.rs",
     "broker/src/partition/machine.rs",
@@ -68,9 +67,12 @@ const PURE: &[&str] = &[
     "broker/src/controller/image.rs",
     "broker/src/controller/delta.rs",
     "broker/src/controller/reconcile.rs",
-    "broker/src/controller/topic_config.rs",
-    "client/src/partitioner.rs",
-    "client/src/accumulator.rs",
+    "broker/src/topic/",
+    "client/src/producer/partitioner.rs",
+    "client/src/producer/accumulator.rs",
+    "client/src/producer/core.rs",
+    "client/src/producer/pipeline.rs",
+    "client/src/consumer/core.rs",
     "client/src/retry.rs",
     "cli/src/escape.rs",
     "cli/src/explain.rs",
@@ -242,6 +244,10 @@ fn pure_files_touch_no_clock_disk_network_or_randomness() {
     let sources = sources();
     let mut wrong = Vec::new();
     for pure in PURE {
+        assert!(
+            sources.iter().any(|(name, _)| name.starts_with(pure)),
+            "{pure} is gone: PURE must follow"
+        );
         for (name, text) in sources.iter().filter(|(name, _)| name.starts_with(pure)) {
             for (line, content) in before_tests(text) {
                 if !is_comment(content) && IMPURE.iter().any(|word| content.contains(word)) {
@@ -297,7 +303,7 @@ fn file_names_say_what_is_inside() {
 fn files_stay_short() {
     let wrong: Vec<_> = sources()
         .into_iter()
-        .filter(|(name, _)| name.contains("/src/"))
+        .filter(|(name, _)| name.contains("/src/") && !name.ends_with("/tests.rs"))
         .map(|(name, text)| (before_tests(&text).count(), name))
         .filter(|(lines, _)| *lines > MAX_LINES_BEFORE_TESTS)
         .collect();

@@ -4,7 +4,7 @@ use highwater_proto::{BrokerId, ProducerId, TopicId};
 use uuid::Uuid;
 
 use super::image::Broker;
-use super::topic_config::Overrides;
+use crate::topic::config_keys::Overrides;
 
 /// A request to the active controller.
 #[derive(Clone, Debug, PartialEq, Eq)]

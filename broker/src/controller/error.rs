@@ -3,8 +3,8 @@
 use highwater_proto::{ApiError, BrokerId, Reason, TopicId};
 use uuid::Uuid;
 
-use super::topic_config::ConfigError;
 use crate::raft::machine::Refusal;
+use crate::topic::config_keys::ConfigError;
 
 /// Why the controller refused a command. All but [`Refusal::Indefinite`] are definite: the command wrote nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::image::{
     Broker, ClusterImage, DeletedTopic, Listener, NextIds, Partition, Parts, Replica, Topic,
 };
-use super::topic_config::{self, Overrides};
 use crate::raft::{GroupId, ReplicaId};
+use crate::topic::config_keys::{self, Overrides};
 
 /// Form of the events and of the snapshot that this program writes and understands.
 pub(super) const VERSION: u32 = 1;
@@ -309,7 +309,7 @@ fn decode_topic(topic: wire::Topic) -> Result<Topic, String> {
         name: topic.name,
         replication_factor: topic.replication_factor,
         partitions: topic.partitions.into_iter().map(decode_partition).collect(),
-        config: Arc::new(topic_config::resolve(&overrides)),
+        config: Arc::new(config_keys::resolve(&overrides)),
         overrides,
     })
 }

@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use super::event::Event;
 use super::name::folded;
-use super::topic_config::{self, Overrides};
-use crate::partition::TopicConfig;
 use crate::raft::{GroupId, ReplicaId};
+use crate::topic::TopicConfig;
+use crate::topic::config_keys::{self, Overrides};
 
 /// The first group id that partitions get. Group 0 is the controller's; the numbers between are kept for coordinators.
 pub const FIRST_PARTITION_GROUP: GroupId = GroupId(100);
@@ -269,7 +269,7 @@ impl ClusterImage {
             } => {
                 self.change_topic(*topic_id, |topic| {
                     topic.overrides.clone_from(overrides);
-                    topic.config = Arc::new(topic_config::resolve(overrides));
+                    topic.config = Arc::new(config_keys::resolve(overrides));
                 })?;
             }
             Event::PartitionsAdded {

@@ -14,10 +14,10 @@ use super::event::{self, BadSnapshot, Event};
 use super::image::{Broker, ClusterImage, Partition, Replica, Topic};
 use super::name;
 use super::placement::Placement;
-use super::topic_config;
-use crate::partition::TopicConfig;
 use crate::raft::machine::{CommittedEntry, Decision, EntryKind, NewEntry, Unlawful};
 use crate::raft::{GroupId, ReplicaId};
+use crate::topic::TopicConfig;
+use crate::topic::config_keys;
 
 /// Producer ids that a broker is granted at once: it gives them out one by one without asking again. What it has not
 /// given out when it stops is lost, which 2^63 ids bear.
@@ -177,8 +177,8 @@ impl ControllerMachine {
             .replication_factor
             .unwrap_or(self.limits.default_replication_factor);
         check_replication_factor(view, replication_factor)?;
-        let overrides = topic_config::check(&command.configs)?;
-        let config = topic_config::resolve(&overrides);
+        let overrides = config_keys::check(&command.configs)?;
+        let config = config_keys::resolve(&overrides);
         check_min_insync_replicas(&config, replication_factor)?;
         let id = command.topic_id;
         if id.0.is_nil() || view.topic(id).is_some() || view.deleted_topic(id).is_some() {
@@ -210,15 +210,15 @@ impl ControllerMachine {
         let topic = self.find(&command.name, command.topic_id)?;
         let mut overrides = topic.overrides.clone();
         for name in command.unset {
-            topic_config::key(&name)?;
+            config_keys::key(&name)?;
             if command.set.contains_key(&name) {
                 return Err(Error::SetAndUnset { name });
             }
             overrides.remove(&name);
         }
         // Only what is new is checked: an override of another version must not stand in the way.
-        let set = topic_config::check(&command.set)?;
-        check_min_insync_replicas(&topic_config::resolve(&set), topic.replication_factor)?;
+        let set = config_keys::check(&command.set)?;
+        check_min_insync_replicas(&config_keys::resolve(&set), topic.replication_factor)?;
         overrides.extend(set);
         if command.validate_only || overrides == topic.overrides {
             return Ok(self.unchanged(Response::Done));

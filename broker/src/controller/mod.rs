@@ -20,7 +20,6 @@ mod name;
 mod placement;
 pub mod reconcile;
 mod replica;
-pub mod topic_config;
 
 pub use command::{AddPartitions, AlterTopic, Command, CreateTopic, DeleteTopic, Response};
 pub use delta::Delta;

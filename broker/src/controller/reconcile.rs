@@ -9,8 +9,8 @@ use std::sync::Arc;
 use highwater_proto::{BrokerId, PartitionIndex, TopicId};
 
 use super::image::{ClusterImage, DeletedTopic, Partition, Replica, Topic};
-use crate::partition::TopicConfig;
 use crate::raft::{GroupId, ReplicaId};
+use crate::topic::TopicConfig;
 
 /// Which replica of which partition: what the name of its directory says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -191,7 +191,7 @@ mod tests {
 
     use super::*;
     use crate::controller::event::Event;
-    use crate::controller::topic_config::{Overrides, resolve};
+    use crate::topic::config_keys::{Overrides, resolve};
 
     const ME: BrokerId = BrokerId(1);
     const OTHER: BrokerId = BrokerId(2);

@@ -22,9 +22,10 @@ use crate::controller::{ClusterImage, ClusterView, Command};
 use crate::controller_client::ControllerClient;
 use crate::health::Health;
 use crate::hosted::{Hosted, HostedPartition, HostedPartitions, HostedTopic};
-use crate::partition::{self, PartitionReplica, PartitionShared, TopicConfig};
+use crate::partition::{self, PartitionReplica, PartitionShared};
 use crate::raft::{self, GroupId, Members, Operation, Origin, Shards};
 use crate::replica::Replica;
+use crate::topic::TopicConfig;
 
 /// Operations on their way to the shards at once.
 const OPERATIONS_AT_ONCE: usize = 256;
@@ -322,7 +323,7 @@ impl Reconciler {
                 topic_name: String::new(),
                 group,
                 replicas: Vec::new(),
-                config: Arc::new(crate::controller::topic_config::resolve(&BTreeMap::new())),
+                config: Arc::new(crate::topic::config_keys::resolve(&BTreeMap::new())),
             };
             let (location, running) = self.start_one(start).await.map_err(|(_, error)| error)?;
             self.running.insert(location, running);

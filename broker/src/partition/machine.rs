@@ -4,12 +4,12 @@ use bytes::{Bytes, BytesMut};
 use highwater_proto::batch::{self, BatchHeader, ProducerStamp};
 use highwater_storage::{Offset, RaftIndex};
 
-use super::config::{TimestampType, TopicConfig};
 use super::error::Error;
 use super::pending::Pending;
 use super::producers::{Place, Progress};
 use super::state::{BadSnapshot, Events, State, decode_events, stored_batch};
 use crate::raft::machine::{CommittedEntry, Decision, EntryKind, NewEntry, Timestamp, Unlawful};
+use crate::topic::{TimestampType, TopicConfig};
 
 /// A batch without a timestamp carries this instead.
 const NO_TIMESTAMP: i64 = -1;

@@ -8,7 +8,6 @@
 //!
 //! Left out: transactions and compaction.
 
-mod config;
 mod error;
 mod machine;
 mod pending;
@@ -20,7 +19,6 @@ mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use config::{TimestampType, TopicConfig};
 pub use error::Error;
 pub use machine::{Command, Limits, PartitionMachine, Response, TrimTo};
 pub use producers::{ProducerTable, REMEMBERED_BATCHES};

@@ -106,9 +106,10 @@ mod tests {
     use highwater_storage::Term;
 
     use super::*;
+    use crate::partition::Standing;
     use crate::partition::testing::{config, produce};
-    use crate::partition::{Standing, TopicConfig};
     use crate::raft::machine::EntryKind;
+    use crate::topic::TopicConfig;
 
     const NOW: Timestamp = Timestamp(5);
 

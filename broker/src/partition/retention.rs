@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use highwater_storage::{Offset, SegmentInfo};
 
-use super::config::TopicConfig;
 use crate::raft::machine::Timestamp;
+use crate::topic::TopicConfig;
 
 /// When this broker first saw the segments of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use arc_swap::ArcSwap;
 use highwater_storage::{Offset, Term};
 use tokio::sync::Notify;
 
-use super::config::TopicConfig;
 use crate::raft::ReplicaId;
 use crate::raft::machine::Role;
+use crate::topic::TopicConfig;
 
 /// Where the replica stands, for readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use highwater_proto::batch::{
 };
 use highwater_proto::{ProducerEpoch, ProducerId, Sequence};
 
-use super::config::TopicConfig;
 use super::machine::Command;
+use crate::topic::TopicConfig;
 
 /// A configuration that refuses nothing and keeps everything.
 pub(crate) fn config() -> TopicConfig {

@@ -17,12 +17,13 @@ use v1::admin_service_server::AdminService;
 use super::metadata::{Sources, replica_brokers};
 use super::{Context, refusals};
 use crate::authorize::{Operation, Principal, Resource, authorize};
-use crate::controller::{self, ClusterImage, Command, Topic, topic_config};
+use crate::controller::{self, ClusterImage, Command, Topic};
 use crate::controller_client::unexpected;
 use crate::hosted::{parse_topic_id, unknown_topic};
 use crate::partition::{self, Standing, TrimTo};
 use crate::raft::Reply;
 use crate::replica;
+use crate::topic::config_keys;
 
 /// Memory of a trim command, for the mailbox.
 const TRIM_BYTES: usize = 64;
@@ -194,7 +195,7 @@ fn quarantined() -> ApiError {
 }
 
 fn configs_of(topic: &Topic) -> Vec<v1::TopicConfig> {
-    topic_config::describe(&topic.overrides)
+    config_keys::describe(&topic.overrides)
         .into_iter()
         .map(|setting| {
             let source = if setting.is_override {

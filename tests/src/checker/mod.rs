@@ -5,12 +5,12 @@
 //! batch whose outcome was never learned may be there or not, but not twice, not in part, and not out of order.
 //!
 //! Each partition is judged by itself:
-//! - [`contents`]: what the log holds. Nothing acknowledged is missing, nothing is there twice, nothing was made up,
+//! - `contents`: what the log holds. Nothing acknowledged is missing, nothing is there twice, nothing was made up,
 //!   nothing that was refused is there, nothing that was read once is gone or has become something else.
-//! - [`order`]: in which order. A session's records by their sequences, everything by real time.
-//! - [`reads`]: the shape of each answer. No skip, no repeat, nothing at or above the high watermark, no offset refused
+//! - `order`: in which order. A session's records by their sequences, everything by real time.
+//! - `reads`: the shape of each answer. No skip, no repeat, nothing at or above the high watermark, no offset refused
 //!   that the log holds.
-//! - [`progress`]: high watermark, log start and leader epoch never go back, and the log start rises for a reason.
+//! - `progress`: high watermark, log start and leader epoch never go back, and the log start rises for a reason.
 //!
 //! Left out: consumer groups, transactions and compaction, which do not exist yet, and the state of topics, which
 //! [`crate::topic_model`] follows.

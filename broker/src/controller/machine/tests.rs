@@ -5,8 +5,8 @@ use highwater_storage::{Offset, Term};
 use proptest::prelude::*;
 
 use super::*;
-use crate::controller::topic_config::{ConfigError, Overrides};
 use crate::controller::{Delta, FIRST_PARTITION_GROUP, Listener};
+use crate::topic::config_keys::{ConfigError, Overrides};
 
 const LIMITS: Limits = Limits {
     max_partitions_per_topic: 8,
@@ -456,7 +456,7 @@ fn configs_are_set_and_unset() {
     let topic = controller.image().topic_named("a").unwrap();
     let expected = overrides(&[("retention.bytes", "7"), ("write.caching", "true")]);
     assert_eq!(topic.overrides, expected);
-    assert_eq!(*topic.config, topic_config::resolve(&expected));
+    assert_eq!(*topic.config, config_keys::resolve(&expected));
 
     let mut refusal = |command| controller.refusal_of(Command::AlterTopic(command));
     let both = alter("a", &[("retention.ms", "1")], &["retention.ms"]);
@@ -834,7 +834,7 @@ fn assert_consistent(image: &ClusterImage) {
     assert_eq!(image.partition_count(), count);
     for topic in image.topics() {
         assert_eq!(image.topic_named(&topic.name), Some(topic));
-        assert_eq!(*topic.config, topic_config::resolve(&topic.overrides));
+        assert_eq!(*topic.config, config_keys::resolve(&topic.overrides));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::partition::{TimestampType, TopicConfig};
+use crate::topic::{TimestampType, TopicConfig};
 
 /// Configs that a topic sets itself, by name.
 pub type Overrides = BTreeMap<String, String>;

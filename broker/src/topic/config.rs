@@ -1,6 +1,6 @@
 //! The configuration in force on a topic, as values.
 //!
-//! Names, defaults and bounds are in the table of the [controller](crate::controller::topic_config), which makes these values.
+//! Names, defaults and bounds are in the table of [names](super::config_keys), which makes these values.
 
 pub use highwater_proto::batch::TimestampType;
 
