@@ -76,6 +76,16 @@ impl Health {
                 ),
             ));
         }
+        for (log, reason) in health.damaged_logs {
+            findings.push(finding(
+                HealthState::Critical,
+                "LOG_DAMAGED",
+                format!(
+                    "a reader met damage in log {log}: {reason}. The rest of it is served. Stop the broker and run \
+                     `highwater-broker repair --accept-loss` to go on without what is lost"
+                ),
+            ));
+        }
         let space = self.store.space();
         if space.refusing {
             findings.push(finding(

@@ -75,6 +75,9 @@ pub struct Health {
     pub poisoned: Option<Arc<str>>,
     /// The logs that take no more writes, and why.
     pub poisoned_logs: Vec<(LogId, Arc<str>)>,
+    /// The logs of which readers could not get everything, and the first thing that they missed. What recovery could not give back is not
+    /// here: see [`RecoveredLog::damage`].
+    pub damaged_logs: Vec<(LogId, Arc<str>)>,
 }
 
 impl Store {
@@ -304,14 +307,16 @@ impl Store {
     /// Whether the directory works.
     pub fn health(&self) -> Health {
         let registry = self.directory.registry();
-        let poisoned_logs = registry
-            .logs
-            .iter()
-            .filter_map(|(log, registered)| Some((*log, registered.shared.poison_reason()?)))
-            .collect();
+        let logs = registry.logs.iter();
+        let poisoned_logs =
+            logs.filter_map(|(log, registered)| Some((*log, registered.shared.poison_reason()?)));
+        let logs = registry.logs.iter();
+        let damaged_logs =
+            logs.filter_map(|(log, registered)| Some((*log, registered.shared.damage_met()?)));
         Health {
             poisoned: self.directory.poison.reason(),
-            poisoned_logs,
+            poisoned_logs: poisoned_logs.collect(),
+            damaged_logs: damaged_logs.collect(),
         }
     }
 
@@ -323,7 +328,8 @@ impl Store {
         self.sync()?;
         self.directory.journal.heartbeat()?;
         self.directory.frontiers.sync_all();
-        if self.health() == Health::default() {
+        let health = self.health();
+        if health.poisoned.is_none() && health.poisoned_logs.is_empty() {
             self.directory.run_mark.set_clean(&*self.directory.fs)?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 
@@ -18,6 +18,8 @@ pub(crate) struct LogShared {
     id: LogId,
     view: ArcSwap<View>,
     poison: Poison,
+    /// The first damage that a reader met.
+    damage: OnceLock<Arc<str>>,
     /// Counts what the log wrote, so that a checkpoint knows which logs it can leave as they were.
     changes: AtomicU64,
 }
@@ -39,6 +41,7 @@ impl LogShared {
             id,
             view: ArcSwap::default(),
             poison: Poison::default(),
+            damage: OnceLock::new(),
             changes: AtomicU64::new(1),
         }
     }
@@ -77,16 +80,31 @@ impl LogShared {
         self.poison.reason()
     }
 
-    /// What a failed read of one of the log's segments means to the caller.
+    pub(crate) fn damage_met(&self) -> Option<Arc<str>> {
+        self.damage.get().cloned()
+    }
+
+    /// What a failed read of one of the log's segments means to the caller. Damage is remembered: whoever reads next may not be the one
+    /// who can do something about it.
     pub(crate) fn read_error(&self, error: segment::Error) -> Error {
         match error {
             segment::Error::Io(error) => Error::Io(error),
-            segment::Error::Damaged { hole, reason } => Error::Damaged {
-                log: self.id,
-                from: hole.from,
-                from_offset: hole.from_offset,
-                reason,
-            },
+            segment::Error::Damaged { hole, reason } => {
+                self.damage.get_or_init(|| {
+                    let reason = format!(
+                        "offsets {} to {}: {reason}",
+                        hole.from_offset, hole.to_offset
+                    );
+                    tracing::error!(log = %self.id, reason, "a reader met damage");
+                    reason.into()
+                });
+                Error::Damaged {
+                    log: self.id,
+                    from: hole.from,
+                    from_offset: hole.from_offset,
+                    reason,
+                }
+            }
         }
     }
 
