@@ -9,6 +9,7 @@
 //! - [`topic_model`]: the same for the state of topics.
 
 pub mod checker;
+pub mod data_files;
 pub mod history;
 pub mod process;
 pub mod stamp;

@@ -364,6 +364,11 @@ pub async fn read_all(api: &Api, place: Place, history: &History) -> Result<Fina
     }
 }
 
+/// Reads once from a partition, without waiting for anything to be there.
+pub async fn read_once(api: &Api, place: Place, from: Offset) -> ReadOutcome {
+    read_page(api, place, from, v1::RecordFormat::Batches, 0).await
+}
+
 /// The log without what expired while it was read.
 fn expired_dropped(mut log: FinalLog, log_start: Offset) -> FinalLog {
     log.log_start = log.log_start.max(log_start);

@@ -37,7 +37,11 @@ pub(crate) struct Scene {
 impl Scene {
     /// A broker that serves.
     pub(crate) fn new(setup: Setup) -> Self {
-        let broker = Broker::started(setup).unwrap();
+        Self::around(Broker::started(setup).unwrap())
+    }
+
+    /// A broker that serves already.
+    pub(crate) fn around(broker: Broker) -> Self {
         let runtime = Runtime::new().unwrap();
         let api = runtime.block_on(async { Api::new(broker.address()) });
         Self {
