@@ -99,7 +99,9 @@ pub(super) fn producer_stamp(
     }
 }
 
-fn now_ms() -> i64 {
+/// The present time in milliseconds since 1970: older records would expire.
+#[must_use]
+pub fn now_ms() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("later than 1970");

@@ -30,6 +30,7 @@ use crate::checker::FinalLog;
 use crate::history::{History, Ledger, ReadOutcome};
 use crate::stamp::Place;
 use api::{Api, Failure};
+pub use batch::now_ms;
 use page::read_page;
 pub use reader::ReaderKind;
 

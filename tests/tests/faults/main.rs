@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod client_crate;
 mod damage;
 mod disk_full;
 mod freeze;
