@@ -18,6 +18,9 @@ use crate::run_mark::RunMark;
 use crate::segment::{ActiveSegment, SegmentFiles, SegmentSpec};
 use crate::space::Gauge;
 
+/// Journal files to set aside, whatever their size.
+const LEAST_RESERVED_FILES: u64 = 2;
+
 /// A data directory in use.
 pub(crate) struct Directory {
     pub(crate) fs: Arc<dyn Fs>,
@@ -133,9 +136,12 @@ impl Directory {
     /// Sets space aside again for the journal and the checkpoints, when there is some.
     pub(crate) fn restore_reserve(&self) {
         let bytes = self.config.journal_file_bytes;
-        let reserved = self
-            .pool
-            .reserve(bytes, self.config.reserve_bytes.div_ceil(bytes));
+        let mut count = self.config.reserve_bytes.div_ceil(bytes);
+        if count > 0 {
+            // A checkpoint on a full disk needs one file to roll the journal into, and the space of another for itself.
+            count = count.max(LEAST_RESERVED_FILES);
+        }
+        let reserved = self.pool.reserve(bytes, count);
         if let Err(error) = reserved {
             tracing::warn!(%error, "no space could be set aside for the journal");
         }

@@ -19,11 +19,20 @@ pub(crate) struct Pool {
     state: Mutex<State>,
 }
 
+/// Whether the reserve may be used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reserve {
+    Keep,
+    Use,
+}
+
 #[derive(Debug, Default)]
 struct State {
     files: BTreeMap<u64, Vec<PathBuf>>,
     bytes: u64,
     next_name: u64,
+    /// Size and number of the files that are only for those who find no other space.
+    reserved: (u64, usize),
 }
 
 impl Pool {
@@ -43,24 +52,22 @@ impl Pool {
         })
     }
 
-    /// A file of `len` bytes at `path`, recycled or new. Of a recycled one the contents are what they were.
+    /// A file of `len` bytes at `path`, recycled or new. Of a recycled one the contents are what they were. The reserve is touched only when
+    /// a new file cannot be had.
     ///
     /// # Errors
     /// As [`Fs::create`].
     pub(crate) fn take(&self, path: &Path, len: u64) -> fs::Result<Arc<dyn File>> {
-        let recycled = {
-            let mut state = self.state();
-            let recycled = state.files.get_mut(&len).and_then(Vec::pop);
-            if recycled.is_some() {
-                state.bytes -= len;
-            }
-            recycled
-        };
-        if let Some(from) = recycled {
-            self.fs.rename(&from, path)?;
-            return self.fs.open(path);
+        if let Some(spare) = self.pop(len, Reserve::Keep) {
+            return self.reuse(&spare, path);
         }
-        self.fs.create(path, len)
+        match self.fs.create(path, len) {
+            Err(error) if error.is_no_space() => match self.pop(len, Reserve::Use) {
+                Some(reserved) => self.reuse(&reserved, path),
+                None => Err(error),
+            },
+            created => created,
+        }
     }
 
     /// Keeps the file at `path` if there is room for it, and removes it otherwise. Nobody may use it any more.
@@ -87,7 +94,11 @@ impl Pool {
     /// # Errors
     /// As [`Fs::create`].
     pub(crate) fn reserve(&self, len: u64, count: u64) -> fs::Result<()> {
-        let there = self.state().files.get(&len).map_or(0, Vec::len) as u64;
+        let there = {
+            let mut state = self.state();
+            state.reserved = (len, usize::try_from(count).unwrap_or(usize::MAX));
+            state.files.get(&len).map_or(0, Vec::len) as u64
+        };
         for _ in there..count {
             let path = {
                 let mut state = self.state();
@@ -114,6 +125,28 @@ impl Pool {
             Some(path) => self.fs.remove_file(&path).map(|()| true),
             None => Ok(false),
         }
+    }
+
+    fn pop(&self, len: u64, reserve: Reserve) -> Option<PathBuf> {
+        let mut state = self.state();
+        let (reserved_len, reserved_count) = state.reserved;
+        let kept = if reserve == Reserve::Keep && len == reserved_len {
+            reserved_count
+        } else {
+            0
+        };
+        let popped = state
+            .files
+            .get_mut(&len)
+            .filter(|files| files.len() > kept)?
+            .pop()?;
+        state.bytes -= len;
+        Some(popped)
+    }
+
+    fn reuse(&self, from: &Path, path: &Path) -> fs::Result<Arc<dyn File>> {
+        self.fs.rename(from, path)?;
+        self.fs.open(path)
     }
 
     fn keep(&self, path: PathBuf, len: u64) {
@@ -157,5 +190,26 @@ mod tests {
             .unwrap();
         assert_eq!(&bytes, b"life");
         assert_eq!(fs.list(Path::new(DIRECTORY)).unwrap(), []);
+    }
+
+    #[test]
+    fn the_reserve_is_for_those_who_find_no_other_space() {
+        let fs = Arc::new(SimFs::new(1));
+        let pool = Pool::open(Arc::<SimFs>::clone(&fs), 1 << 20).unwrap();
+        pool.reserve(4096, 2).unwrap();
+        let waiting = || fs.list(Path::new(DIRECTORY)).unwrap().len();
+        assert_eq!(waiting(), 2);
+        // While there is room the reserve stays, and what comes back is used before anything new.
+        pool.take(Path::new("a"), 4096).unwrap();
+        assert_eq!(waiting(), 2);
+        pool.give(Path::new("a"), 4096).unwrap();
+        assert_eq!(waiting(), 3);
+        pool.take(Path::new("b"), 4096).unwrap();
+        assert_eq!(waiting(), 2);
+        fs.set_capacity_bytes(0);
+        pool.take(Path::new("c"), 4096).unwrap();
+        pool.take(Path::new("d"), 4096).unwrap();
+        assert_eq!(waiting(), 0);
+        assert!(pool.take(Path::new("e"), 4096).is_err());
     }
 }
