@@ -12,7 +12,7 @@ use highwater_tests::workload::{Load, Sizes, patiently, places};
 use tokio::runtime::Runtime;
 
 /// Rounds of the tests that kill in a loop, unless the environment says otherwise.
-const DEFAULT_ROUNDS: u32 = 10;
+const DEFAULT_ROUNDS: u32 = 20;
 
 /// A broker's program of this build.
 pub(crate) fn setup() -> Setup {
