@@ -1,6 +1,6 @@
 //! Why a partition refuses a command.
 
-use highwater_proto::{ApiError, ProducerEpoch, ProducerId, Reason, Sequence};
+use highwater_proto::{ProducerEpoch, ProducerId, Reason, Sequence};
 use highwater_storage::Offset;
 
 use crate::raft::machine::Refusal;
@@ -128,41 +128,6 @@ impl Error {
                 Refusal::DiskFull => Reason::DiskFull,
                 Refusal::Failed { .. } => Reason::StorageError,
             },
-        }
-    }
-}
-
-impl From<Error> for ApiError {
-    fn from(error: Error) -> Self {
-        let api = Self::new(error.reason(), error.to_string());
-        match error {
-            Error::MessageTooLarge { bytes, limit_bytes } => {
-                api.with("bytes", bytes).with("limit", limit_bytes)
-            }
-            Error::InvalidTimestamp {
-                limit_name,
-                limit_ms,
-                ..
-            } => api.with("limit_name", limit_name).with("limit", limit_ms),
-            Error::OutOfOrderSequence {
-                expected, found, ..
-            } => api
-                .with("expected_sequence", expected)
-                .with("sequence", found),
-            Error::InvalidProducerEpoch { current, .. } => api.with("current_epoch", current),
-            Error::TooManyProducers { limit } => api.with("limit", limit),
-            Error::OffsetOutOfRange {
-                log_start,
-                high_watermark,
-                ..
-            } => api
-                .with("log_start_offset", log_start)
-                .with("high_watermark", high_watermark),
-            Error::Refused(Refusal::Busy { limit }) => api.with("limit_name", limit),
-            Error::DuplicateSequence { .. }
-            | Error::UnknownProducerId { .. }
-            | Error::Malformed { .. }
-            | Error::Refused(_) => api,
         }
     }
 }

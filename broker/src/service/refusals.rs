@@ -71,20 +71,9 @@ pub(crate) fn of_replica(error: replica::Error) -> ApiError {
 /// The API's form of a partition's refusal.
 pub(crate) fn of_partition(error: &partition::Error) -> ApiError {
     use partition::Error;
-    let reason = match error {
-        Error::Refused(refusal) => return of_raft(refusal),
-        Error::MessageTooLarge { .. } => Reason::MessageTooLarge,
-        Error::InvalidTimestamp { .. } => Reason::InvalidTimestamp,
-        Error::OutOfOrderSequence { .. } => Reason::OutOfOrderSequenceNumber,
-        Error::DuplicateSequence { .. } => Reason::DuplicateSequenceNumber,
-        Error::InvalidProducerEpoch { .. } => Reason::InvalidProducerEpoch,
-        Error::UnknownProducerId { .. } => Reason::UnknownProducerId,
-        Error::TooManyProducers { .. } => Reason::Throttled,
-        Error::OffsetOutOfRange { .. } => Reason::OffsetOutOfRange,
-        Error::Malformed { .. } => Reason::InvalidRecord,
-    };
-    let api = ApiError::new(reason, error.to_string());
+    let api = ApiError::new(error.reason(), error.to_string());
     match error {
+        Error::Refused(refusal) => of_raft(refusal),
         Error::MessageTooLarge { limit_bytes, .. } => api
             .with("limit", "max.message.bytes")
             .with("most", limit_bytes),
