@@ -6,8 +6,8 @@ use highwater_proto::{ApiError, Reason, v1};
 use highwater_storage::Offset;
 use v1::fetched_partition::Data;
 
-use super::partition_read::ReadBatches;
-use crate::partition::{PartitionShared, Standing};
+use super::partition_read::{ReadBatches, View};
+use crate::partition::Standing;
 
 /// Bytes of memory that a decoded record takes beside its key, value and headers, rounded up.
 const RECORD_BYTES: usize = 160;
@@ -119,23 +119,23 @@ pub(super) fn bad_batch(bad: &BadBatch) -> ApiError {
     .with("offset", bad.offset)
 }
 
-/// A partition's answer with everything but its data.
+/// A partition's answer with everything but its data, as one look showed it.
 pub(super) fn empty(
     name: Option<v1::TopicPartition>,
-    shared: &PartitionShared,
+    view: &View,
     next_offset: Offset,
 ) -> v1::FetchedPartition {
-    let leader_epoch = match shared.standing() {
-        Standing::Serving { term } | Standing::Opening { term } => term.0,
-        Standing::Following { term, .. } => term.0,
+    let leader_epoch = match view.standing {
+        Standing::Serving { term }
+        | Standing::Opening { term }
+        | Standing::Following { term, .. } => term.0,
         Standing::Quarantined => 0,
     };
-    let log_start_offset = shared.log_start().0;
     v1::FetchedPartition {
         partition: name,
         error: None,
-        high_watermark: shared.high_watermark().0,
-        log_start_offset,
+        high_watermark: view.high_watermark.0,
+        log_start_offset: view.log_start.0,
         leader_epoch,
         data: None,
         next_offset: next_offset.0,

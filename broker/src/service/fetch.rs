@@ -14,7 +14,7 @@ use v1::fetch_service_server::FetchService;
 use super::Context;
 use super::answer::{self, Answered};
 use super::fetch_plan::{self, PlannedRead};
-use super::partition_read::{self, Position};
+use super::partition_read::{self, Position, View};
 use super::subscribe::{Subscription, SubscriptionStream};
 use crate::authorize::Principal;
 use crate::budget::Charge;
@@ -189,14 +189,15 @@ impl LongPoll<'_> {
         look: &mut Look,
     ) -> Result<Result<v1::FetchedPartition, ApiError>, ApiError> {
         let shared = &partition.shared;
-        let mut fetched = answer::empty(planned.name(), shared, planned.offset);
-        let position =
-            match partition_read::position(partition, planned.offset, planned.known_epoch) {
-                Ok(position) => position,
-                Err(error) => return Ok(Err(error)),
-            };
-        let high_watermark = match position {
-            Position::Data { high_watermark } => high_watermark,
+        let view = View::of(shared);
+        let mut fetched = answer::empty(planned.name(), &view, planned.offset);
+        let (offset, known_epoch) = (planned.offset, planned.known_epoch);
+        let position = match partition_read::position(partition, &view, offset, known_epoch) {
+            Ok(position) => position,
+            Err(error) => return Ok(Err(error)),
+        };
+        match position {
+            Position::Data => {}
             Position::Opening if is_last => return Ok(Err(partition_read::still_opening())),
             Position::Uncommitted if is_last => {
                 return Ok(Err(partition_read::still_uncommitted(
@@ -205,7 +206,7 @@ impl LongPoll<'_> {
                 )));
             }
             Position::End | Position::Opening | Position::Uncommitted => return Ok(Ok(fetched)),
-        };
+        }
         let left = self.max_bytes - look.bytes.min(self.max_bytes);
         if left == 0 {
             return Ok(Ok(fetched));
@@ -213,8 +214,8 @@ impl LongPoll<'_> {
         let answered = read(
             self.context,
             partition,
-            planned.offset,
-            high_watermark,
+            offset,
+            view.high_watermark,
             planned.max_bytes.min(left),
             self.format,
         )
@@ -300,7 +301,9 @@ async fn await_leaders(planned: &[PlannedRead], changed: &Notify, deadline: Inst
 /// The answer of a partition that could not be read.
 pub(super) fn failed(planned: &PlannedRead, error: ApiError) -> v1::FetchedPartition {
     let mut fetched = match &planned.partition {
-        Ok(partition) => answer::empty(planned.name(), &partition.shared, planned.offset),
+        Ok(partition) => {
+            answer::empty(planned.name(), &View::of(&partition.shared), planned.offset)
+        }
         Err(_) => v1::FetchedPartition {
             partition: planned.named.clone(),
             next_offset: planned.offset.0,

@@ -84,7 +84,9 @@ impl Offsets {
         let wait_ms = u64::from(self.context.config.fetch.leader_wait_ms);
         let deadline = Instant::now() + Duration::from_millis(wait_ms);
         loop {
-            if let Some(term) = partition_read::leader_term(partition, None)? {
+            if let Some(term) =
+                partition_read::leader_term(partition, partition.shared.standing(), None)?
+            {
                 return Ok(term.0);
             }
             if tokio::time::timeout_at(deadline, changed.notified())

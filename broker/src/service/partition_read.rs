@@ -11,14 +11,30 @@ use super::refusals;
 use crate::hosted::HostedPartition;
 use crate::partition::{PartitionShared, Standing};
 
+/// One look at a partition. An answer is made of one look, so that what it says and what it carries belong together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    pub(super) standing: Standing,
+    pub(super) log_start: Offset,
+    pub(super) high_watermark: Offset,
+}
+
+impl View {
+    /// Looks. The log start comes before the high watermark, so that it never passes it.
+    pub(super) fn of(shared: &PartitionShared) -> Self {
+        Self {
+            standing: shared.standing(),
+            log_start: shared.log_start(),
+            high_watermark: shared.high_watermark(),
+        }
+    }
+}
+
 /// What a reader may do at an offset.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Position {
-    /// Records are there, up to `high_watermark`.
-    Data {
-        /// First offset not committed.
-        high_watermark: Offset,
-    },
+    /// Records are there, up to the high watermark.
+    Data,
     /// Nothing is there yet: the offset is the high watermark.
     End,
     /// The offset is in the log but not committed: wait, then `OFFSET_NOT_AVAILABLE`.
@@ -34,9 +50,10 @@ pub(super) enum Position {
 /// one; `STORAGE_ERROR` where the log failed. `Ok(None)`: about to lead.
 pub(super) fn leader_term(
     partition: &HostedPartition,
+    standing: Standing,
     known_epoch: Option<u64>,
 ) -> Result<Option<Term>, ApiError> {
-    let term = match partition.shared.standing() {
+    let term = match standing {
         Standing::Serving { term } => term,
         Standing::Opening { .. } | Standing::Following { leader: None, .. } => return Ok(None),
         Standing::Following {
@@ -78,23 +95,25 @@ pub(super) fn leader_term(
     }
 }
 
-/// What a reader may do at `offset`.
+/// What a reader may do at `offset`, in a view of the partition.
 ///
 /// # Errors
 /// As [`leader_term`]; `OFFSET_OUT_OF_RANGE` below the log start or above the log end.
 pub(super) fn position(
     partition: &HostedPartition,
+    view: &View,
     offset: Offset,
     known_epoch: Option<u64>,
 ) -> Result<Position, ApiError> {
-    if leader_term(partition, known_epoch)?.is_none() {
+    if leader_term(partition, view.standing, known_epoch)?.is_none() {
         return Ok(Position::Opening);
     }
-    let shared = &partition.shared;
-    // The log start first: it never passes a high watermark that is read later.
-    let log_start = shared.log_start();
-    let high_watermark = shared.high_watermark();
-    if offset < log_start || offset > shared.log_end() {
+    let View {
+        log_start,
+        high_watermark,
+        ..
+    } = *view;
+    if offset < log_start || offset > partition.shared.log_end() {
         return Err(ApiError::new(
             Reason::OffsetOutOfRange,
             format!("offset {offset} is outside of what the partition holds, {log_start} to {high_watermark}"),
@@ -103,7 +122,7 @@ pub(super) fn position(
         .with("high_watermark", high_watermark));
     }
     Ok(match offset.cmp(&high_watermark) {
-        std::cmp::Ordering::Less => Position::Data { high_watermark },
+        std::cmp::Ordering::Less => Position::Data,
         std::cmp::Ordering::Equal => Position::End,
         std::cmp::Ordering::Greater => Position::Uncommitted,
     })

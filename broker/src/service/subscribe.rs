@@ -16,7 +16,7 @@ use v1::subscribe_request::Request as Asked;
 
 use super::fetch::{failed, read, watch_all};
 use super::fetch_plan::{self, PlannedRead};
-use super::partition_read::{self, Position};
+use super::partition_read::{self, Position, View};
 use super::{Context, answer, refusals};
 use crate::authorize::Principal;
 use crate::budget::Charge;
@@ -265,19 +265,19 @@ async fn push(
     format: RecordFormat,
 ) -> Result<Option<(v1::FetchedPartition, u64)>, ApiError> {
     let partition = planned.partition.clone()?;
-    let shared = &partition.shared;
-    let high_watermark =
-        match partition_read::position(&partition, planned.offset, planned.known_epoch)? {
-            Position::Data { high_watermark } if left > 0 => high_watermark,
-            _ => return Ok(None),
-        };
-    let mut fetched = answer::empty(planned.name(), shared, planned.offset);
+    let view = View::of(&partition.shared);
+    let position =
+        partition_read::position(&partition, &view, planned.offset, planned.known_epoch)?;
+    if position != Position::Data || left == 0 {
+        return Ok(None);
+    }
+    let mut fetched = answer::empty(planned.name(), &view, planned.offset);
     let max_bytes = planned.max_bytes.min(left);
     let answered = read(
         context,
         &partition,
         planned.offset,
-        high_watermark,
+        view.high_watermark,
         max_bytes,
         format,
     )
