@@ -1,6 +1,6 @@
 //! Why the controller refuses a command.
 
-use highwater_proto::{ApiError, BrokerId, Reason, TopicId};
+use highwater_proto::{BrokerId, Reason, TopicId};
 use uuid::Uuid;
 
 use crate::raft::machine::Refusal;
@@ -84,7 +84,7 @@ pub enum Error {
         actual: TopicId,
     },
     /// The number of partitions is out of bounds.
-    #[error("a topic of {asked} partitions cannot be: {problem}")]
+    #[error("the number of partitions cannot be {asked}: {problem}")]
     InvalidPartitions {
         /// Asked for.
         asked: u32,
@@ -102,7 +102,10 @@ pub enum Error {
         limit: usize,
     },
     /// There are not so many brokers.
-    #[error("replication factor {asked} is not possible with {brokers} brokers")]
+    #[error(
+        "replication factor {asked} needs as many brokers and the cluster has {brokers}: ask for at most {brokers}, or \
+         add brokers"
+    )]
     InvalidReplicationFactor {
         /// Asked for.
         asked: u32,
@@ -170,24 +173,6 @@ impl Error {
                 Refusal::DiskFull => Reason::DiskFull,
                 Refusal::Failed { .. } => Reason::StorageError,
             },
-        }
-    }
-}
-
-impl From<Error> for ApiError {
-    fn from(error: Error) -> Self {
-        let api = Self::new(error.reason(), error.to_string());
-        match error {
-            Error::TooManyPartitions { limit, .. } => api.with("limit", limit),
-            Error::InvalidReplicationFactor { brokers, .. } => api.with("brokers", brokers),
-            Error::OtherTopicId { actual, .. } => api.with("topic_id", actual),
-            Error::Config(ConfigError::Unknown {
-                suggestion: Some(suggestion),
-                ..
-            }) => api.with("suggestion", suggestion),
-            Error::Config(ConfigError::Invalid { name, .. }) => api.with("config", name),
-            Error::Refused(Refusal::Busy { limit }) => api.with("limit_name", limit),
-            _ => api,
         }
     }
 }

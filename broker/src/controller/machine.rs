@@ -311,7 +311,7 @@ impl ControllerMachine {
         }
         if total <= now {
             return invalid(format!(
-                "it has {now} already, and partitions cannot be taken away"
+                "the topic has {now} already, and partitions cannot be taken away"
             ));
         }
         if total > most {

@@ -86,7 +86,7 @@ pub enum Error {
         limit: usize,
     },
     /// A trim beyond the high watermark.
-    #[error("offset {offset} is not in {log_start}..={high_watermark}")]
+    #[error("{}", describe_out_of_range(*offset, *log_start, *high_watermark))]
     OffsetOutOfRange {
         /// The offset asked for.
         offset: Offset,
@@ -104,6 +104,18 @@ pub enum Error {
     /// The Raft layer turned the command away.
     #[error(transparent)]
     Refused(#[from] Refusal),
+}
+
+fn describe_out_of_range(offset: Offset, log_start: Offset, high_watermark: Offset) -> String {
+    if log_start == high_watermark {
+        return format!(
+            "the partition holds no records and goes on at offset {high_watermark}: it cannot be trimmed to {offset}"
+        );
+    }
+    format!(
+        "the partition goes from offset {log_start} up to {high_watermark}, the next to be written: it cannot be \
+         trimmed to {offset}, choose an offset between the two"
+    )
 }
 
 impl Error {

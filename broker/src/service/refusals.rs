@@ -5,9 +5,11 @@ use std::time::Duration;
 use highwater_proto::{ApiError, Reason};
 use highwater_storage as storage;
 
+use crate::controller;
 use crate::partition;
 use crate::raft::machine::Refusal;
 use crate::replica;
+use crate::topic::config_keys::ConfigError;
 
 /// Advice for what clears by itself within a moment: an election, a full queue.
 const RETRY_SOON: Duration = Duration::from_millis(50);
@@ -63,8 +65,42 @@ pub(crate) fn shutting_down() -> ApiError {
 pub(crate) fn of_replica(error: replica::Error) -> ApiError {
     match error {
         replica::Error::Partition(error) => of_partition(&error),
-        replica::Error::Controller(error) => error.into(),
+        replica::Error::Controller(error) => of_controller(&error),
         replica::Error::Refused(refusal) => of_raft(&refusal),
+    }
+}
+
+/// The API's form of the controller's refusal.
+pub(crate) fn of_controller(error: &controller::Error) -> ApiError {
+    use controller::Error;
+    let api = ApiError::new(error.reason(), error.to_string());
+    match error {
+        Error::Refused(refusal) => of_raft_to_controller(refusal),
+        Error::TooManyPartitions { limit, .. } => api.with("limit", limit),
+        Error::InvalidReplicationFactor { brokers, .. } => api.with("brokers", brokers),
+        Error::OtherTopicId { actual, .. } => api.with("topic_id", actual),
+        Error::Config(ConfigError::Unknown {
+            suggestion: Some(suggestion),
+            ..
+        }) => api.with("suggestion", suggestion),
+        Error::Config(ConfigError::Invalid { name, .. }) => api.with("config", name),
+        _ => api,
+    }
+}
+
+/// The API's form of a refusal of the Raft layer where the controller was asked.
+fn of_raft_to_controller(refusal: &Refusal) -> ApiError {
+    match refusal {
+        Refusal::NotLeader { .. } | Refusal::UnknownGroup => ApiError::new(
+            Reason::NotController,
+            "this broker does not lead the controller at the moment: refresh the metadata and ask its leader",
+        )
+        .retry_after(RETRY_SOON),
+        Refusal::Failed { reason } => ApiError::new(
+            Reason::StorageError,
+            format!("the controller's log failed and takes no more changes ({reason}): see the broker's health"),
+        ),
+        Refusal::Indefinite | Refusal::Busy { .. } | Refusal::DiskFull => of_raft(refusal),
     }
 }
 
@@ -142,6 +178,25 @@ mod tests {
         ];
         for (refusal, definite) in refusals {
             assert_eq!(of_raft(&refusal).is_definite(), definite, "{refusal}");
+        }
+    }
+
+    #[test]
+    fn refusals_keep_their_reason_in_words_of_controller_and_partition() {
+        for refusal in [
+            Refusal::NotLeader { leader: None },
+            Refusal::UnknownGroup,
+            Refusal::Indefinite,
+            Refusal::Busy { limit: "mailbox" },
+            Refusal::DiskFull,
+            Refusal::Failed {
+                reason: "EIO".to_owned(),
+            },
+        ] {
+            let error = controller::Error::from(refusal.clone());
+            assert_eq!(of_controller(&error).reason, error.reason(), "{refusal}");
+            let error = partition::Error::from(refusal.clone());
+            assert_eq!(of_partition(&error).reason, error.reason(), "{refusal}");
         }
     }
 
