@@ -1,5 +1,5 @@
 //! What each method must refuse: with which status and reason, without appending or changing anything, and with the
-//! connection still usable.
+//! connection still usable. All the while a proper client appends over the same connection and is not harmed.
 
 use bytes::Bytes;
 use highwater_proto::batch::{BatchBuilder, Compression, Header, NewRecord, ProducerStamp};
@@ -9,6 +9,7 @@ use tokio_stream::StreamExt as _;
 use v1::offset_spec::Spec;
 use v1::produce_item::Payload;
 
+use crate::good_traffic::GoodTraffic;
 use crate::raw_call::{call, framed};
 use crate::test_broker::{TestBroker, batch, batch_of, fetch_from, named, outcome};
 
@@ -119,6 +120,7 @@ async fn refuse_all(rows: Vec<Row>) {
         }],
     };
     broker.admin().trim_partitions(trim).await.unwrap();
+    let good = GoodTraffic::start(&broker).await;
     let before = broker.metadata().await;
     for row in rows {
         let name = row.name;
@@ -130,6 +132,7 @@ async fn refuse_all(rows: Vec<Row>) {
         assert_eq!(broker.high_watermark("t", 1).await, 0, "{name} appended");
         assert_eq!(broker.metadata().await, before, "{name} changed something");
     }
+    good.end(&broker).await;
     assert_eq!(broker.append_values("t", 0, &["d"]).await, 3);
     broker.broker.shutdown().await;
 }

@@ -2,13 +2,16 @@
 
 use std::sync::OnceLock;
 
-use highwater_proto::v1;
+use highwater_proto::{ApiError, v1};
 use proptest::prelude::*;
 use prost::Message;
 use tokio::runtime::Runtime;
 
-use crate::raw_call::{call, framed};
+use crate::raw_call::{begin, call, framed};
 use crate::test_broker::{TestBroker, batch, fetch_from, named};
+
+/// The method whose answer has no end.
+const WATCH: &str = "/highwater.v1.ClusterService/WatchMetadata";
 
 /// Every method, with a request that it carries out.
 fn methods() -> Vec<(&'static str, Vec<u8>)> {
@@ -143,6 +146,13 @@ fn methods() -> Vec<(&'static str, Vec<u8>)> {
             v1::GetMetadataRequest::default().encode_to_vec(),
         ),
         (
+            WATCH,
+            v1::WatchMetadataRequest {
+                topics: vec![fuzzed()],
+            }
+            .encode_to_vec(),
+        ),
+        (
             "/highwater.v1.ClusterService/DescribeCluster",
             v1::DescribeClusterRequest::default().encode_to_vec(),
         ),
@@ -165,12 +175,21 @@ fn broker() -> &'static (Runtime, TestBroker) {
     })
 }
 
+async fn ask(path: &str, body: Vec<u8>) -> Result<(), ApiError> {
+    let (_, broker) = broker();
+    if path == WATCH {
+        begin(&broker.channel, path, &[], body).await
+    } else {
+        call(&broker.channel, path, &[], body).await
+    }
+}
+
 /// Sends `body` to `path`, and sees that the broker is well.
 fn survive(path: &str, body: Vec<u8>) {
     let (runtime, broker) = broker();
     runtime.block_on(async {
         // Any status will do; `call` fails the test when there is none.
-        if let Err(error) = call(&broker.channel, path, &[], body).await {
+        if let Err(error) = ask(path, body).await {
             assert_ne!(
                 error.reason_name(),
                 "UNKNOWN_SERVER_ERROR",
@@ -184,9 +203,9 @@ fn survive(path: &str, body: Vec<u8>) {
 
 #[test]
 fn each_method_carries_out_its_example() {
-    let (runtime, broker) = broker();
+    let (runtime, _) = broker();
     for (path, message) in methods() {
-        let done = runtime.block_on(call(&broker.channel, path, &[], framed(&message)));
+        let done = runtime.block_on(ask(path, framed(&message)));
         match done {
             Ok(()) => {}
             Err(error) => assert!(

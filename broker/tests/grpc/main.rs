@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod fuzz;
+mod good_traffic;
 mod raw_call;
 mod serving;
 mod subscription;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use highwater_proto::ApiError;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use tonic::body::Body;
 use tonic::transport::Channel;
@@ -24,21 +24,7 @@ pub(crate) async fn call(
     headers: &[(&str, &str)],
     body: Vec<u8>,
 ) -> Result<(), ApiError> {
-    let mut request = Request::post(format!("http://broker{path}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let body = Body::new(http_body_util::Full::new(Bytes::from(body)));
-    let mut channel = channel.clone();
-    let response = channel
-        .ready()
-        .await
-        .unwrap()
-        .call(request.body(body).unwrap())
-        .await
-        .expect("the connection carries an answer");
+    let response = send(channel, path, headers, body).await;
     let status = match Status::from_header_map(response.headers()) {
         Some(status) => status,
         None => {
@@ -51,8 +37,54 @@ pub(crate) async fn call(
             Status::from_header_map(trailers).expect("trailers hold the status")
         }
     };
+    as_result(status)
+}
+
+/// The same for an answer without an end: returns when its first message is there, or its status.
+pub(crate) async fn begin(
+    channel: &Channel,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Result<(), ApiError> {
+    let mut response = send(channel, path, headers, body).await;
+    if let Some(status) = Status::from_header_map(response.headers()) {
+        return as_result(status);
+    }
+    let frame = response.body_mut().frame().await;
+    let frame = frame.expect("something follows").expect("in order");
+    match frame.trailers_ref() {
+        None => Ok(()),
+        Some(trailers) => as_result(Status::from_header_map(trailers).expect("a status")),
+    }
+}
+
+fn as_result(status: Status) -> Result<(), ApiError> {
     match status.code() {
         Code::Ok => Ok(()),
         _ => Err(ApiError::from(status)),
     }
+}
+
+async fn send(
+    channel: &Channel,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Response<Body> {
+    let mut request = Request::post(format!("http://broker{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = Body::new(http_body_util::Full::new(Bytes::from(body)));
+    let mut channel = channel.clone();
+    channel
+        .ready()
+        .await
+        .unwrap()
+        .call(request.body(body).unwrap())
+        .await
+        .expect("the connection carries an answer")
 }
