@@ -8,7 +8,7 @@ use highwater_proto::{ApiError, PartitionIndex, Reason, TopicId, v1};
 use highwater_storage::LogReader;
 use tracing::debug;
 
-use crate::partition::{self, PartitionShared, Standing};
+use crate::partition::{self, Leaderships, PartitionShared, Standing};
 use crate::raft::{GroupId, Operation, Reply, Request, Shards};
 use crate::replica::{Command, Replica};
 
@@ -77,9 +77,10 @@ pub(crate) struct HostedTopic {
 }
 
 /// All partitions on this broker. The node replaces the map when replicas start or stop; readers keep what they have.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Hosted {
     current: ArcSwap<HostedPartitions>,
+    leaderships: Arc<Leaderships>,
 }
 
 /// The partitions at one time.
@@ -98,6 +99,19 @@ struct HostedEntry {
 }
 
 impl Hosted {
+    /// No partition yet. Changes of who leads them are counted on from `leaderships`.
+    pub(crate) fn new(leaderships: Leaderships) -> Self {
+        Self {
+            current: ArcSwap::default(),
+            leaderships: Arc::new(leaderships),
+        }
+    }
+
+    /// Changes of who leads the partitions here, or of which are here.
+    pub(crate) fn leaderships(&self) -> &Arc<Leaderships> {
+        &self.leaderships
+    }
+
     /// The partitions now.
     pub(crate) fn load(&self) -> Arc<HostedPartitions> {
         self.current.load_full()
@@ -106,6 +120,7 @@ impl Hosted {
     /// Puts other partitions in place.
     pub(crate) fn store(&self, partitions: HostedPartitions) {
         self.current.store(Arc::new(partitions));
+        self.leaderships.changed();
     }
 
     /// The partition that a request names.

@@ -268,7 +268,8 @@ pub struct AdminConfig {
     pub max_items: usize,
     /// Configs in one create or alter request.
     pub max_configs: usize,
-    /// Longest wait until the partitions of a new topic have leaders.
+    /// Longest wait until the partitions of a new topic have leaders. The topic exists after it in any case; partitions
+    /// without a leader get one as soon as it is possible.
     pub leader_wait_ms: u32,
     /// Metadata watches at once; each holds one version of the metadata.
     pub max_watches: usize,

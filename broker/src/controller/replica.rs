@@ -1,6 +1,7 @@
 //! The shell around the cluster's rules that a shard runs, and where everybody else sees the cluster.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -21,6 +22,8 @@ use crate::raft::machine::{
 pub struct ClusterView {
     image: ArcSwap<ClusterImage>,
     role: watch::Sender<Option<Role>>,
+    /// How often the role was set. Grows while the role cannot be looked at.
+    role_changes: AtomicU64,
     changed: watch::Sender<Arc<ClusterImage>>,
 }
 
@@ -30,6 +33,7 @@ impl Default for ClusterView {
         Self {
             image: ArcSwap::new(Arc::clone(&image)),
             role: watch::Sender::new(None),
+            role_changes: AtomicU64::new(0),
             changed: watch::Sender::new(image),
         }
     }
@@ -51,9 +55,21 @@ impl ClusterView {
         *self.role.borrow()
     }
 
+    /// Grows with each change of the role. A role that is looked at after this call is at least as new.
+    pub fn role_changes(&self) -> u64 {
+        self.role_changes.load(Ordering::SeqCst)
+    }
+
     /// The roles from now on.
     pub fn watch_role(&self) -> watch::Receiver<Option<Role>> {
         self.role.subscribe()
+    }
+
+    fn set_role(&self, role: Role) {
+        self.role.send_modify(|seen| {
+            *seen = Some(role);
+            self.role_changes.fetch_add(1, Ordering::SeqCst);
+        });
     }
 
     fn publish(&self, image: &Arc<ClusterImage>) {
@@ -125,7 +141,7 @@ impl Machine for ControllerReplica {
     fn role_changed(&mut self, role: Role) {
         // Whoever hears that the leader serves looks at the image next: it must be the one that the leader applied.
         self.publish();
-        self.view.role.send_replace(Some(role));
+        self.view.set_role(role);
     }
 
     fn publish(&mut self) {

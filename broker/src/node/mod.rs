@@ -13,7 +13,7 @@ mod upkeep;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use highwater_proto::v1::{HealthFinding, HealthState};
 use highwater_storage::fs::Fs;
@@ -29,6 +29,7 @@ use crate::controller::{Broker, ClusterImage, ClusterView};
 use crate::controller_client::ControllerClient;
 use crate::health::{Health, finding};
 use crate::hosted::Hosted;
+use crate::partition::Leaderships;
 use crate::raft::{self, NoPeers, ShardThreads, Shards, ShardsSpec};
 use crate::replica::Replica;
 
@@ -82,7 +83,7 @@ impl Node {
             Arc::clone(&recovered.store),
             std::mem::take(&mut recovered.findings),
         ));
-        let hosted = Arc::new(Hosted::default());
+        let hosted = Arc::new(Hosted::new(Leaderships::since(SystemTime::now())));
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (reconciler, reconciled) = Reconciler::new(reconciler::Parts {

@@ -241,7 +241,10 @@ impl Reconciler {
                 snapshot: Bytes::new(),
             },
         };
-        let shared = Arc::new(PartitionShared::new(config));
+        let shared = Arc::new(PartitionShared::new(
+            config,
+            Arc::clone(self.parts.hosted.leaderships()),
+        ));
         let (limits, published) = (self.limits, Arc::clone(&shared));
         let shards = self.parts.shards.clone();
         async move {

@@ -9,6 +9,7 @@
 //! Left out: transactions and compaction.
 
 mod error;
+mod leaderships;
 mod machine;
 mod pending;
 mod producers;
@@ -20,6 +21,7 @@ mod state;
 pub(crate) mod testing;
 
 pub use error::Error;
+pub use leaderships::Leaderships;
 pub use machine::{Command, Limits, PartitionMachine, Response, TrimTo};
 pub use producers::{ProducerTable, REMEMBERED_BATCHES};
 pub use replica::PartitionReplica;

@@ -114,7 +114,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(5);
 
     fn replica() -> PartitionReplica {
-        let shared = Arc::new(PartitionShared::new(Arc::new(config())));
+        let shared = Arc::new(PartitionShared::new(Arc::new(config()), Arc::default()));
         PartitionReplica::new(&[], Limits::default(), shared).unwrap()
     }
 
@@ -192,7 +192,7 @@ mod tests {
         let mut replica = replica();
         let entry = propose(&mut replica, 1, 3);
         replica.apply(&entry).unwrap();
-        let shared = Arc::new(PartitionShared::new(Arc::new(config())));
+        let shared = Arc::new(PartitionShared::new(Arc::new(config()), Arc::default()));
         let limits = Limits::default();
         let restored = PartitionReplica::new(&replica.snapshot(), limits, Arc::clone(&shared));
         assert_eq!(shared.high_watermark(), Offset(3));

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use highwater_storage::{Offset, Term};
 use tokio::sync::Notify;
 
+use super::leaderships::Leaderships;
 use crate::raft::ReplicaId;
 use crate::raft::machine::Role;
 use crate::topic::TopicConfig;
@@ -57,12 +58,13 @@ pub struct PartitionShared {
     log_start: AtomicU64,
     log_end: AtomicU64,
     config: ArcSwap<TopicConfig>,
+    leaderships: Arc<Leaderships>,
     watchers: Arc<Watchers>,
 }
 
 impl PartitionShared {
-    /// A partition of which nothing is known yet.
-    pub fn new(config: Arc<TopicConfig>) -> Self {
+    /// A partition of which nothing is known yet. `leaderships` hears of its changes of leader and term.
+    pub fn new(config: Arc<TopicConfig>, leaderships: Arc<Leaderships>) -> Self {
         Self {
             standing: AtomicU64::new(FOLLOWING),
             leader: AtomicU64::new(NO_LEADER),
@@ -70,6 +72,7 @@ impl PartitionShared {
             log_start: AtomicU64::new(0),
             log_end: AtomicU64::new(0),
             config: ArcSwap::new(config),
+            leaderships,
             watchers: Arc::default(),
         }
     }
@@ -137,10 +140,14 @@ impl PartitionShared {
             Role::Quarantined => (QUARANTINED, Term(0), None),
         };
         let leader = leader.map_or(NO_LEADER, |leader| leader.0);
-        self.leader.store(leader, Ordering::Relaxed);
+        let leader_before = self.leader.swap(leader, Ordering::Relaxed);
         let word = term.0 << KIND_BITS | kind;
-        if self.standing.swap(word, Ordering::SeqCst) != word {
+        let word_before = self.standing.swap(word, Ordering::SeqCst);
+        if word_before != word {
             self.watchers.wake();
+        }
+        if (word_before, leader_before) != (word, leader) {
+            self.leaderships.changed();
         }
     }
 
@@ -226,7 +233,7 @@ mod tests {
     use crate::partition::testing::config;
 
     fn shared() -> PartitionShared {
-        PartitionShared::new(Arc::new(config()))
+        PartitionShared::new(Arc::new(config()), Arc::default())
     }
 
     /// Whether `notify` was woken since it was last asked.

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use highwater_proto::{ApiError, Reason};
 use http::{HeaderMap, Request, Response};
 use hyper::body::{Frame, SizeHint};
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -166,6 +167,10 @@ impl Rules {
         };
         let charges = MessageCharges::default();
         let (mut parts, body) = request.into_parts();
+        if let Some(deadline) = deadline {
+            let deadline = CallDeadline(Instant::now() + deadline);
+            parts.extensions.insert(deadline);
+        }
         parts.extensions.insert(charges.clone());
         let body = MeteredBody::new(body, measure, self.budget.clone(), charges.clone());
         Ok(Admitted {
@@ -268,6 +273,10 @@ pub(crate) fn explain(status: &Status) -> ApiError {
         _ => ApiError::from_status(status),
     }
 }
+
+/// When a unary call is answered with REQUEST_TIMED_OUT at the latest; in its request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallDeadline(pub(crate) Instant);
 
 /// The memory of a unary answer: put it into the response's extensions, and it is held until the answer is sent.
 #[derive(Clone, Debug)]

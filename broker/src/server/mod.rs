@@ -8,5 +8,5 @@ mod schema;
 mod stall;
 
 pub use broker::{Addresses, Broker};
-pub(crate) use gate::{AnswerCharge, explain};
+pub(crate) use gate::{AnswerCharge, CallDeadline, explain};
 pub(crate) use metered_body::{MessageCharges, out_of_memory};

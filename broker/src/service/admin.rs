@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use highwater_proto::{ApiError, Reason, TopicId, v1};
+use highwater_proto::{ApiError, PartitionIndex, Reason, TopicId, v1};
 use highwater_storage::Offset;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -19,10 +19,11 @@ use super::{Context, refusals};
 use crate::authorize::{Operation, Principal, Resource, authorize};
 use crate::controller::{self, ClusterImage, Command, Topic};
 use crate::controller_client::unexpected;
-use crate::hosted::{parse_topic_id, unknown_topic};
+use crate::hosted::{HostedPartition, parse_topic_id, unknown_topic};
 use crate::partition::{self, Standing, TrimTo};
 use crate::raft::Reply;
 use crate::replica;
+use crate::server::CallDeadline;
 use crate::topic::config_keys;
 
 /// Memory of a trim command, for the mailbox.
@@ -39,31 +40,16 @@ impl Admin {
         Self { context }
     }
 
-    fn limit<T>(
-        &self,
-        count: usize,
-        what: &str,
-        limit: &'static str,
-        most: usize,
-        value: T,
-    ) -> Result<T, ApiError> {
-        if count <= most {
-            return Ok(value);
-        }
-        Err(ApiError::new(
-            Reason::LimitExceeded,
-            format!("the request holds {count} {what}, {limit} allows {most}"),
-        )
-        .with("limit", limit)
-        .with("most", most))
+    fn check_configs(&self, count: usize) -> Result<(), ApiError> {
+        let most = self.context.config.admin.max_configs;
+        within(count, "configs", "admin.max_configs", most)
     }
 
     fn configs(
         &self,
         configs: HashMap<String, String>,
     ) -> Result<BTreeMap<String, String>, ApiError> {
-        let most = self.context.config.admin.max_configs;
-        self.limit(configs.len(), "configs", "admin.max_configs", most, ())?;
+        self.check_configs(configs.len())?;
         Ok(configs.into_iter().collect())
     }
 
@@ -99,9 +85,22 @@ impl Admin {
         }
     }
 
-    fn leader_deadline(&self) -> Instant {
-        let wait_ms = u64::from(self.context.config.admin.leader_wait_ms);
-        Instant::now() + Duration::from_millis(wait_ms)
+    /// Carries out a change of the topic `name`, once it is clear that the caller may do `operation`. Answers what the
+    /// controller said, and until when the caller waits for the change to be in force here.
+    async fn change<R>(
+        &self,
+        operation: Operation,
+        name: &str,
+        request: Request<R>,
+        command: impl FnOnce(R) -> Result<Command, ApiError>,
+    ) -> Result<(controller::Response, Instant), ApiError> {
+        let call = request.extensions().get::<CallDeadline>().copied();
+        let wait = Duration::from_millis(self.context.config.admin.leader_wait_ms.into());
+        let deadline = wait_deadline(Instant::now(), wait, call);
+        authorize(&Principal::Anonymous, operation, Resource::Topic(name))?;
+        let command = command(request.into_inner())?;
+        let response = self.context.controller.ask(command).await?;
+        Ok((response, deadline))
     }
 
     fn find(&self, name: &str) -> Result<Arc<Topic>, ApiError> {
@@ -140,43 +139,15 @@ impl Admin {
 
     fn describe(&self, topic: &Topic) -> v1::DescribeTopicResponse {
         let context = &self.context;
-        let hosted = context.hosted.load();
-        let image = context.cluster.image();
-        let sources = Sources {
-            image: &image,
-            hosted: &hosted,
-            controller_role: context.cluster.role(),
-            broker: context.broker,
-        };
-        let partitions = topic
-            .numbered()
-            .map(|(index, partition)| {
-                let here = hosted.get(topic.id, index);
-                let (leader_broker_id, leader_epoch) =
-                    sources.leader(partition, here.map(AsRef::as_ref));
-                let mut description = v1::PartitionDescription {
-                    partition: index.0,
-                    leader_broker_id,
-                    leader_epoch,
-                    replica_broker_ids: replica_brokers(partition),
-                    ..Default::default()
-                };
-                if let Some(here) = here {
-                    description.log_start_offset = here.shared.log_start().0;
-                    description.high_watermark = here.shared.high_watermark().0;
-                    description.log_bytes = here
-                        .reader
-                        .segments()
-                        .iter()
-                        .map(|segment| segment.bytes)
-                        .sum();
-                    if here.shared.standing() == Standing::Quarantined {
-                        description.error = Some(quarantined().into());
-                    }
-                }
-                description
-            })
-            .collect();
+        let partitions = context.with_sources(|sources| {
+            topic
+                .numbered()
+                .map(|(index, partition)| {
+                    let here = sources.hosted.get(topic.id, index);
+                    describe_partition(sources, index, partition, here.map(AsRef::as_ref))
+                })
+                .collect()
+        });
         v1::DescribeTopicResponse {
             name: topic.name.clone(),
             topic_id: Bytes::copy_from_slice(topic.id.as_bytes()),
@@ -185,6 +156,52 @@ impl Admin {
             partitions,
         }
     }
+}
+
+/// Until when a change that is durable may wait to be in force. Ends well before the call does: its caller must learn
+/// that the change was made.
+fn wait_deadline(now: Instant, wait: Duration, call: Option<CallDeadline>) -> Instant {
+    let left = call.map_or(wait, |call| call.0.saturating_duration_since(now) / 4 * 3);
+    now + wait.min(left)
+}
+
+/// Whether a request may hold `count` of `what`.
+fn within(count: usize, what: &str, limit: &'static str, most: usize) -> Result<(), ApiError> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        Reason::LimitExceeded,
+        format!("the request holds {count} {what}, {limit} allows {most}"),
+    )
+    .with("limit", limit)
+    .with("most", most))
+}
+
+fn describe_partition(
+    sources: &Sources<'_>,
+    index: PartitionIndex,
+    partition: &controller::Partition,
+    here: Option<&HostedPartition>,
+) -> v1::PartitionDescription {
+    let (leader_broker_id, leader_epoch) = sources.leader(partition, here);
+    let mut description = v1::PartitionDescription {
+        partition: index.0,
+        leader_broker_id,
+        leader_epoch,
+        replica_broker_ids: replica_brokers(partition),
+        ..Default::default()
+    };
+    if let Some(here) = here {
+        let segments = here.reader.segments();
+        description.log_start_offset = here.shared.log_start().0;
+        description.high_watermark = here.shared.high_watermark().0;
+        description.log_bytes = segments.iter().map(|segment| segment.bytes).sum();
+        if here.shared.standing() == Standing::Quarantined {
+            description.error = Some(quarantined().into());
+        }
+    }
+    description
 }
 
 fn quarantined() -> ApiError {
@@ -227,27 +244,26 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreateTopicRequest>,
     ) -> Result<Response<v1::CreateTopicResponse>, Status> {
-        let request = request.into_inner();
-        authorize(
-            &Principal::Anonymous,
-            Operation::Create,
-            Resource::Topic(&request.name),
-        )?;
-        let deadline = self.leader_deadline();
-        let command = Command::CreateTopic(controller::CreateTopic {
-            topic_id: TopicId(Uuid::new_v4()),
-            name: request.name.clone(),
-            partitions: (request.partitions > 0).then_some(request.partitions),
-            replication_factor: (request.replication_factor > 0)
-                .then_some(request.replication_factor),
-            configs: self.configs(request.configs)?,
-            validate_only: request.validate_only,
-        });
+        let name = request.get_ref().name.clone();
+        let command = |request: v1::CreateTopicRequest| {
+            Ok(Command::CreateTopic(controller::CreateTopic {
+                topic_id: TopicId(Uuid::new_v4()),
+                name: request.name,
+                partitions: (request.partitions > 0).then_some(request.partitions),
+                replication_factor: (request.replication_factor > 0)
+                    .then_some(request.replication_factor),
+                configs: self.configs(request.configs)?,
+                validate_only: request.validate_only,
+            }))
+        };
+        let (response, deadline) = self
+            .change(Operation::Create, &name, request, command)
+            .await?;
         let controller::Response::TopicCreated {
             topic_id,
             partitions,
             replication_factor,
-        } = self.context.controller.ask(command).await?
+        } = response
         else {
             return Err(unexpected().into());
         };
@@ -255,7 +271,7 @@ impl AdminService for Admin {
             self.wait_until(deadline, |image| image.topic(id).is_some())
                 .await;
             self.wait_for_leaders(id, deadline).await;
-            info!(topic = request.name, %id, partitions, "topic created");
+            info!(topic = name, %id, partitions, "topic created");
         }
         Ok(Response::new(v1::CreateTopicResponse {
             topic_id: topic_id.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(id.as_bytes())),
@@ -286,34 +302,26 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::AlterTopicRequest>,
     ) -> Result<Response<v1::AlterTopicResponse>, Status> {
-        let request = request.into_inner();
-        authorize(
-            &Principal::Anonymous,
-            Operation::Alter,
-            Resource::Topic(&request.name),
-        )?;
-        let most = self.context.config.admin.max_configs;
-        let unset = self.limit(
-            request.unset.len(),
-            "configs",
-            "admin.max_configs",
-            most,
-            request.unset,
-        )?;
-        let command = Command::AlterTopic(controller::AlterTopic {
-            name: request.name.clone(),
-            topic_id: optional_id(&request.topic_id)?,
-            set: self.configs(request.set)?,
-            unset,
-            validate_only: request.validate_only,
-        });
-        let deadline = self.leader_deadline();
-        self.context.controller.ask(command).await?;
-        if !request.validate_only {
+        let name = request.get_ref().name.clone();
+        let validate_only = request.get_ref().validate_only;
+        let command = |request: v1::AlterTopicRequest| {
+            self.check_configs(request.unset.len())?;
+            Ok(Command::AlterTopic(controller::AlterTopic {
+                name: request.name,
+                topic_id: optional_id(&request.topic_id)?,
+                set: self.configs(request.set)?,
+                unset: request.unset,
+                validate_only,
+            }))
+        };
+        let (_, deadline) = self
+            .change(Operation::Alter, &name, request, command)
+            .await?;
+        if !validate_only {
             let version = self.context.cluster.image().version();
             self.wait_until(deadline, |image| image.version() >= version)
                 .await;
-            info!(topic = request.name, "topic altered");
+            info!(topic = name, "topic altered");
         }
         Ok(Response::new(v1::AlterTopicResponse {}))
     }
@@ -322,25 +330,22 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::DeleteTopicRequest>,
     ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
-        let request = request.into_inner();
-        authorize(
-            &Principal::Anonymous,
-            Operation::Delete,
-            Resource::Topic(&request.name),
-        )?;
-        let command = Command::DeleteTopic(controller::DeleteTopic {
-            name: request.name.clone(),
-            topic_id: optional_id(&request.topic_id)?,
-        });
-        let deadline = self.leader_deadline();
-        let controller::Response::TopicDeleted { topic_id } =
-            self.context.controller.ask(command).await?
-        else {
+        let name = request.get_ref().name.clone();
+        let command = |request: v1::DeleteTopicRequest| {
+            Ok(Command::DeleteTopic(controller::DeleteTopic {
+                name: request.name,
+                topic_id: optional_id(&request.topic_id)?,
+            }))
+        };
+        let (response, deadline) = self
+            .change(Operation::Delete, &name, request, command)
+            .await?;
+        let controller::Response::TopicDeleted { topic_id } = response else {
             return Err(unexpected().into());
         };
         self.wait_until(deadline, |image| image.topic(topic_id).is_none())
             .await;
-        info!(topic = request.name, id = %topic_id, "topic deleted");
+        info!(topic = name, id = %topic_id, "topic deleted");
         Ok(Response::new(v1::DeleteTopicResponse {
             topic_id: Bytes::copy_from_slice(topic_id.as_bytes()),
         }))
@@ -350,31 +355,32 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::AddPartitionsRequest>,
     ) -> Result<Response<v1::AddPartitionsResponse>, Status> {
-        let request = request.into_inner();
-        authorize(
-            &Principal::Anonymous,
-            Operation::Alter,
-            Resource::Topic(&request.name),
-        )?;
-        let command = Command::AddPartitions(controller::AddPartitions {
-            name: request.name.clone(),
-            topic_id: optional_id(&request.topic_id)?,
-            total: request.total_partitions,
-            validate_only: request.validate_only,
-        });
-        let deadline = self.leader_deadline();
-        self.context.controller.ask(command).await?;
-        if !request.validate_only {
-            let id = self.find(&request.name)?.id;
-            let total = request.total_partitions as usize;
+        let name = request.get_ref().name.clone();
+        let (total, validate_only) = {
+            let request = request.get_ref();
+            (request.total_partitions, request.validate_only)
+        };
+        let command = |request: v1::AddPartitionsRequest| {
+            Ok(Command::AddPartitions(controller::AddPartitions {
+                name: request.name,
+                topic_id: optional_id(&request.topic_id)?,
+                total,
+                validate_only,
+            }))
+        };
+        let (_, deadline) = self
+            .change(Operation::Alter, &name, request, command)
+            .await?;
+        if !validate_only {
+            let id = self.find(&name)?.id;
             self.wait_until(deadline, |image| {
                 image
                     .topic(id)
-                    .is_none_or(|topic| topic.partitions.len() >= total)
+                    .is_none_or(|topic| topic.partitions.len() >= total as usize)
             })
             .await;
             self.wait_for_leaders(id, deadline).await;
-            info!(topic = request.name, partitions = total, "partitions added");
+            info!(topic = name, partitions = total, "partitions added");
         }
         Ok(Response::new(v1::AddPartitionsResponse {}))
     }
@@ -385,7 +391,7 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::TrimPartitionsResponse>, Status> {
         let items = request.into_inner().items;
         let most = self.context.config.admin.max_items;
-        let items = self.limit(items.len(), "partitions", "admin.max_items", most, items)?;
+        within(items.len(), "partitions", "admin.max_items", most)?;
         let mut seen = std::collections::HashSet::new();
         for item in &items {
             if let Ok(partition) = self.context.hosted.find(item.partition.as_ref())
@@ -415,5 +421,21 @@ impl AdminService for Admin {
             });
         }
         Ok(Response::new(v1::TrimPartitionsResponse { outcomes }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_answered_before_its_caller_gives_up() {
+        let now = Instant::now();
+        let wait = Duration::from_secs(30);
+        let in_seconds = |seconds| Some(CallDeadline(now + Duration::from_secs(seconds)));
+        assert_eq!(wait_deadline(now, wait, None), now + wait);
+        assert_eq!(wait_deadline(now, wait, in_seconds(60)), now + wait);
+        let soon = wait_deadline(now, wait, in_seconds(4));
+        assert_eq!(soon, now + Duration::from_secs(3));
     }
 }

@@ -1,6 +1,7 @@
 //! Metadata and the state of the cluster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use highwater_proto::{ApiError, Reason, v1};
@@ -11,6 +12,10 @@ use v1::cluster_service_server::ClusterService;
 use super::metadata::Sources;
 use super::{Context, refusals};
 use crate::authorize::{Operation, Principal, Resource, authorize};
+
+/// Changes of leaders that come within this time are told together: after a start or a failure thousands of partitions
+/// elect at once, and each answer holds all of them.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// The cluster service.
 #[derive(Clone)]
@@ -32,8 +37,11 @@ impl Context {
         self.with_sources(|sources| sources.metadata(names, may_see))
     }
 
-    fn with_sources<T>(&self, use_them: impl FnOnce(&Sources<'_>) -> T) -> T {
+    /// What metadata is made of, as it is now.
+    pub(super) fn with_sources<T>(&self, use_them: impl FnOnce(&Sources<'_>) -> T) -> T {
+        let leader_changes = self.hosted.leaderships().version() + self.cluster.role_changes();
         use_them(&Sources {
+            leader_changes,
             image: &self.cluster.image(),
             hosted: &self.hosted.load(),
             controller_role: self.cluster.role(),
@@ -173,18 +181,30 @@ impl MetadataWatch {
         // Subscribed before the look, so that no change falls between.
         let mut reconciled = self.context.reconciled.clone();
         let mut role = self.context.cluster.watch_role();
+        let mut leaderships = self.context.hosted.leaderships().watch();
         loop {
             reconciled.mark_unchanged();
             role.mark_unchanged();
+            leaderships.mark_unchanged();
             let now = self.context.metadata(&self.principal, &self.names);
             if self.sent.as_ref().is_none_or(|sent| concerns(sent, &now)) {
                 self.sent = Some(now.clone());
                 return Ok(now);
             }
             let stop = self.context.stop.clone();
+            // What operators did is told at once. Leaders change many at a time.
+            let changed = async {
+                tokio::select! {
+                    changed = reconciled.changed() => changed.is_ok(),
+                    changed = role.changed() => changed.is_ok(),
+                    changed = leaderships.changed() => {
+                        tokio::time::sleep(GATHER).await;
+                        changed.is_ok()
+                    }
+                }
+            };
             let alive = tokio::select! {
-                changed = reconciled.changed() => changed.is_ok(),
-                changed = role.changed() => changed.is_ok(),
+                alive = changed => alive,
                 () = stop.cancelled() => false,
             };
             if !alive {

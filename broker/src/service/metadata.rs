@@ -18,6 +18,8 @@ pub(crate) struct Sources<'a> {
     /// Where this broker stands in the controller group.
     pub(crate) controller_role: Option<Role>,
     pub(crate) broker: BrokerId,
+    /// Counts the changes of who leads. Read before all else, so that what is answered is at least as new.
+    pub(crate) leader_changes: u64,
 }
 
 impl Sources<'_> {
@@ -44,7 +46,8 @@ impl Sources<'_> {
             brokers: self.brokers(),
             controller_broker_id: self.controller(),
             topics: topics.into_iter().map(|topic| self.topic(topic)).collect(),
-            version: self.image.version(),
+            // Neither part ever goes back, so that the sum grows when one of them does.
+            version: self.image.version().saturating_add(self.leader_changes),
         }
     }
 

@@ -467,6 +467,29 @@ async fn a_watcher_of_metadata_hears_of_its_topics_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_of_metadata_hears_of_a_new_leader_epoch() {
+    let broker = TestBroker::start().await;
+    broker.create("t", 1).await;
+    let before = broker.metadata().await;
+    // A partition with one replica is led again when it is first needed.
+    let broker = broker.restart().await;
+    let mut watch = broker
+        .cluster()
+        .watch_metadata(v1::WatchMetadataRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    let first = watch.next().await.unwrap().unwrap().metadata.unwrap();
+    assert!(first.version > before.version);
+    broker.append_values("t", 0, &["a"]).await;
+    let second = watch.next().await.unwrap().unwrap().metadata.unwrap();
+    let epoch = |metadata: &v1::ClusterMetadata| metadata.topics[0].partitions[0].leader_epoch;
+    assert!(epoch(&second) > epoch(&first));
+    assert!(second.version > first.version);
+    assert_eq!(broker.metadata().await, second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_streams_and_waiting_fetches() {
     let broker = TestBroker::start().await;
     broker.create("t", 1).await;
