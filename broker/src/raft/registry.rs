@@ -13,6 +13,7 @@ pub(super) struct Registry<M: Machine> {
     slots: Vec<Option<Box<Replica<M>>>>,
     free: Vec<Slot>,
     by_group: HashMap<GroupId, Slot>,
+    by_replica: HashMap<ReplicaId, Slot>,
 }
 
 /// A replica's place in its shard.
@@ -25,12 +26,13 @@ impl<M: Machine> Registry<M> {
             slots: Vec::new(),
             free: Vec::new(),
             by_group: HashMap::new(),
+            by_replica: HashMap::new(),
         }
     }
 
     /// Whether the group, or the replica id, is taken.
     pub(super) fn is_taken(&self, group: GroupId, replica: ReplicaId) -> bool {
-        self.by_group.contains_key(&group) || self.slot_of_replica(replica).is_some()
+        self.by_group.contains_key(&group) || self.by_replica.contains_key(&replica)
     }
 
     /// Adds a replica whose group and id are not taken.
@@ -40,6 +42,7 @@ impl<M: Machine> Registry<M> {
             Slot(self.slots.len() - 1)
         });
         self.by_group.insert(replica.group_id(), slot);
+        self.by_replica.insert(replica.id(), slot);
         self.slots[slot.0] = Some(Box::new(replica));
         slot
     }
@@ -47,6 +50,7 @@ impl<M: Machine> Registry<M> {
     pub(super) fn remove(&mut self, slot: Slot) -> Option<Box<Replica<M>>> {
         let replica = self.slots[slot.0].take()?;
         self.by_group.remove(&replica.group_id());
+        self.by_replica.remove(&replica.id());
         self.free.push(slot);
         Some(replica)
     }
@@ -55,11 +59,8 @@ impl<M: Machine> Registry<M> {
         self.by_group.get(&group).copied()
     }
 
-    /// The slot of a replica id. Slow: for what happens rarely.
     pub(super) fn slot_of_replica(&self, replica: ReplicaId) -> Option<Slot> {
-        self.iter()
-            .find(|(_, other)| other.id() == replica)
-            .map(|(slot, _)| slot)
+        self.by_replica.get(&replica).copied()
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Replica<M>> {
