@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
-use crate::checkpoint::{Checkpoint, LogStart};
+use crate::checkpoint::{Begun, Checkpoint, LogStart};
 use crate::config::Config;
 use crate::directory::{Deleted, Directory, Registered};
 use crate::error::{Error, Result};
@@ -393,6 +393,8 @@ struct ProgressState {
     covered_bytes: u64,
     /// The snapshot files that the newest checkpoint names.
     snapshots: BTreeSet<PathBuf>,
+    /// What the last attempt had done, if it was given up.
+    abandoned: Option<Begun>,
 }
 
 impl Progress {
@@ -404,6 +406,7 @@ impl Progress {
             is_running: false,
             covered_bytes: 0,
             snapshots,
+            abandoned: None,
         };
         Self {
             state: Mutex::new(state),
@@ -423,8 +426,26 @@ impl Progress {
         Ok(())
     }
 
+    /// The checkpoint is done.
     pub(crate) fn end(&self) {
         lock(&self.state).is_running = false;
+    }
+
+    /// The checkpoint is given up; the next may go on with what it did.
+    pub(crate) fn abandon(&self, begun: Begun) {
+        let mut state = lock(&self.state);
+        state.is_running = false;
+        state.abandoned = Some(begun);
+    }
+
+    /// What the last attempt had done, if it was given up.
+    pub(crate) fn take_abandoned(&self) -> Option<Begun> {
+        lock(&self.state).abandoned.take()
+    }
+
+    /// Where the newest checkpoint's journal begins.
+    pub(crate) fn journal(&self) -> Start {
+        lock(&self.state).journal
     }
 
     fn is_running(&self) -> bool {

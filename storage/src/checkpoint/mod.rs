@@ -8,7 +8,10 @@
 //! - What is captured may be newer than J. Replay from J then meets records that it has already, and each of them says so by itself:
 //!   positions, generations and terms only grow.
 //! - Segments leave only here: a file is given up when neither kept checkpoint, nor the journal since, names it.
+//! - A segment that cannot be synced keeps what the journal has of it: those frames are written to the journal after J again ([`carry`]).
+//! - An attempt that fails takes no new journal file from the next: J stays where it was until much was written since.
 
+mod carry;
 mod entry;
 mod file;
 
@@ -18,6 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use carry::Carried;
 pub(crate) use entry::{Applied, LogEntry, LogStart, NO_LIMIT, SegmentEntry, Snapshot};
 pub(crate) use file::{
     Contents, DIRECTORY, list, path, read, read_whole, snapshot_path, write, write_whole,
@@ -37,12 +41,23 @@ use crate::store::Progress;
 pub struct Checkpoint {
     directory: Arc<Directory>,
     progress: Arc<Progress>,
-    journal: Start,
+    /// `None` once it is finished.
+    begun: Option<Begun>,
     synced_group: u64,
-    written_bytes: u64,
     /// How often each log had changed when the checkpoint began.
     changes: BTreeMap<LogId, u64>,
     changed: Vec<LogId>,
+}
+
+/// How a checkpoint began. One that was given up leaves this to the next.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// Where the journal goes on: everything before will be in segments, or written again after it.
+    journal: Start,
+    /// Bytes written before that, or again after it.
+    covered_bytes: u64,
+    /// The frames that were written again.
+    carried: Carried,
 }
 
 /// What a checkpoint says of one log.
@@ -56,8 +71,7 @@ pub struct CapturedLog {
 impl Checkpoint {
     /// Rolls the journal and notes what has changed. The caller holds the only right to a checkpoint.
     pub(crate) fn begin(directory: Arc<Directory>, progress: Arc<Progress>) -> Result<Self> {
-        let written_bytes = directory.journal.written_bytes();
-        let journal = directory.journal.roll()?;
+        let begun = Begun::new(&directory, &progress)?;
         let synced_group = directory.journal.synced_group();
         let registry = directory.registry();
         let changes: BTreeMap<_, _> = registry
@@ -79,9 +93,8 @@ impl Checkpoint {
         Ok(Self {
             directory,
             progress,
-            journal,
+            begun: Some(begun),
             synced_group,
-            written_bytes,
             changes,
             changed,
         })
@@ -92,15 +105,22 @@ impl Checkpoint {
         &self.changed
     }
 
-    /// Syncs every segment that was written before the checkpoint began. Blocks. A segment that fails poisons its log, which the
-    /// checkpoint then remembers as damaged; the others are not held up.
+    /// Syncs every segment that was written before the checkpoint began. Blocks. A segment that fails poisons its log and holds up no
+    /// other: what the journal has of it stays in the journal.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] when the directory is.
+    /// [`Error::Poisoned`] when the directory is; [`Error::NoSpace`] or [`Error::Corrupt`] when what only the journal has cannot be
+    /// written to its new end, so that the old one has to stay.
     pub fn sync_segments(&mut self) -> Result<()> {
         self.directory.check()?;
         self.directory.frontiers.sync_all();
-        Ok(())
+        let unsynced = self.directory.frontiers.unsynced();
+        match &mut self.begun {
+            Some(begun) if !unsynced.is_empty() => {
+                begun.carry(&self.directory, self.progress.journal(), &unsynced)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes the checkpoint and makes it the newest. Logs that are not in `captured` keep what the last checkpoint says of them.
@@ -109,8 +129,12 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Invalid`] when a log of [`Checkpoint::changed`] is neither captured nor deleted; [`Error::NoSpace`]: the last checkpoint
     /// stays, try again later; [`Error::Poisoned`]: the directory takes no more writes.
-    pub fn finish(self, captured: Vec<CapturedLog>) -> Result<()> {
+    pub fn finish(mut self, captured: Vec<CapturedLog>) -> Result<()> {
         self.directory.check()?;
+        let Some(begun) = &self.begun else {
+            return Ok(());
+        };
+        let (journal, covered_bytes) = (begun.journal, begun.covered_bytes);
         let number = self.progress.newest() + 1;
         let captured: Result<Vec<_>> = captured.into_iter().map(|log| self.place(log)).collect();
         let contents = {
@@ -119,13 +143,12 @@ impl Checkpoint {
                 self.take(&mut registry, log, number);
             }
             self.check_complete(&registry)?;
-            self.contents(&mut registry, number)
+            self.contents(&mut registry, number, journal)
         };
         let directory = &self.directory;
         write_with_reserve(directory, || file::write(&*directory.fs, &contents))?;
-        let kept = self
-            .progress
-            .advance(number, self.journal, self.written_bytes);
+        self.begun = None;
+        let kept = self.progress.advance(number, journal, covered_bytes);
         if let Err(error) = self.clean_up(number, kept) {
             // All of it is rubbish that the next start removes.
             tracing::warn!(%error, "files that are not needed any more could not be removed");
@@ -184,13 +207,13 @@ impl Checkpoint {
         }
     }
 
-    fn contents(&self, registry: &mut Registry, number: u64) -> Contents {
+    fn contents(&self, registry: &mut Registry, number: u64, journal: Start) -> Contents {
         for deleted in &mut registry.deleted {
             deleted.gone_since.get_or_insert(number);
         }
         Contents {
             number,
-            journal: self.journal,
+            journal,
             synced_group: self.synced_group,
             logs: registry
                 .logs
@@ -260,7 +283,29 @@ impl Checkpoint {
 
 impl Drop for Checkpoint {
     fn drop(&mut self) {
-        self.progress.end();
+        match self.begun.take() {
+            Some(begun) => self.progress.abandon(begun),
+            None => self.progress.end(),
+        }
+    }
+}
+
+impl Begun {
+    /// Rolls the journal, or takes up where an attempt that was given up had rolled it, unless too much was written since.
+    fn new(directory: &Directory, progress: &Progress) -> Result<Self> {
+        let written_bytes = directory.journal.written_bytes();
+        let is_recent = |begun: &Self| {
+            written_bytes.saturating_sub(begun.covered_bytes)
+                < directory.config.checkpoint_interval_bytes
+        };
+        if let Some(begun) = progress.take_abandoned().filter(is_recent) {
+            return Ok(begun);
+        }
+        Ok(Self {
+            journal: directory.journal.roll()?,
+            covered_bytes: written_bytes,
+            carried: Carried::default(),
+        })
     }
 }
 

@@ -16,7 +16,7 @@ mod turn;
 mod writer;
 
 pub(crate) use file::{DIRECTORY, Location};
-pub(crate) use reader::{FrameSource, Scan, scan};
+pub(crate) use reader::{FrameSource, Scan, scan, scan_closed};
 pub(crate) use record::Record;
 pub use turn::{Ticket, Turn};
 pub(crate) use writer::{Journal, Random, Start};

@@ -106,6 +106,37 @@ pub(crate) fn scan(
     start: Start,
     visit: &mut dyn FnMut(Group) -> Result<()>,
 ) -> Result<Scan> {
+    scan_files(fs, start, u64::MAX, visit)
+}
+
+/// Reads the groups from `start` up to, not including, those in `end`: of a journal that is in use, only what is closed.
+///
+/// # Errors
+/// As [`scan`]; [`Error::Corrupt`] when a group is missing: all of them were synced.
+pub(crate) fn scan_closed(
+    fs: &dyn Fs,
+    start: Start,
+    end: Start,
+    visit: &mut dyn FnMut(Group) -> Result<()>,
+) -> Result<()> {
+    let scan = scan_files(fs, start, end.file, visit)?;
+    let missing = scan.missing.first().map(|range| range.start);
+    match missing.or((scan.next_group < end.group).then_some(scan.next_group)) {
+        None => Ok(()),
+        Some(group) => Err(Error::Corrupt {
+            path: file::DIRECTORY.to_owned(),
+            reason: format!("group {group} cannot be read"),
+        }),
+    }
+}
+
+/// Reads all groups from `start` on in the files below `end`, in order.
+fn scan_files(
+    fs: &dyn Fs,
+    start: Start,
+    end: u64,
+    visit: &mut dyn FnMut(Group) -> Result<()>,
+) -> Result<Scan> {
     let mut scan = Scan {
         missing: vec![],
         next_group: start.group,
@@ -114,7 +145,8 @@ pub(crate) fn scan(
         files: vec![],
     };
     let mut files = vec![];
-    for number in file::list(fs)? {
+    let numbers = file::list(fs)?;
+    for number in numbers.into_iter().filter(|number| *number < end) {
         scan.next_file = scan.next_file.max(number + 1);
         let file = fs.open(&file::path(number))?;
         scan.files.push((number, file.len()));

@@ -201,13 +201,22 @@ impl Journal {
         self.written_bytes.load(Ordering::Relaxed)
     }
 
-    /// Starts a new file, so that all later groups are in it and those after it. Returns where it starts.
+    /// Starts a new file, so that all later groups are in it and those after it. Returns where it starts. A file that holds no group
+    /// yet is as good as a new one.
     ///
     /// # Errors
     /// As [`Journal::sync`].
     pub(crate) fn roll(&self) -> Result<Start> {
         let mut writer = lock(&self.writer);
         self.poison.check(Scope::Directory)?;
+        if let Some(current) = &writer.current
+            && current.position == BLOCK_BYTES
+        {
+            return Ok(Start {
+                file: writer.next_file - 1,
+                group: writer.next_group,
+            });
+        }
         let start = Start {
             file: writer.next_file,
             group: writer.next_group,

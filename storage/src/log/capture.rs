@@ -44,10 +44,15 @@ pub(super) fn capture(log: &mut Log, applied: AppliedState) -> CapturedLog {
     }
 }
 
-/// A poisoned log ends where it was last known to be durable; what came after is in doubt for good.
+/// A poisoned log that is journaled has lost nothing: what its segments may lack, the journal has. What was only cached is in doubt
+/// for good.
 fn damage(log: &Log) -> Option<Damage> {
     let mut damage = log.damage.clone();
-    if let Some(reason) = log.shared.poison_reason() {
+    if let Some(reason) = log
+        .shared
+        .poison_reason()
+        .filter(|_| log.spec.write_caching)
+    {
         let damage = damage.get_or_insert_with(|| Damage {
             missing: vec![],
             unknown_tail: true,

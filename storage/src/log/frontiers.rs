@@ -32,7 +32,7 @@ impl Frontiers {
         let frontiers: Vec<_> = self
             .lock()
             .iter()
-            .filter(|frontier| !frontier.is_retired())
+            .filter(|frontier| !frontier.is_retired() && frontier.log().check().is_ok())
             .map(Arc::clone)
             .collect();
         let mut synced = BTreeSet::new();
@@ -41,8 +41,19 @@ impl Frontiers {
                 tracing::warn!(log = %frontier.log().id(), %error, "a segment could not be synced");
             }
         }
+        self.lock().retain(|frontier| !frontier.is_done());
+    }
+
+    /// The segments of poisoned logs: no sync will cover all that they hold.
+    pub(crate) fn unsynced(&self) -> Vec<Arc<Frontier>> {
+        let is_unsynced = |frontier: &&Arc<Frontier>| {
+            !frontier.is_done() && frontier.log().poison_reason().is_some()
+        };
         self.lock()
-            .retain(|frontier| !frontier.is_done() && frontier.log().poison_reason().is_none());
+            .iter()
+            .filter(is_unsynced)
+            .map(Arc::clone)
+            .collect()
     }
 
     /// Makes some segments durable as far as they are written now.

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use super::MissingFrames;
 use crate::error::{Error, Result, Scope};
 use crate::poison::Poison;
-use crate::segment::{self, Segment, SegmentEnd};
+use crate::segment::{self, Generation, Segment, SegmentEnd};
 use crate::{LogId, Offset, RaftIndex};
 
 /// The shared part of a log.
@@ -154,8 +154,11 @@ impl Frontier {
         }
     }
 
-    /// How far the segment is durable: never further than it goes.
+    /// How far the segment is durable: never further than it goes, and not at all without its name.
     pub(crate) fn durable(&self) -> SegmentEnd {
+        if !self.has_name.load(Ordering::Acquire) {
+            return self.segment.spec().start();
+        }
         let durable = *self.lock();
         let end = self.segment.end();
         if end.position < durable.position {
@@ -163,6 +166,11 @@ impl Frontier {
         } else {
             durable
         }
+    }
+
+    /// Which segment it is.
+    pub(crate) fn generation(&self) -> Generation {
+        self.segment.spec().generation
     }
 
     /// The index after the last durable frame; `None` when no frame is.

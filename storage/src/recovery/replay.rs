@@ -307,18 +307,22 @@ impl SegmentReplay {
         if position == self.durable.position && !self.durable.continues_with(header) {
             return Err(Misfit("a frame that does not follow the durable end"));
         }
-        if let Some(chain) = self.chains.last_mut() {
-            if position < chain.end.position {
-                return Ok(()); // Written down twice.
-            }
-            if position == chain.end.position {
+        // Mostly at the end; what a checkpoint wrote down again may come after what follows it.
+        let at = self
+            .chains
+            .partition_point(|chain| chain.position <= position);
+        let before = at.checked_sub(1).map(|before| &mut self.chains[before]);
+        match before {
+            Some(chain) if position < chain.end.position => return Ok(()), // Written down twice.
+            Some(chain) if position == chain.end.position => {
                 if !chain.end.continues_with(header) {
                     return Err(Misfit("a frame that does not follow the one before it"));
                 }
                 chain.end = chain.end.after(header);
                 add_piece(&mut chain.pieces, piece);
-                return Ok(());
+                return self.join_chains(at);
             }
+            _ => {}
         }
         let before = SegmentEnd {
             position,
@@ -327,13 +331,43 @@ impl SegmentReplay {
             next_offset: header.base_offset,
             max_timestamp_ms: i64::MIN,
         };
-        self.chains.push(Chain {
+        let chain = Chain {
             position,
             first_index: header.index,
             base_offset: header.base_offset,
             end: before.after(header),
             pieces: vec![piece],
-        });
+        };
+        self.chains.insert(at, chain);
+        self.join_chains(at + 1)
+    }
+
+    /// Makes one of chain `at` and the one before it, if they meet.
+    fn join_chains(&mut self, at: usize) -> Result<(), Misfit> {
+        let (Some(last), Some(chain)) = (
+            at.checked_sub(1).and_then(|last| self.chains.get(last)),
+            self.chains.get(at),
+        ) else {
+            return Ok(());
+        };
+        let (end, start) = (last.end, chain.position);
+        if end.position < start {
+            return Ok(());
+        }
+        let follows = (end.position, end.next_index, end.next_offset)
+            == (start, chain.first_index, chain.base_offset);
+        if !follows {
+            return Err(Misfit("frames that do not follow those before them"));
+        }
+        let chain = self.chains.remove(at);
+        let last = &mut self.chains[at - 1];
+        last.end = SegmentEnd {
+            max_timestamp_ms: end.max_timestamp_ms.max(chain.end.max_timestamp_ms),
+            ..chain.end
+        };
+        for piece in chain.pieces {
+            add_piece(&mut last.pieces, piece);
+        }
         Ok(())
     }
 }

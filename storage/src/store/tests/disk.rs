@@ -205,7 +205,7 @@ fn failed_write_of_a_segment_is_final_for_its_log_only() {
 }
 
 #[test]
-fn segment_that_cannot_be_synced_is_remembered_as_damaged_and_holds_up_no_checkpoint() {
+fn segment_that_cannot_be_synced_loses_nothing_and_holds_up_no_checkpoint() {
     let fs = SimFs::new(1);
     let opened = open(&fs);
     let store = &opened.store;
@@ -219,13 +219,99 @@ fn segment_that_cannot_be_synced_is_remembered_as_damaged_and_holds_up_no_checkp
     checkpoint(store, &mut [&mut log, &mut other], 1);
     fs.clear_faults();
     assert_eq!(store.health().poisoned_logs.len(), 1);
+    // The journal that had it first is given up, the checkpoint that said where it ends too.
+    for index in 3..6 {
+        append_synced(store, &mut other, &[batch(index, 1, 100)]);
+        checkpoint(store, &mut [&mut log, &mut other], 1);
+    }
+    assert!(files_in(&fs, "journal") <= 3, "{:?}", fs.files().keys());
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(reopened.logs[0].damage, None);
+    assert_eq!(entries(&reopened.logs[0].log), [(1, 1, 0), (2, 1, 2)]);
+    assert_eq!(reopened.logs[1].damage, None);
+    assert_eq!(entries(&reopened.logs[1].log).len(), 5);
+}
+
+#[test]
+fn journal_stays_where_what_only_it_has_cannot_be_read() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let (mut log, mut other) = (create(store, 7), create(store, 8));
+    append_synced(store, &mut log, &[batch(1, 1, 100)]);
+    append_synced(store, &mut other, &[batch(1, 1, 100)]);
+    fs.inject(Fault::new(Operation::SyncData, "topics/t/7"));
+    fs.inject(Fault::new(Operation::Open, "journal"));
+    let mut begun = store.begin_checkpoint().unwrap();
+    begun.sync_segments().unwrap_err();
+    drop(begun);
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(reopened.logs[0].damage, None);
+    assert_eq!(entries(&reopened.logs[0].log), [(1, 1, 0)]);
+    // What passes is not remembered.
+    checkpoint(store, &mut [&mut log, &mut other], 1);
     checkpoint(store, &mut [&mut log, &mut other], 1);
     let reopened = open(&crash(&fs, CrashMode::PowerDropped));
-    let damage = reopened.logs[0].damage.as_ref().unwrap();
-    assert!(damage.unknown_tail, "{damage:?}");
     assert_eq!(entries(&reopened.logs[0].log), [(1, 1, 0)]);
+}
+
+#[test]
+fn checkpoints_that_fail_take_no_more_of_the_journal() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let (mut log, mut failing) = (create(store, 7), create(store, 8));
+    append_synced(store, &mut log, &[batch(1, 1, 100)]);
+    append_synced(store, &mut failing, &[batch(1, 1, 9000)]);
+    fs.inject(Fault::new(Operation::SyncData, "topics/t/8"));
+    let before = files_in(&fs, "journal");
+    fs.inject(
+        Fault::new(Operation::Create, "checkpoint")
+            .no_space()
+            .lasting(),
+    );
+    for term in 2..12 {
+        vote(store, &mut log, term, 7, 1);
+        let mut begun = store.begin_checkpoint().unwrap();
+        begun.sync_segments().unwrap();
+        let captured = [&mut log, &mut failing]
+            .map(|log| log.capture(AppliedState::default()))
+            .into();
+        assert!(matches!(begun.finish(captured), Err(Error::NoSpace { .. })));
+    }
+    assert!(
+        files_in(&fs, "journal") <= before + 1,
+        "{:?}",
+        fs.files().keys()
+    );
+    fs.clear_faults();
+    checkpoint(store, &mut [&mut log, &mut failing], 1);
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(reopened.logs[0].log.hard_state().term, Term(11));
+    assert_eq!(entries(&reopened.logs[1].log), [(1, 1, 0)]);
     assert_eq!(reopened.logs[1].damage, None);
-    assert_eq!(entries(&reopened.logs[1].log).len(), 2);
+}
+
+#[test]
+fn journal_file_without_a_group_is_used_by_the_next_checkpoint() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut log = create(&opened.store, 7);
+    append_synced(&opened.store, &mut log, &[batch(1, 1, 100)]);
+    checkpoint(&opened.store, &mut [&mut log], 1);
+    let newest = |fs: &SimFs| {
+        fs.files()
+            .into_keys()
+            .rfind(|path| path.starts_with("journal"))
+    };
+    let rolled = newest(&fs);
+    for _ in 0..3 {
+        checkpoint(&opened.store, &mut [&mut log], 1);
+    }
+    assert_eq!(newest(&fs), rolled);
+    append_synced(&opened.store, &mut log, &[batch(2, 1, 100)]);
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(entries(&reopened.logs[0].log).len(), 2);
 }
 
 #[test]
