@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{LogConfig, LogFormat};
+use crate::config::{self, Effective, Layers, LogConfig, LogFormat};
 use crate::{Broker, Config, offline};
 
 /// Threads that serve requests when the machine has fewer cores.
@@ -37,13 +37,38 @@ struct Arguments {
 enum Command {
     /// Run a broker (this is also what happens without a subcommand)
     Run(Run),
+    /// Check or show the configuration without starting a broker
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Show what is in the data directory of a stopped broker; changes nothing
     Inspect(offline::Inspect),
     /// Let damaged logs of a stopped broker take records again by giving up what is lost
     Repair(offline::AcceptLoss),
 }
 
-/// What can be set by flags; they win over the file.
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say everything that is wrong with the configuration
+    Check(Run),
+    /// Print every value in force and where it comes from
+    Print {
+        #[command(flatten)]
+        run: Run,
+        /// TOML that can be used as a file again, or a JSON array
+        #[arg(long, value_enum, default_value_t = PrintFormat::Toml)]
+        format: PrintFormat,
+    },
+    /// Print what each key is for, with its default, unit and range, as Markdown
+    Reference,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PrintFormat {
+    Toml,
+    Json,
+}
+
+/// What can be set by flags; they win over environment and file.
 #[derive(Debug, Args)]
 struct Run {
     /// TOML file to configure the broker by
@@ -51,7 +76,7 @@ struct Run {
     config: Option<PathBuf>,
     /// Directory that holds everything the broker stores
     #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    data_dir: Option<String>,
     /// Where clients connect; port 0 takes any free port
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<String>,
@@ -68,14 +93,48 @@ struct Run {
     #[arg(long, value_name = "text|json")]
     log_format: Option<String>,
     /// Least level to log: error, warn, info, debug, trace, or directives
-    #[arg(long, value_name = "LEVEL", env = "HIGHWATER_LOG")]
+    #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// Any key of the configuration; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    assignments: Vec<String>,
-    /// Print the configuration that these flags and files make, and exit
-    #[arg(long)]
-    print_config: bool,
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_assignment)]
+    assignments: Vec<(String, String)>,
+}
+
+impl Run {
+    /// The configuration by defaults, file, environment and flags.
+    fn load(&self) -> Result<Effective, config::Error> {
+        let mut layers = Layers::new().environment(std::env::vars_os());
+        if let Some(path) = &self.config {
+            layers = layers.file(path);
+        }
+        for (key, value) in &self.assignments {
+            layers = layers.flag("--set", key, value);
+        }
+        let flags = [
+            ("--data-dir", "data_dir", &self.data_dir),
+            ("--listen", "server.client.address", &self.listen),
+            ("--http-listen", "server.http.address", &self.http_listen),
+            ("--advertise", "server.client.advertised", &self.advertise),
+            ("--log-format", "log.format", &self.log_format),
+            ("--log-level", "log.level", &self.log_level),
+        ];
+        for (flag, key, value) in flags {
+            if let Some(value) = value {
+                layers = layers.flag(flag, key, value);
+            }
+        }
+        if self.insecure {
+            layers = layers.flag("--insecure", "insecure", "true");
+        }
+        layers.load()
+    }
+}
+
+fn parse_assignment(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("it must be KEY=VALUE, such as fetch.max_bytes=1048576")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
 }
 
 /// Runs the program with the arguments of this process.
@@ -84,6 +143,7 @@ pub fn main() -> ExitCode {
     let done = match arguments.command {
         None => run(&arguments.run),
         Some(Command::Run(options)) => run(&options),
+        Some(Command::Config(command)) => configure(&command),
         Some(Command::Inspect(options)) => offline::inspect(&options),
         Some(Command::Repair(options)) => {
             start_logging(&LogConfig::default()).and_then(|()| offline::repair(&options))
@@ -98,13 +158,23 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn configure(command: &ConfigCommand) -> anyhow::Result<()> {
+    let text = match command {
+        ConfigCommand::Check(run) => {
+            let count = run.load()?.set_count();
+            format!("the configuration is valid; keys set: {count}\n")
+        }
+        ConfigCommand::Print { run, format } => match format {
+            PrintFormat::Toml => run.load()?.to_toml(),
+            PrintFormat::Json => run.load()?.to_json(),
+        },
+        ConfigCommand::Reference => config::reference(),
+    };
+    print(&text)
+}
+
 fn run(options: &Run) -> anyhow::Result<()> {
-    let config = load(options)?;
-    if options.print_config {
-        print!("{}", config.to_toml());
-        return Ok(());
-    }
-    config.validate()?;
+    let config = options.load()?.into_config();
     start_logging(&config.log)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = match config.server.worker_threads {
@@ -145,37 +215,20 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// Tells whoever started the program where it serves. A broker whose stdout is closed serves all the same.
 fn print_ready(address: SocketAddr) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout(), "ready {address}") {
+    print(&format!("ready {address}\n"))
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to stdout")
         }
         _ => Ok(()),
     }
-}
-
-/// The configuration by file and flags.
-fn load(options: &Run) -> anyhow::Result<Config> {
-    let mut config = Config::load(options.config.as_deref(), &options.assignments)?;
-    let set = |target: &mut String, value: &Option<String>| {
-        if let Some(value) = value {
-            target.clone_from(value);
-        }
-    };
-    if let Some(data_dir) = &options.data_dir {
-        config.data_dir.clone_from(data_dir);
-    }
-    set(&mut config.server.client.address, &options.listen);
-    set(&mut config.server.http.address, &options.http_listen);
-    set(&mut config.server.client.advertised, &options.advertise);
-    set(&mut config.log.level, &options.log_level);
-    config.insecure |= options.insecure;
-    match options.log_format.as_deref() {
-        None => {}
-        Some("text") => config.log.format = LogFormat::Text,
-        Some("json") => config.log.format = LogFormat::Json,
-        Some(other) => anyhow::bail!("--log-format is {other:?}: it must be text or json"),
-    }
-    Ok(config)
 }
 
 fn start_logging(config: &LogConfig) -> anyhow::Result<()> {

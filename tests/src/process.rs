@@ -165,6 +165,8 @@ impl Broker {
         let mut log = self.open_log()?;
         writeln!(log, "--- start {} ---", self.starts)?;
         let mut child = Command::new(&self.setup.binary)
+            // The broker takes variables of this prefix for keys, and refuses those of the tests.
+            .env_remove("HIGHWATER_TEST_ROUNDS")
             .arg("--config")
             .arg(config)
             .stdin(Stdio::null())

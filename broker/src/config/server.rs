@@ -4,131 +4,121 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, address, within, wrong};
+use super::check::{Bound, Check};
+use super::setting::settings;
 
-/// Where and how the broker listens.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ServerConfig {
-    /// gRPC for clients.
-    pub client: ListenerConfig,
-    /// HTTP for probes.
-    pub http: ListenerConfig,
-    /// HTTP/2 of the client listener.
-    pub http2: Http2Config,
-    /// A client that does not read an answer for this long loses its connection: it holds memory that others need.
-    pub stall_timeout_ms: u32,
-    /// How long a stop waits for requests in flight before it cuts them off.
-    pub shutdown_grace_ms: u32,
-    /// Threads that serve requests; 0: one per core, at least 2.
-    pub worker_threads: usize,
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            client: ListenerConfig {
-                address: "127.0.0.1:7410".to_owned(),
-                advertised: String::new(),
-                max_connections: 1024,
-            },
-            http: ListenerConfig {
-                address: "127.0.0.1:7412".to_owned(),
-                advertised: String::new(),
-                max_connections: 64,
-            },
-            http2: Http2Config::default(),
-            stall_timeout_ms: 60_000,
-            shutdown_grace_ms: 10_000,
-            worker_threads: 0,
-        }
+settings! {
+    /// Where and how the broker listens.
+    pub struct ServerConfig {
+        /// gRPC for clients.
+        pub client: ListenerConfig = ListenerConfig::default(),
+        /// HTTP for probes.
+        pub http: HttpListenerConfig = HttpListenerConfig::default(),
+        /// HTTP/2 of the client listener.
+        pub http2: Http2Config = Http2Config::default(),
+        /// A client that does not read an answer for this long loses its connection: it holds memory that others need.
+        pub stall_timeout_ms: u32 = 60_000,
+        /// How long a stop waits for requests in flight before it cuts them off. Below what a supervisor waits before it kills.
+        pub shutdown_grace_ms: u32 = 10_000,
+        /// Threads that serve requests; 0: one per core, at least 2.
+        pub worker_threads: usize = 0,
     }
 }
 
+settings! {
+    /// The listener for clients.
+    pub struct ListenerConfig {
+        /// IP address and port; port 0 takes any free one.
+        pub address: String = "127.0.0.1:7410".to_owned(),
+        /// Host and port that clients are told to use; empty: the address that was bound. Needed where clients reach the broker
+        /// by another name or through a proxy.
+        pub advertised: String = String::new(),
+        /// Connections at once; further ones are closed. Each can hold a window of unread bytes.
+        pub max_connections: usize = 1024,
+    }
+}
+
+settings! {
+    /// The listener for probes.
+    pub struct HttpListenerConfig {
+        /// IP address and port; port 0 takes any free one.
+        pub address: String = "127.0.0.1:7412".to_owned(),
+        /// Connections at once; further ones are closed. Probes need few.
+        pub max_connections: usize = 64,
+    }
+}
+
+/// What an address to listen at must be.
+const SOCKET_ADDRESS: &str =
+    "an IP address and a port, such as 127.0.0.1:7410 (port 0: any free one)";
+/// What an address to tell clients must be.
+const HOST_AND_PORT: &str = "empty, or a host and a port, such as broker-1.example.com:7410";
+
 impl ServerConfig {
-    pub(super) fn validate(&self, insecure: bool) -> Result<(), Error> {
-        let listeners = [
-            ("server.client.address", &self.client),
-            ("server.http.address", &self.http),
-        ];
-        for (key, listener) in listeners {
-            let address = address(key, &listener.address)?;
-            if !address.ip().is_loopback() && !insecure {
-                return Err(wrong(
-                    key,
-                    address,
-                    "other machines could reach it, and there is neither encryption nor authentication yet: \
-                     use a loopback address, or allow it with --insecure (key `insecure`) where the network is trusted",
-                ));
-            }
-        }
-        within(
+    pub(super) fn check(&self, check: &mut Check, insecure: bool) {
+        check_address(
+            check,
+            "server.client.address",
+            &self.client.address,
+            insecure,
+        );
+        check_address(check, "server.http.address", &self.http.address, insecure);
+        let advertised = &self.client.advertised;
+        check.that(
+            "server.client.advertised",
+            format_args!("{advertised:?}"),
+            advertised.is_empty() || split_host_port(advertised).is_some(),
+            HOST_AND_PORT,
+        );
+        check.within(
             "server.client.max_connections",
             self.client.max_connections,
             1,
             1 << 20,
-        )?;
-        within(
+        );
+        check.within(
             "server.http.max_connections",
             self.http.max_connections,
             1,
             1 << 20,
-        )?;
-        within(
+        );
+        check.within(
             "server.stall_timeout_ms",
             self.stall_timeout_ms,
             100,
             3_600_000,
-        )?;
-        within(
+        );
+        check.within(
             "server.shutdown_grace_ms",
             self.shutdown_grace_ms,
             1,
             600_000,
-        )?;
-        within("server.worker_threads", self.worker_threads, 0, 1024)?;
-        self.client
-            .validate_advertised("server.client.advertised")?;
-        self.http2.validate()
+        );
+        check.within("server.worker_threads", self.worker_threads, 0, 1024);
+        self.http2.check(check);
     }
-}
-
-/// One listener.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListenerConfig {
-    /// IP address and port; port 0 takes any free one.
-    pub address: String,
-    /// Host and port that clients are told to use; empty: the address that was bound.
-    pub advertised: String,
-    /// Connections at once; further ones are closed. Each can hold a window of unread bytes.
-    pub max_connections: usize,
 }
 
 impl ListenerConfig {
-    /// The address to bind.
-    ///
-    /// # Errors
-    /// [`Error::Value`] when it is none.
-    pub fn socket_address(&self, key: &'static str) -> Result<SocketAddr, Error> {
-        address(key, &self.address)
-    }
-
     /// Host and port that clients are told to use, given what was bound.
     #[must_use]
     pub fn advertised_or(&self, bound: SocketAddr) -> (String, u16) {
         split_host_port(&self.advertised).unwrap_or_else(|| (bound.ip().to_string(), bound.port()))
     }
+}
 
-    fn validate_advertised(&self, key: &'static str) -> Result<(), Error> {
-        if !self.advertised.is_empty() && split_host_port(&self.advertised).is_none() {
-            return Err(wrong(
-                key,
-                format!("{:?}", self.advertised),
-                "it must be a host and a port, such as broker-1.example.com:7410",
-            ));
-        }
-        Ok(())
+fn check_address(check: &mut Check, key: &'static str, text: &str, insecure: bool) {
+    let address = text.parse::<SocketAddr>();
+    check.that(
+        key,
+        format_args!("{text:?}"),
+        address.is_ok(),
+        SOCKET_ADDRESS,
+    );
+    if address.is_ok_and(|address| !address.ip().is_loopback()) && !insecure {
+        let reason = "other machines could reach it, and there is neither encryption nor authentication yet: use a \
+                      loopback address, or allow it with --insecure (key `insecure`) where the network is trusted";
+        check.wrong(key, text, reason.to_owned());
     }
 }
 
@@ -139,89 +129,76 @@ fn split_host_port(text: &str) -> Option<(String, u16)> {
     (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
-/// HTTP/2 settings of the client listener.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Http2Config {
-    /// Bytes a client may send on one stream before the broker has read them. Fixed, and large enough that a produce
-    /// stream over a link of 1 ms and 10 Gbit/s is not held up.
-    pub stream_window_bytes: u32,
-    /// The same for all streams of a connection together: what one connection can make the broker hold unread.
-    pub connection_window_bytes: u32,
-    /// Streams (requests) at once on one connection.
-    pub max_concurrent_streams: u32,
-    /// Silence after which the broker asks whether the client is still there.
-    pub keepalive_interval_ms: u32,
-    /// Silence after that question that ends the connection.
-    pub keepalive_timeout_ms: u32,
-    /// Bytes of all metadata (headers) of a request, as HTTP/2 counts them.
-    pub max_metadata_bytes: u32,
-}
-
-impl Default for Http2Config {
-    fn default() -> Self {
-        Self {
-            stream_window_bytes: 4 << 20,
-            connection_window_bytes: 8 << 20,
-            max_concurrent_streams: 256,
-            keepalive_interval_ms: 20_000,
-            keepalive_timeout_ms: 20_000,
-            max_metadata_bytes: 16 << 10,
-        }
+settings! {
+    /// HTTP/2 settings of the client listener.
+    pub struct Http2Config {
+        /// Bytes a client may send on one stream before the broker has read them. Fixed, and large enough that a produce
+        /// stream over a link of 1 ms and 10 Gbit/s is not held up.
+        pub stream_window_bytes: u32 = 4 << 20,
+        /// The same for all streams of a connection together: what one connection can make the broker hold unread.
+        pub connection_window_bytes: u32 = 8 << 20,
+        /// Streams (requests) at once on one connection, so that one client cannot take all of a broker.
+        pub max_concurrent_streams: u32 = 256,
+        /// Silence after which the broker asks whether the client is still there. A dead one holds its streams until then.
+        pub keepalive_interval_ms: u32 = 20_000,
+        /// Silence after that question that ends the connection. Long enough for a client that collects garbage.
+        pub keepalive_timeout_ms: u32 = 20_000,
+        /// Bytes of all metadata (headers) of a request, as HTTP/2 counts them. Clients of Highwater send some hundred.
+        pub max_metadata_bytes: u32 = 16 << 10,
     }
 }
 
 impl Http2Config {
-    fn validate(&self) -> Result<(), Error> {
-        const LARGEST_WINDOW_BYTES: u32 = (1 << 31) - 1; // RFC 9113, 6.9.1
-        within(
+    fn check(&self, check: &mut Check) {
+        const LARGEST_WINDOW_BYTES: u64 = (1 << 31) - 1; // RFC 9113, 6.9.1
+        check.within(
             "server.http2.stream_window_bytes",
             self.stream_window_bytes,
             65_535,
             LARGEST_WINDOW_BYTES,
-        )?;
-        within(
+        );
+        check.within(
             "server.http2.connection_window_bytes",
             self.connection_window_bytes,
-            self.stream_window_bytes,
+            Bound::of("server.http2.stream_window_bytes", self.stream_window_bytes),
             LARGEST_WINDOW_BYTES,
-        )?;
-        within(
+        );
+        check.within(
             "server.http2.max_concurrent_streams",
             self.max_concurrent_streams,
             1,
             1 << 16,
-        )?;
-        within(
+        );
+        check.within(
             "server.http2.keepalive_interval_ms",
             self.keepalive_interval_ms,
             100,
             3_600_000,
-        )?;
-        within(
+        );
+        check.within(
             "server.http2.keepalive_timeout_ms",
             self.keepalive_timeout_ms,
             100,
             3_600_000,
-        )?;
-        within(
+        );
+        check.within(
             "server.http2.max_metadata_bytes",
             self.max_metadata_bytes,
             1024,
             1 << 20,
-        )
+        );
     }
 }
 
-/// What the process writes about itself, on stderr.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogConfig {
-    /// Lines for people or objects for programs.
-    pub format: LogFormat,
-    /// Least level to write: error, warn, info, debug or trace; or directives such as
-    /// `info,highwater_broker::service=debug`.
-    pub level: String,
+settings! {
+    /// What the process writes about itself, on stderr.
+    pub struct LogConfig {
+        /// Lines for people (`text`) or objects for programs (`json`).
+        pub format: LogFormat = LogFormat::Text,
+        /// Least level to write: error, warn, info, debug or trace; or directives such as
+        /// `info,highwater_broker::service=debug`.
+        pub level: String = "info".to_owned(),
+    }
 }
 
 /// Form of a line of the log.
@@ -234,20 +211,14 @@ pub enum LogFormat {
     Json,
 }
 
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self {
-            format: LogFormat::Text,
-            level: "info".to_owned(),
-        }
-    }
-}
-
 impl LogConfig {
-    pub(super) fn validate(&self) -> Result<(), Error> {
-        tracing_subscriber::EnvFilter::try_new(&self.level)
-            .map(drop)
-            .map_err(|error| wrong("log.level", format!("{:?}", self.level), error.to_string()))
+    pub(super) fn check(&self, check: &mut Check) {
+        check.that(
+            "log.level",
+            format_args!("{:?}", self.level),
+            tracing_subscriber::EnvFilter::try_new(&self.level).is_ok(),
+            "error, warn, info, debug, trace, or directives of `tracing`",
+        );
     }
 }
 
@@ -271,6 +242,6 @@ mod tests {
         listener.advertised = "[::1]:7410".to_owned();
         assert_eq!(listener.advertised_or(bound), ("::1".to_owned(), 7410));
         listener.advertised = "nowhere".to_owned();
-        assert!(listener.validate_advertised("k").is_err());
+        assert_eq!(split_host_port(&listener.advertised), None);
     }
 }

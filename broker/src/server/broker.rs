@@ -18,7 +18,7 @@ use super::listener::Listener;
 use super::schema::Schema;
 use super::stall::Stalls;
 use crate::budget::Budget;
-use crate::config::{Config, ListenerConfig};
+use crate::config::Config;
 use crate::controller;
 use crate::health::Readiness;
 use crate::node::{Error, Node};
@@ -72,8 +72,9 @@ impl Broker {
         config.validate()?;
         let config = Arc::new(config);
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-        let client = bind("server.client.address", &config.server.client, &abort).await?;
-        let http = bind("server.http.address", &config.server.http, &abort).await?;
+        let (client, http) = (&config.server.client, &config.server.http);
+        let client = bind(&client.address, client.max_connections, &abort).await?;
+        let http = bind(&http.address, http.max_connections, &abort).await?;
         let addresses = Addresses {
             client: client.address().map_err(Error::Listen)?,
             http: http.address().map_err(Error::Listen)?,
@@ -174,12 +175,14 @@ impl Broker {
 }
 
 async fn bind(
-    key: &'static str,
-    listener: &ListenerConfig,
+    address: &str,
+    max_connections: usize,
     abort: &CancellationToken,
 ) -> Result<Listener, Error> {
-    let address = listener.socket_address(key)?;
-    Listener::bind(address, listener.max_connections, abort.clone())
+    let address = address
+        .parse()
+        .expect("a valid configuration has addresses");
+    Listener::bind(address, max_connections, abort.clone())
         .await
         .map_err(Error::Listen)
 }
