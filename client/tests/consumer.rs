@@ -4,8 +4,6 @@
 
 mod fake_broker;
 
-use std::time::Duration;
-
 use bytes::BytesMut;
 use fake_broker::FakeBroker;
 use futures::{FutureExt, StreamExt};
@@ -45,9 +43,7 @@ fn small(client: &Client) -> ConsumerBuilder {
     client
         .consumer()
         .buffer_bytes(400)
-        .fetch_bytes(200)
         .partition_fetch_bytes(150)
-        .max_wait(Duration::from_millis(50))
 }
 
 async fn read(consumer: &mut Consumer, count: usize) -> Vec<(u64, String)> {
@@ -158,6 +154,92 @@ async fn seeking_drops_what_was_fetched() {
     assert_eq!(read(&mut consumer, 60).await, numbered(0..60));
     let error = consumer.seek("t", 1, Start::Earliest).unwrap_err();
     assert!(matches!(error, Error::NotAssigned { partition: 1, .. }));
+}
+
+#[tokio::test]
+async fn seeking_again_and_again_gives_nothing_of_an_old_position() {
+    let (_broker, client) = filled(60).await;
+    let mut consumer = small(&client)
+        .assign("t", 0, Start::Earliest)
+        .build()
+        .await
+        .unwrap();
+    for round in 0..200 {
+        let from = round * 37 % 58;
+        consumer.seek("t", 0, Start::Offset(Offset(from))).unwrap();
+        // Nothing is waited for in some rounds: the assignment before may not even have been sent.
+        let count = round % 3;
+        assert_eq!(
+            read(&mut consumer, usize::try_from(count).unwrap()).await,
+            numbered(from..from + count)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_broken_subscription_goes_on_behind_the_last_record() {
+    let (broker, client) = filled(60).await;
+    let mut consumer = small(&client)
+        .assign("t", 0, Start::Earliest)
+        .build()
+        .await
+        .unwrap();
+    for round in 0..6 {
+        assert_eq!(
+            read(&mut consumer, 10).await,
+            numbered(round * 10..round * 10 + 10)
+        );
+        broker.change(|state| state.cut_subscriptions = 1);
+    }
+    produce(&client, 0, 60..70).await;
+    assert_eq!(read(&mut consumer, 10).await, numbered(60..70));
+    assert!(broker.state().subscriptions > 1);
+}
+
+#[tokio::test]
+async fn a_paused_partition_gives_nothing_and_goes_on_without_a_gap() {
+    let (_broker, client) = filled(40).await;
+    produce(&client, 1, 0..40).await;
+    let mut consumer = small(&client)
+        .assign("t", 0, Start::Earliest)
+        .assign("t", 1, Start::Earliest)
+        .build()
+        .await
+        .unwrap();
+    let mut next = [0, 0];
+    let mut expect = async |consumer: &mut Consumer| {
+        let record = consumer.recv().await.unwrap();
+        let expected = &mut next[record.partition as usize];
+        assert_eq!(record.offset, *expected);
+        *expected += 1;
+        (record.partition, record.offset)
+    };
+    // Not at the border of a batch.
+    while expect(&mut consumer).await != (0, 2) {}
+    consumer.pause("t", 0).unwrap();
+    while expect(&mut consumer).await != (1, 39) {}
+    assert!(consumer.recv().now_or_never().is_none());
+    consumer.resume("t", 0).unwrap();
+    while expect(&mut consumer).await != (0, 39) {}
+    assert_eq!(next, [40, 40]);
+    assert!(matches!(
+        consumer.pause("u", 0),
+        Err(Error::NotAssigned { .. })
+    ));
+}
+
+#[tokio::test]
+async fn brokers_push_no_more_than_there_is_room_for() {
+    let (broker, client) = filled(100).await;
+    let mut consumer = small(&client)
+        .assign("t", 0, Start::Earliest)
+        .build()
+        .await
+        .unwrap();
+    consumer.recv().await.unwrap();
+    // One batch may go beyond the credit that is left.
+    broker.until(|state| state.pushed_bytes >= 400).await;
+    assert!(broker.state().pushed_bytes < 400 + 400);
 }
 
 #[tokio::test]

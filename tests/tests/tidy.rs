@@ -73,6 +73,8 @@ const PURE: &[&str] = &[
     "client/src/producer/core.rs",
     "client/src/producer/pipeline.rs",
     "client/src/consumer/core.rs",
+    "client/src/consumer/feed.rs",
+    "client/src/consumer/prefetched.rs",
     "client/src/retry.rs",
     "cli/src/escape.rs",
     "cli/src/explain.rs",

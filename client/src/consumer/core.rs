@@ -1,17 +1,25 @@
-//! The rules of a consumer: what is fetched from whom, how much of it, and what a failure means.
+//! The rules of a consumer: what is read from whom, how much of it, and what a failure means.
 //!
-//! A pure state machine between the consumer, which takes batches out, and the task that talks to brokers, which asks
+//! A pure state machine between the consumer, which takes batches out, and the shell that talks to brokers, which asks
 //! [`Core::poll`] what to do and reports what came of it.
+//!
+//! Each broker that leads an assigned partition is read through one subscription, a [`Feed`]. The broker pushes batches
+//! as long as it has credit; credit is what the buffer has room for. A change of what is read there is a new assignment
+//! of all its partitions, each from behind the last batch that came: what still comes of an older one is dropped.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use highwater_proto::batch::BatchHeader;
 use highwater_proto::{ApiError, BrokerId, Offset, Reason, TopicId};
 
-use crate::metadata::Metadata;
+use super::feed::Feed;
+pub(crate) use super::feed::FeedId;
+use super::prefetched::Prefetched;
+pub(crate) use super::prefetched::{Batch, Item};
+use crate::metadata::{Leader, Metadata};
 use crate::retry::{Backoff, wants_metadata};
 use crate::{Error, Start};
 
@@ -30,19 +38,22 @@ pub enum OffsetReset {
 /// Limits of a consumer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// Bytes of batches fetched and not yet taken out, or asked for. One batch may go beyond.
+    /// Bytes of batches fetched and not yet taken out, or allowed to come; each broker has an equal share. One batch
+    /// may go beyond.
     pub(crate) buffer_bytes: u32,
-    /// Bytes asked for in one request.
-    pub(crate) fetch_bytes: u32,
-    /// Bytes asked for of one partition.
+    /// Bytes of one partition in one message.
     pub(crate) partition_fetch_bytes: u32,
     pub(crate) reset: OffsetReset,
     pub(crate) backoff: Backoff,
 }
 
-/// How often a partition may be reported as not existing before that is believed: metadata reaches brokers one after
-/// the other.
+/// How often in a row a broker may say that a partition which the metadata names does not exist before that is believed:
+/// metadata reaches brokers one after the other.
 const MAX_NOT_FOUND: u32 = 6;
+/// A partition that was read for this long without a failure is well: the next failure counts as the first.
+const WELL_AFTER: Duration = Duration::from_secs(5);
+/// Credit is added when this fraction of a broker's share is missing.
+const CREDIT_STEPS: u64 = 4;
 
 /// A partition as of one assignment or seek: results that name another are too late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,7 +69,18 @@ enum State {
     ToLocate(Start),
     /// Its offset is being looked up.
     Locating(Start),
-    Reading,
+    /// It is to be read, from its offset on.
+    ToRead,
+    /// It is part of what is read through a feed.
+    Reading {
+        feed: FeedId,
+        /// The broker was told so in this assignment; `None` as long as it is not.
+        assignment_id: Option<u64>,
+        leader: Leader,
+        since: Instant,
+    },
+    /// Nothing is read of it until it is resumed, from there.
+    Paused(Start),
     /// It failed; only a seek helps.
     Halted,
 }
@@ -74,16 +96,14 @@ struct Partition {
     offset: Offset,
     /// Where reading began, once that is known.
     started_at: Option<Offset>,
+    /// In a row.
     failures: u32,
     retry_at: Option<Instant>,
-    /// Part of a fetch that is under way.
-    fetching: bool,
 }
 
-/// One partition in a fetch.
+/// One partition in an assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FetchItem {
-    pub(crate) cursor: Cursor,
+pub(crate) struct Read {
     pub(crate) topic: Arc<str>,
     pub(crate) topic_id: TopicId,
     pub(crate) partition: u32,
@@ -92,13 +112,18 @@ pub(crate) struct FetchItem {
     pub(crate) leader_epoch: u64,
 }
 
-/// A fetch to make.
+/// What to tell the broker of a feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fetch {
-    pub(crate) broker: BrokerId,
+pub(crate) enum Ask {
+    Assign { id: u64, reads: Vec<Read> },
+    Credit { bytes: u64 },
+}
+
+/// A feed to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    pub(crate) feed: FeedId,
     pub(crate) address: String,
-    pub(crate) max_bytes: u32,
-    pub(crate) items: Vec<FetchItem>,
 }
 
 /// An offset to look up.
@@ -113,13 +138,31 @@ pub(crate) struct Locate {
 /// What to do now.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// Forget what is under way: it was asked for an earlier assignment.
-    pub(crate) restart: bool,
-    pub(crate) fetches: Vec<Fetch>,
+    pub(crate) opens: Vec<Open>,
+    /// Feeds that nothing is read through any more.
+    pub(crate) closes: Vec<FeedId>,
+    /// Feeds for whose broker there is something: see [`Core::ask`].
+    pub(crate) asks: Vec<FeedId>,
     pub(crate) locates: Vec<Locate>,
     pub(crate) wants_metadata: bool,
     /// When to ask again, if nothing happens before.
     pub(crate) wake_at: Option<Instant>,
+}
+
+/// A message of a broker.
+#[derive(Debug)]
+pub(crate) struct Pushed {
+    pub(crate) assignment_id: u64,
+    pub(crate) credit_used_bytes: u64,
+    pub(crate) partitions: Vec<PushedPartition>,
+}
+
+/// What a message says of one partition.
+#[derive(Debug)]
+pub(crate) struct PushedPartition {
+    pub(crate) topic_id: TopicId,
+    pub(crate) partition: u32,
+    pub(crate) result: Result<Fetched, ApiError>,
 }
 
 /// What was read of one partition.
@@ -129,46 +172,19 @@ pub(crate) struct Fetched {
     pub(crate) next_offset: Offset,
 }
 
-/// Something for the consumer: a batch, or the failure that ends the reading of its partition.
-#[derive(Debug)]
-pub(crate) struct Item {
-    pub(crate) cursor: Cursor,
-    pub(crate) content: Result<Batch, Error>,
-}
-
-/// A batch that was fetched.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) topic: Arc<str>,
-    pub(crate) partition: u32,
-    /// The first offset wanted: a batch may begin below it.
-    pub(crate) from: Offset,
-    pub(crate) bytes: Bytes,
-}
-
-impl Item {
-    fn bytes(&self) -> u64 {
-        self.content
-            .as_ref()
-            .map_or(0, |batch| batch.bytes.len() as u64)
-    }
-}
-
 /// See the module.
 ///
-/// Invariants: `buffered_bytes` is the sum of the batches in `items`; `reserved` holds what each fetch under way may
-/// bring; batches of a partition stand in `items` in offset order.
+/// Invariants: `places` names every partition; each feed that a partition is read through is in `feeds`; a partition's
+/// batches in `prefetched` end where its `offset` is.
 pub(crate) struct Core {
     rules: Rules,
     partitions: Vec<Partition>,
+    places: HashMap<(TopicId, u32), usize>,
     next_generation: u64,
-    items: VecDeque<Item>,
-    buffered_bytes: u64,
-    reserved: HashMap<BrokerId, u64>,
-    restart: bool,
+    feeds: Vec<Feed>,
+    next_feed: u64,
+    prefetched: Prefetched,
     metadata_is_stale: bool,
-    /// Where the next fetch begins to list partitions, so that none is always last.
-    turn: usize,
     random: Box<dyn FnMut() -> u64 + Send>,
 }
 
@@ -177,21 +193,20 @@ impl Core {
         Self {
             rules,
             partitions: Vec::new(),
+            places: HashMap::new(),
             next_generation: 0,
-            items: VecDeque::new(),
-            buffered_bytes: 0,
-            reserved: HashMap::new(),
-            restart: false,
+            feeds: Vec::new(),
+            next_feed: 0,
+            prefetched: Prefetched::default(),
             metadata_is_stale: false,
-            turn: 0,
             random,
         }
     }
 
     /// Replaces what is read; returns the cursors, in the order given.
     pub(crate) fn assign(&mut self, assigned: Vec<(Arc<str>, TopicId, u32, Start)>) -> Vec<Cursor> {
-        self.items.clear();
-        self.buffered_bytes = 0;
+        self.prefetched.clear();
+        self.feeds.iter_mut().for_each(Feed::set_stale);
         let starts: Vec<Start> = assigned.iter().map(|(_, _, _, start)| *start).collect();
         self.partitions = assigned
             .into_iter()
@@ -205,29 +220,52 @@ impl Core {
                 started_at: None,
                 failures: 0,
                 retry_at: None,
-                fetching: false,
             })
             .collect();
-        self.restart = true;
+        let named = self.partitions.iter().enumerate();
+        self.places = named
+            .map(|(place, p)| ((p.topic_id, p.partition), place))
+            .collect();
         let places = starts.into_iter().enumerate();
         places
             .map(|(place, start)| self.start(place, start))
             .collect()
     }
 
-    /// Reads a partition from elsewhere; results asked for before no longer count.
+    /// Reads a partition from elsewhere; what was asked for before no longer counts. A paused one stays paused.
     pub(crate) fn start(&mut self, place: usize, start: Start) -> Cursor {
-        self.restart = true;
         let generation = self.renew(place);
         let partition = &mut self.partitions[place];
         partition.failures = 0;
         partition.retry_at = None;
         partition.started_at = None;
-        match start {
-            Start::Offset(offset) => partition.read_from(offset),
-            start => partition.state = State::ToLocate(start),
-        }
+        partition.state = match (partition.state, start) {
+            (State::Paused(_), start) => State::Paused(start),
+            (_, start) => partition.started(start),
+        };
         Cursor { place, generation }
+    }
+
+    /// Stops reading a partition until it is resumed, then from `position`: behind the last record given out, if one
+    /// was. What was fetched is dropped.
+    pub(crate) fn pause(&mut self, place: usize, position: Option<Offset>) {
+        let partition = &self.partitions[place];
+        let start = match (partition.state, position, partition.started_at) {
+            (State::Halted | State::Paused(_), _, _) => return,
+            (_, Some(offset), _) | (_, None, Some(offset)) => Start::Offset(offset),
+            (State::ToLocate(start) | State::Locating(start), None, None) => start,
+            (State::ToRead | State::Reading { .. }, None, None) => Start::Offset(partition.offset),
+        };
+        self.renew(place);
+        self.partitions[place].state = State::Paused(start);
+    }
+
+    /// Reads a paused partition again.
+    pub(crate) fn resume(&mut self, place: usize) {
+        let partition = &mut self.partitions[place];
+        if let State::Paused(start) = partition.state {
+            partition.state = partition.started(start);
+        }
     }
 
     /// Where the reading of a partition began, once that is known.
@@ -237,16 +275,14 @@ impl Core {
 
     /// Takes the next batch or failure out.
     pub(crate) fn take(&mut self) -> Option<Item> {
-        let item = self.items.pop_front()?;
-        self.buffered_bytes -= item.bytes();
-        Some(item)
+        self.prefetched.take()
     }
 
     /// Stops reading a partition because of a batch that cannot be read.
     pub(crate) fn halt(&mut self, cursor: Cursor) {
-        if let Some(partition) = self.partition(cursor) {
-            partition.state = State::Halted;
+        if self.partition(cursor).is_some() {
             self.renew(cursor.place);
+            self.partitions[cursor.place].state = State::Halted;
         }
     }
 
@@ -262,23 +298,27 @@ impl Core {
         topics
     }
 
-    /// The metadata is fresh. A partition that it lacks has failed once more.
-    pub(crate) fn refreshed(&mut self, now: Instant, metadata: &Metadata) {
+    /// The metadata is fresh. A partition that it does not name any more was deleted.
+    pub(crate) fn refreshed(&mut self, metadata: &Metadata) {
         self.metadata_is_stale = false;
         for place in 0..self.partitions.len() {
             let partition = &self.partitions[place];
-            let known = metadata.topic(&partition.topic);
-            let exists = known.is_some_and(|topic| partition.partition < topic.partitions());
-            if partition.state == State::Halted || exists {
+            if partition.state == State::Halted {
                 continue;
             }
-            let cursor = Cursor {
-                place,
-                generation: partition.generation,
+            let name = &partition.topic;
+            let error = match metadata.topic(name) {
+                Some(topic) if topic.id != partition.topic_id => ApiError::new(
+                    Reason::UnknownTopicId,
+                    format!("topic {name} was deleted and made again"),
+                ),
+                Some(topic) if partition.partition < topic.partitions() => continue,
+                _ => ApiError::new(
+                    Reason::UnknownTopicOrPartition,
+                    format!("topic {name} or this partition of it was deleted"),
+                ),
             };
-            let problem = format!("topic {} has no such partition any more", partition.topic);
-            let error = ApiError::new(Reason::UnknownTopicOrPartition, problem);
-            self.failed(now, cursor, error);
+            self.give_up(self.cursor(place), error);
         }
     }
 
@@ -286,52 +326,27 @@ impl Core {
     pub(crate) fn poll(&mut self, now: Instant, metadata: &Metadata) -> Plan {
         let mut plan = Plan {
             wants_metadata: self.metadata_is_stale,
-            restart: std::mem::take(&mut self.restart),
             ..Plan::default()
         };
-        if plan.restart {
-            self.reserved.clear();
-            for partition in &mut self.partitions {
-                partition.fetching = false;
-                if let State::Locating(start) = partition.state {
-                    partition.state = State::ToLocate(start);
-                }
-            }
+        for place in 0..self.partitions.len() {
+            self.poll_partition(now, place, metadata, &mut plan);
         }
-        let mut per_broker: BTreeMap<BrokerId, (String, Vec<FetchItem>)> = BTreeMap::new();
-        for turn in 0..self.partitions.len() {
-            let place = (self.turn + turn) % self.partitions.len();
-            if let Some((broker, address, item)) =
-                self.poll_partition(now, place, metadata, &mut plan)
-            {
-                let items = per_broker
-                    .entry(broker)
-                    .or_insert_with(|| (address, Vec::new()));
-                items.1.push(item);
-            }
-        }
-        for (broker, (address, items)) in per_broker {
-            self.plan_fetch(broker, address, items, &mut plan);
-        }
+        self.close_feeds(&mut plan);
+        let feeds = self.feeds.iter();
+        plan.asks = feeds
+            .filter(|feed| feed.is_stale() || self.credit_due(feed).is_some())
+            .map(|feed| feed.id)
+            .collect();
         plan
     }
 
-    /// What one partition wants: to be looked up, or a place in a fetch.
-    fn poll_partition(
-        &mut self,
-        now: Instant,
-        place: usize,
-        metadata: &Metadata,
-        plan: &mut Plan,
-    ) -> Option<(BrokerId, String, FetchItem)> {
+    /// What one partition wants: to be looked up, or to be read through the feed of its leader.
+    fn poll_partition(&mut self, now: Instant, place: usize, metadata: &Metadata, plan: &mut Plan) {
+        let cursor = self.cursor(place);
         let partition = &mut self.partitions[place];
-        let cursor = Cursor {
-            place,
-            generation: partition.generation,
-        };
         if let Some(at) = partition.retry_at.filter(|at| *at > now) {
             plan.wake_at = Some(plan.wake_at.map_or(at, |wake_at| wake_at.min(at)));
-            return None;
+            return;
         }
         if let State::ToLocate(start) = partition.state {
             partition.state = State::Locating(start);
@@ -342,75 +357,143 @@ impl Core {
                 start,
             });
         }
-        if partition.state != State::Reading || partition.fetching {
-            return None;
-        }
         let leader = metadata.leader(&partition.topic, partition.partition);
+        if let State::Reading { leader: old, .. } = partition.state
+            && leader.is_some_and(|(new, _)| new.epoch > old.epoch)
+        {
+            self.leave_feed(place);
+        }
+        if self.partitions[place].state != State::ToRead {
+            return;
+        }
         let Some((leader, address)) = leader else {
             plan.wants_metadata = true;
-            return None;
+            return;
         };
-        let item = FetchItem {
-            cursor,
-            topic: Arc::clone(&partition.topic),
-            topic_id: partition.topic_id,
-            partition: partition.partition,
-            offset: partition.offset,
-            max_bytes: self.rules.partition_fetch_bytes,
-            leader_epoch: leader.epoch,
+        let feed = self.feed_of(leader.broker, address, plan);
+        self.partitions[place].state = State::Reading {
+            feed,
+            assignment_id: None,
+            leader,
+            since: now,
         };
-        Some((leader.broker, address.to_owned(), item))
     }
 
-    /// One fetch per broker at a time, and only as much as there is room for.
-    fn plan_fetch(
-        &mut self,
-        broker: BrokerId,
-        address: String,
-        mut items: Vec<FetchItem>,
-        plan: &mut Plan,
-    ) {
-        if self.reserved.contains_key(&broker) {
-            return;
+    /// The feed of a broker, told that there is more to read of it.
+    fn feed_of(&mut self, broker: BrokerId, address: &str, plan: &mut Plan) -> FeedId {
+        let at = |feed: &&mut Feed| feed.broker == broker && feed.address == address;
+        if let Some(feed) = self.feeds.iter_mut().find(at) {
+            feed.set_stale();
+            return feed.id;
         }
-        let used = self.buffered_bytes + self.reserved.values().sum::<u64>();
-        let room = u64::from(self.rules.buffer_bytes).saturating_sub(used);
-        let wanted = u64::from(self.rules.fetch_bytes.min(self.rules.buffer_bytes));
-        // Half of a full request is worth the way; less only when there is nothing else to wait for.
-        if room == 0 || room < wanted / 2 && used > 0 {
-            return;
-        }
-        let max_bytes = u32::try_from(room.min(wanted)).expect("no more than fetch_bytes");
-        for item in &mut items {
-            item.max_bytes = item.max_bytes.min(max_bytes);
-            self.partitions[item.cursor.place].fetching = true;
-        }
-        self.turn = (items[0].cursor.place + 1) % self.partitions.len();
-        self.reserved.insert(broker, u64::from(max_bytes));
-        plan.fetches.push(Fetch {
-            broker,
-            address,
-            max_bytes,
-            items,
+        let id = FeedId(self.next_feed);
+        self.next_feed += 1;
+        self.feeds.push(Feed::new(id, broker, address.to_owned()));
+        plan.opens.push(Open {
+            feed: id,
+            address: address.to_owned(),
+        });
+        id
+    }
+
+    fn close_feeds(&mut self, plan: &mut Plan) {
+        let partitions = &self.partitions;
+        self.feeds.retain(|feed| {
+            let is_used = partitions.iter().any(|partition| partition.is_in(feed.id));
+            if !is_used {
+                plan.closes.push(feed.id);
+            }
+            is_used
         });
     }
 
-    /// A fetch has ended: a result per partition, in any order.
-    pub(crate) fn fetched(
-        &mut self,
-        now: Instant,
-        broker: BrokerId,
-        results: Vec<(Cursor, Result<Fetched, ApiError>)>,
-    ) {
-        self.reserved.remove(&broker);
-        for (cursor, result) in results {
-            let Some(partition) = self.partition(cursor) else {
+    /// The next thing to tell the broker of a feed. An assignment comes before credit.
+    pub(crate) fn ask(&mut self, id: FeedId) -> Option<Ask> {
+        let place = self.feeds.iter().position(|feed| feed.id == id)?;
+        if self.feeds[place].is_stale() {
+            let id = self.feeds[place].assign();
+            let reads = self.assign_to(self.feeds[place].id, id);
+            return Some(Ask::Assign { id, reads });
+        }
+        let bytes = self.credit_due(&self.feeds[place])?;
+        self.feeds[place].add_credit(bytes);
+        Some(Ask::Credit { bytes })
+    }
+
+    fn assign_to(&mut self, feed: FeedId, id: u64) -> Vec<Read> {
+        let max_bytes = self.rules.partition_fetch_bytes;
+        let mut reads = Vec::new();
+        for partition in &mut self.partitions {
+            let State::Reading {
+                feed: of,
+                assignment_id,
+                leader,
+                ..
+            } = &mut partition.state
+            else {
                 continue;
             };
-            partition.fetching = false;
-            match result {
-                Ok(fetched) => self.take_up(cursor, fetched),
-                Err(error) => self.failed(now, cursor, error),
+            if *of == feed {
+                *assignment_id = Some(id);
+                reads.push(Read {
+                    topic: Arc::clone(&partition.topic),
+                    topic_id: partition.topic_id,
+                    partition: partition.partition,
+                    offset: partition.offset,
+                    max_bytes,
+                    leader_epoch: leader.epoch,
+                });
+            }
+        }
+        reads
+    }
+
+    /// The credit that a broker should get now: what it may send and has sent stays within its share of the buffer.
+    fn credit_due(&self, feed: &Feed) -> Option<u64> {
+        let buffer = u64::from(self.rules.buffer_bytes);
+        let share = (buffer / self.feeds.len() as u64).max(1);
+        let of_share = share.saturating_sub(self.prefetched.bytes_of(feed.broker));
+        let room = buffer.saturating_sub(self.prefetched.bytes());
+        feed.credit_due(of_share.min(room), (share / CREDIT_STEPS).max(1))
+    }
+
+    /// Whether taking out what was fetched has made room that brokers should know of.
+    pub(crate) fn has_room(&self) -> bool {
+        self.feeds
+            .iter()
+            .any(|feed| self.credit_due(feed).is_some())
+    }
+
+    /// A broker has sent a message.
+    pub(crate) fn pushed(&mut self, now: Instant, id: FeedId, pushed: Pushed) {
+        let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == id) else {
+            return;
+        };
+        feed.spend(pushed.credit_used_bytes);
+        let broker = feed.broker;
+        for of_partition in pushed.partitions {
+            let named = (of_partition.topic_id, of_partition.partition);
+            let Some(place) = self.places.get(&named).copied() else {
+                continue;
+            };
+            if !self.partitions[place].follows(id, pushed.assignment_id) {
+                continue;
+            }
+            match of_partition.result {
+                Ok(fetched) => self.take_up(place, broker, fetched),
+                Err(error) => self.refused(now, place, error),
+            }
+        }
+    }
+
+    /// A feed has ended: what was read through it goes on through another, from behind the last batch that came.
+    pub(crate) fn ended(&mut self, now: Instant, id: FeedId, error: &ApiError) {
+        self.feeds.retain(|feed| feed.id != id);
+        // One wait for all, so that they are assigned together.
+        let random = (self.random)();
+        for place in 0..self.partitions.len() {
+            if self.partitions[place].is_in(id) {
+                self.failed(now, self.cursor(place), error.clone(), random);
             }
         }
     }
@@ -425,77 +508,73 @@ impl Core {
         let Some(partition) = self.partition(cursor) else {
             return;
         };
-        let State::Locating(start) = partition.state else {
+        let State::Locating(_) = partition.state else {
             return;
         };
         match result {
             Ok(offset) => {
                 partition.failures = 0;
-                partition.read_from(offset);
+                partition.state = partition.started(Start::Offset(offset));
             }
             Err(error) => {
-                partition.state = State::ToLocate(start);
-                self.failed(now, cursor, error);
+                let random = (self.random)();
+                self.failed(now, cursor, error, random);
             }
         }
     }
 
-    fn take_up(&mut self, cursor: Cursor, fetched: Fetched) {
-        let Some(partition) = self.partitions.get_mut(cursor.place) else {
-            return;
-        };
+    fn take_up(&mut self, place: usize, broker: BrokerId, fetched: Fetched) {
+        let cursor = self.cursor(place);
+        let partition = &mut self.partitions[place];
         partition.failures = 0;
-        let before = self.items.len();
+        let mut is_new = false;
         for bytes in fetched.batches {
             let from = partition.offset;
-            let content = match BatchHeader::parse(&bytes) {
+            match BatchHeader::parse(&bytes) {
                 // A batch read before: the broker answered from an earlier place than asked for.
-                Ok(header) if header.next_offset() <= from => continue,
+                Ok(header) if header.next_offset() <= from => {}
                 Ok(header) => {
+                    is_new = true;
                     partition.offset = header.next_offset();
-                    self.buffered_bytes += bytes.len() as u64;
-                    Ok(Batch {
+                    let batch = Batch {
                         topic: Arc::clone(&partition.topic),
                         partition: partition.partition,
                         from,
                         bytes,
-                    })
+                        broker,
+                    };
+                    let content = Ok(batch);
+                    self.prefetched.push(Item { cursor, content });
                 }
                 Err(problem) => {
-                    partition.state = State::Halted;
-                    Err(Error::BadBatch {
+                    let content = Err(Error::BadBatch {
                         topic: Arc::clone(&partition.topic),
                         partition: partition.partition,
                         offset: from,
                         problem: Arc::new(problem),
-                    })
+                    });
+                    self.leave_feed(place);
+                    self.partitions[place].state = State::Halted;
+                    self.prefetched.push(Item { cursor, content });
+                    return;
                 }
-            };
-            let halted = content.is_err();
-            self.items.push_back(Item { cursor, content });
-            if halted {
-                return;
             }
         }
-        if self.items.len() == before {
+        if !is_new {
             partition.offset = partition.offset.max(fetched.next_offset);
         }
     }
 
-    fn failed(&mut self, now: Instant, cursor: Cursor, error: ApiError) {
-        let random = (self.random)();
-        let Rules { backoff, reset, .. } = self.rules;
-        let Some(partition) = self.partition(cursor) else {
-            return;
+    /// The leader has ended the reading of a partition.
+    fn refused(&mut self, now: Instant, place: usize, error: ApiError) {
+        let partition = &mut self.partitions[place];
+        let start = match (error.reason, self.rules.reset) {
+            (Reason::OffsetOutOfRange, OffsetReset::Earliest) => Some(Start::Earliest),
+            (Reason::OffsetOutOfRange, OffsetReset::Latest) => Some(Start::Latest),
+            _ => None,
         };
-        partition.failures += 1;
-        if error.reason == Reason::OffsetOutOfRange && partition.state == State::Reading {
-            let start = match reset {
-                OffsetReset::Earliest => Some(Start::Earliest),
-                OffsetReset::Latest => Some(Start::Latest),
-                OffsetReset::Fail => None,
-            };
-            if let Some(start) = start {
+        match start {
+            Some(start) => {
                 tracing::warn!(
                     topic = &*partition.topic,
                     partition = partition.partition,
@@ -503,23 +582,58 @@ impl Core {
                     "the partition does not hold the offset; going on at {start:?}"
                 );
                 partition.state = State::ToLocate(start);
-                return;
+            }
+            None => {
+                let random = (self.random)();
+                self.failed(now, self.cursor(place), error, random);
             }
         }
-        let absent = error.code() == tonic::Code::NotFound && partition.failures >= MAX_NOT_FOUND;
-        if error.is_retriable() && !absent {
-            let wait = backoff.wait_after(&error, partition.failures, random);
-            partition.retry_at = Some(now + wait);
-            self.metadata_is_stale |= wants_metadata(&error);
+    }
+
+    /// Tries again what a partition was at, after a wait, or gives it up.
+    fn failed(&mut self, now: Instant, cursor: Cursor, error: ApiError, random: u64) {
+        let backoff = self.rules.backoff;
+        let Some(partition) = self.partition(cursor) else {
             return;
+        };
+        partition.state = match partition.state {
+            State::Reading { since, .. } => {
+                if now >= since + WELL_AFTER {
+                    partition.failures = 0;
+                }
+                State::ToRead
+            }
+            State::Locating(start) => State::ToLocate(start),
+            state => state,
+        };
+        partition.failures += 1;
+        let absent = error.code() == tonic::Code::NotFound && partition.failures >= MAX_NOT_FOUND;
+        if !error.is_retriable() || absent {
+            return self.give_up(cursor, error);
         }
+        let wait = backoff.wait_after(&error, partition.failures, random);
+        partition.retry_at = Some(now + wait);
+        self.metadata_is_stale |= wants_metadata(&error);
+    }
+
+    /// Ends the reading of a partition, and says so behind what was fetched of it.
+    fn give_up(&mut self, cursor: Cursor, error: ApiError) {
+        self.leave_feed(cursor.place);
+        let partition = &mut self.partitions[cursor.place];
         partition.state = State::Halted;
         let content = Err(Error::Partition {
             topic: Arc::clone(&partition.topic),
             partition: partition.partition,
             source: error,
         });
-        self.items.push_back(Item { cursor, content });
+        self.prefetched.push(Item { cursor, content });
+    }
+
+    fn cursor(&self, place: usize) -> Cursor {
+        Cursor {
+            place,
+            generation: self.partitions[place].generation,
+        }
     }
 
     /// The partition, if the cursor is still the present one.
@@ -531,20 +645,49 @@ impl Core {
 
     /// Gives the partition a new generation and drops what was fetched in the old one.
     fn renew(&mut self, place: usize) -> u64 {
+        self.leave_feed(place);
         let generation = self.next_generation;
         self.next_generation += 1;
         self.partitions[place].generation = generation;
-        self.items.retain(|item| item.cursor.place != place);
-        self.buffered_bytes = self.items.iter().map(Item::bytes).sum();
+        self.prefetched.drop_place(place);
         generation
+    }
+
+    /// Takes a partition out of the feed it is read through: its broker is to push it no longer.
+    fn leave_feed(&mut self, place: usize) {
+        let partition = &mut self.partitions[place];
+        if let State::Reading { feed, .. } = partition.state {
+            partition.state = State::ToRead;
+            if let Some(feed) = self.feeds.iter_mut().find(|f| f.id == feed) {
+                feed.set_stale();
+            }
+        }
     }
 }
 
 impl Partition {
-    fn read_from(&mut self, offset: Offset) {
-        self.state = State::Reading;
-        self.offset = offset;
-        self.started_at = Some(offset);
+    /// The state in which it goes on from `start`.
+    fn started(&mut self, start: Start) -> State {
+        match start {
+            Start::Offset(offset) => {
+                self.offset = offset;
+                self.started_at = Some(offset);
+                State::ToRead
+            }
+            start => State::ToLocate(start),
+        }
+    }
+
+    fn is_in(&self, id: FeedId) -> bool {
+        matches!(self.state, State::Reading { feed, .. } if feed == id)
+    }
+
+    /// Whether what its broker sends in an assignment is what is wanted of it now.
+    fn follows(&self, id: FeedId, assignment: u64) -> bool {
+        matches!(
+            self.state,
+            State::Reading { feed, assignment_id, .. } if feed == id && assignment_id == Some(assignment)
+        )
     }
 }
 
@@ -557,27 +700,32 @@ mod tests {
 
     use super::*;
 
-    const BROKER: BrokerId = BrokerId(1);
-
     fn metadata() -> Metadata {
+        metadata_led_by([1, 1, 1], 4)
+    }
+
+    /// A topic of three partitions, and who leads them.
+    fn metadata_led_by(leaders: [u32; 3], leader_epoch: u64) -> Metadata {
+        let broker = |broker_id, host: &str| v1::Broker {
+            broker_id,
+            host: host.into(),
+            port: 1,
+            ..v1::Broker::default()
+        };
         let mut metadata = Metadata::default();
         metadata.update(
             &[],
             v1::ClusterMetadata {
-                brokers: vec![v1::Broker {
-                    broker_id: 1,
-                    host: "b".into(),
-                    port: 1,
-                    ..v1::Broker::default()
-                }],
+                brokers: vec![broker(1, "b"), broker(2, "c")],
                 topics: vec![v1::TopicMetadata {
                     name: "t".into(),
                     topic_id: Bytes::from(vec![1; 16]),
-                    partitions: (0..3)
-                        .map(|partition| v1::PartitionMetadata {
+                    partitions: (0..)
+                        .zip(leaders)
+                        .map(|(partition, leader)| v1::PartitionMetadata {
                             partition,
-                            leader_broker_id: Some(1),
-                            leader_epoch: 4,
+                            leader_broker_id: Some(leader),
+                            leader_epoch,
                             replica_broker_ids: vec![1],
                         })
                         .collect(),
@@ -588,25 +736,28 @@ mod tests {
         metadata
     }
 
-    fn core_with(reset: OffsetReset, starts: &[Start]) -> (Core, Vec<Cursor>) {
+    fn core_with(reset: OffsetReset, starts: &[Start]) -> Core {
         let rules = Rules {
             buffer_bytes: 1_000,
-            fetch_bytes: 400,
             partition_fetch_bytes: 300,
             reset,
             backoff: Backoff::default(),
         };
         let mut core = Core::new(rules, Box::new(|| 0));
         let assigned = starts.iter().zip(0..);
-        let cursors = core.assign(
+        core.assign(
             assigned
-                .map(|(start, partition)| ("t".into(), TopicId::default(), partition, *start))
+                .map(|(start, partition)| ("t".into(), topic_id(), partition, *start))
                 .collect(),
         );
-        (core, cursors)
+        core
     }
 
-    fn core(starts: &[Start]) -> (Core, Vec<Cursor>) {
+    fn topic_id() -> TopicId {
+        TopicId::from_slice(&[1; 16]).unwrap()
+    }
+
+    fn core(starts: &[Start]) -> Core {
         core_with(OffsetReset::Earliest, starts)
     }
 
@@ -633,30 +784,79 @@ mod tests {
         })
     }
 
-    fn offsets(plan: &Plan) -> Vec<(u32, u64)> {
-        let items = plan.fetches.iter().flat_map(|fetch| &fetch.items);
-        items.map(|item| (item.partition, item.offset.0)).collect()
-    }
-
     fn error(reason: Reason) -> ApiError {
         ApiError::new(reason, "because")
     }
 
-    #[test]
-    fn reading_goes_on_after_the_last_batch_fetched() {
-        let (mut core, cursors) = core(&[Start::Offset(Offset(5))]);
-        let now = Instant::now();
+    /// The number of an assignment, its partitions and their offsets.
+    type Assigned = (u64, Vec<(u32, u64)>);
+
+    /// Polls, and takes what there is to tell brokers: the last assignment, and the credit.
+    fn poll(core: &mut Core, now: Instant) -> (Plan, Option<Assigned>, u64) {
         let plan = core.poll(now, &metadata());
-        assert!(plan.restart);
-        assert_eq!(offsets(&plan), [(0, 5)]);
-        assert_eq!(plan.fetches[0].items[0].leader_epoch, 4);
-        assert!(core.poll(now, &metadata()).fetches.is_empty());
-        core.fetched(
-            now,
-            BROKER,
-            vec![(cursors[0], fetched(vec![batch(3, 4, 10)]))],
-        );
-        assert_eq!(offsets(&core.poll(now, &metadata())), [(0, 7)]);
+        let (mut assigned, mut credit) = (None, 0);
+        for feed in &plan.asks {
+            while let Some(ask) = core.ask(*feed) {
+                match ask {
+                    Ask::Assign { id, reads } => {
+                        let offsets = reads.iter().map(|r| (r.partition, r.offset.0));
+                        assigned = Some((id, offsets.collect()));
+                    }
+                    Ask::Credit { bytes } => credit += bytes,
+                }
+            }
+        }
+        (plan, assigned, credit)
+    }
+
+    fn assigned(core: &mut Core, now: Instant) -> Option<Assigned> {
+        poll(core, now).1
+    }
+
+    /// What the broker of the only feed sends in an assignment.
+    fn push(
+        core: &mut Core,
+        now: Instant,
+        assignment_id: u64,
+        partition: u32,
+        result: Result<Fetched, ApiError>,
+    ) {
+        let batches = result.iter().flat_map(|fetched| &fetched.batches);
+        let pushed = Pushed {
+            assignment_id,
+            credit_used_bytes: batches.map(|batch| batch.len() as u64).sum(),
+            partitions: vec![PushedPartition {
+                topic_id: topic_id(),
+                partition,
+                result,
+            }],
+        };
+        let feed = FeedId(core.next_feed - 1);
+        core.pushed(now, feed, pushed);
+    }
+
+    fn at(offset: u64) -> Start {
+        Start::Offset(Offset(offset))
+    }
+
+    #[test]
+    fn reading_goes_on_after_the_last_batch_when_the_feed_ends() {
+        let mut core = core(&[at(5)]);
+        let now = Instant::now();
+        let (plan, assignment, credit) = poll(&mut core, now);
+        assert_eq!(plan.opens[0].address, "b:1");
+        assert_eq!((assignment, credit), (Some((1, vec![(0, 5)])), 1_000));
+        assert_eq!(assigned(&mut core, now), None);
+        push(&mut core, now, 1, 0, fetched(vec![batch(3, 4, 10)]));
+        core.ended(now, FeedId(0), &error(Reason::NetworkException));
+        let (plan, assignment, _) = poll(&mut core, now);
+        assert!(plan.wants_metadata && plan.opens.is_empty() && assignment.is_none());
+        core.refreshed(&metadata());
+        let (plan, assignment, credit) = poll(&mut core, plan.wake_at.unwrap());
+        assert!(!plan.wants_metadata);
+        assert_eq!(plan.opens[0].feed, FeedId(1));
+        assert_eq!(assignment, Some((1, vec![(0, 7)])));
+        assert!(credit < 1_000);
         let batch = core.take().unwrap().content.unwrap();
         assert_eq!((batch.from, batch.partition), (Offset(5), 0));
         assert!(core.take().is_none());
@@ -664,102 +864,159 @@ mod tests {
 
     #[test]
     fn an_offset_is_looked_up_before_reading_where_none_is_given() {
-        let (mut core, _) = core(&[Start::Latest]);
+        let mut core = core(&[Start::Latest]);
         let now = Instant::now();
         let plan = core.poll(now, &metadata());
-        assert!(plan.fetches.is_empty());
+        assert!(plan.opens.is_empty());
         assert_eq!(plan.locates[0].start, Start::Latest);
         assert_eq!(core.started_at(0), None);
         assert!(core.poll(now, &metadata()).locates.is_empty());
         core.located(now, plan.locates[0].cursor, Ok(Offset(9)));
         assert_eq!(core.started_at(0), Some(Offset(9)));
-        assert_eq!(offsets(&core.poll(now, &metadata())), [(0, 9)]);
+        assert_eq!(assigned(&mut core, now), Some((1, vec![(0, 9)])));
     }
 
     #[test]
-    fn results_from_before_a_seek_are_dropped() {
-        let (mut core, cursors) = core(&[Start::Offset(Offset(0))]);
+    fn what_follows_from_before_a_seek_is_dropped() {
+        let mut core = core(&[at(0), at(0)]);
         let now = Instant::now();
-        core.poll(now, &metadata());
-        core.fetched(
-            now,
-            BROKER,
-            vec![(cursors[0], fetched(vec![batch(0, 2, 10)]))],
-        );
-        core.poll(now, &metadata());
-        core.start(0, Start::Offset(Offset(100)));
+        assigned(&mut core, now);
+        push(&mut core, now, 1, 0, fetched(vec![batch(0, 2, 10)]));
+        core.start(0, at(100));
         assert!(core.take().is_none());
-        core.fetched(
-            now,
-            BROKER,
-            vec![(cursors[0], fetched(vec![batch(2, 2, 10)]))],
-        );
-        assert!(core.take().is_none());
+        // The broker does not know yet, nor has the shell even asked what to do.
+        push(&mut core, now, 1, 0, fetched(vec![batch(2, 2, 10)]));
         let plan = core.poll(now, &metadata());
-        assert!(plan.restart);
-        assert_eq!(offsets(&plan), [(0, 100)]);
+        // It will be told, but was not: what comes is still of the old position. The other partition is not concerned.
+        push(&mut core, now, 1, 0, fetched(vec![batch(4, 2, 10)]));
+        push(&mut core, now, 1, 1, fetched(vec![batch(0, 3, 10)]));
+        assert_eq!(core.take().unwrap().cursor.place, 1);
+        assert!(core.take().is_none());
+        let Some(Ask::Assign { id, reads }) = core.ask(plan.asks[0]) else {
+            panic!("{plan:?}");
+        };
+        let mut offsets: Vec<_> = reads.iter().map(|r| (r.partition, r.offset.0)).collect();
+        offsets.sort_unstable();
+        assert_eq!((id, offsets), (2, vec![(0, 100), (1, 3)]));
+        // Now it was told, and these were on their way.
+        push(&mut core, now, 1, 0, fetched(vec![batch(6, 2, 10)]));
+        push(&mut core, now, 1, 1, fetched(vec![batch(3, 2, 10)]));
+        assert!(core.take().is_none());
+        push(&mut core, now, 2, 1, fetched(vec![batch(3, 2, 10)]));
+        push(&mut core, now, 2, 0, fetched(vec![batch(100, 2, 10)]));
+        assert_eq!(core.take().unwrap().content.unwrap().from, Offset(3));
+        assert_eq!(core.take().unwrap().content.unwrap().from, Offset(100));
     }
 
     #[test]
-    fn a_full_buffer_stops_fetching_until_batches_are_taken() {
-        let (mut core, cursors) = core(&[Start::Offset(Offset(0))]);
+    fn a_paused_partition_is_read_no_longer_and_goes_on_where_it_was() {
+        let mut core = core(&[at(0), at(0)]);
         let now = Instant::now();
-        for turn in 0..3 {
-            assert_eq!(core.poll(now, &metadata()).fetches.len(), 1, "{turn}");
-            let result = fetched(vec![batch(turn, 1, 300)]);
-            core.fetched(now, BROKER, vec![(cursors[0], result)]);
+        assigned(&mut core, now);
+        push(&mut core, now, 1, 0, fetched(vec![batch(0, 5, 10)]));
+        core.pause(0, Some(Offset(3)));
+        assert!(core.take().is_none());
+        assert_eq!(assigned(&mut core, now), Some((2, vec![(1, 0)])));
+        push(&mut core, now, 2, 0, fetched(vec![batch(5, 5, 10)]));
+        assert!(core.take().is_none());
+        core.resume(0);
+        assert_eq!(assigned(&mut core, now), Some((3, vec![(0, 3), (1, 0)])));
+        core.pause(0, None);
+        core.start(0, at(40));
+        assert_eq!(assigned(&mut core, now), Some((4, vec![(1, 0)])));
+        core.resume(0);
+        assert_eq!(assigned(&mut core, now), Some((5, vec![(0, 40), (1, 0)])));
+    }
+
+    #[test]
+    fn a_partition_paused_before_its_offset_is_known_looks_it_up_when_resumed() {
+        let mut core = core(&[Start::Latest]);
+        let now = Instant::now();
+        let late = core.poll(now, &metadata()).locates.remove(0).cursor;
+        core.pause(0, None);
+        core.located(now, late, Ok(Offset(9)));
+        assert!(core.poll(now, &metadata()).locates.is_empty());
+        core.resume(0);
+        let plan = core.poll(now, &metadata());
+        assert_eq!(plan.locates[0].start, Start::Latest);
+    }
+
+    #[test]
+    fn a_feed_that_nothing_is_read_through_is_closed() {
+        let mut core = core(&[at(0)]);
+        let now = Instant::now();
+        assigned(&mut core, now);
+        core.pause(0, None);
+        assert_eq!(core.poll(now, &metadata()).closes, [FeedId(0)]);
+        core.resume(0);
+        assert_eq!(core.poll(now, &metadata()).opens[0].feed, FeedId(1));
+        core.assign(Vec::new());
+        assert_eq!(core.poll(now, &metadata()).closes, [FeedId(1)]);
+    }
+
+    #[test]
+    fn credit_is_what_the_buffer_has_room_for() {
+        let mut core = core(&[at(0)]);
+        let now = Instant::now();
+        assert_eq!(poll(&mut core, now).2, 1_000);
+        let mut granted = 1_000;
+        for turn in 0..2 {
+            let pushed = batch(turn, 1, 300);
+            granted -= pushed.len() as u64;
+            push(&mut core, now, 1, 0, fetched(vec![pushed]));
+            assert!(!core.has_room());
+            assert_eq!(poll(&mut core, now).2, 0);
         }
-        assert!(core.poll(now, &metadata()).fetches.is_empty());
         core.take().unwrap();
-        let plan = core.poll(now, &metadata());
-        assert!(plan.fetches[0].max_bytes >= 200);
+        assert!(core.has_room());
+        granted += poll(&mut core, now).2;
+        assert_eq!(granted + core.prefetched.bytes(), 1_000);
     }
 
     #[test]
     fn a_batch_larger_than_the_buffer_is_still_read() {
-        let (mut core, cursors) = core(&[Start::Offset(Offset(0))]);
+        let mut core = core(&[at(0)]);
         let now = Instant::now();
-        core.poll(now, &metadata());
-        core.fetched(
-            now,
-            BROKER,
-            vec![(cursors[0], fetched(vec![batch(0, 1, 5_000)]))],
-        );
-        assert!(core.poll(now, &metadata()).fetches.is_empty());
+        poll(&mut core, now);
+        let huge = batch(0, 1, 5_000);
+        let bytes = huge.len() as u64;
+        push(&mut core, now, 1, 0, fetched(vec![huge]));
+        assert_eq!(poll(&mut core, now).2, 0);
         core.take().unwrap();
-        assert_eq!(core.poll(now, &metadata()).fetches.len(), 1);
+        assert_eq!(poll(&mut core, now).2, bytes);
     }
 
     #[test]
-    fn partitions_take_turns_at_the_head_of_a_fetch() {
-        let starts = [Start::Offset(Offset(0)); 3];
-        let (mut core, cursors) = core(&starts);
+    fn brokers_share_the_buffer_and_none_is_left_without() {
+        let mut core = core(&[at(0), at(0)]);
         let now = Instant::now();
-        let mut heads = Vec::new();
-        for _ in 0..3 {
-            let plan = core.poll(now, &metadata());
-            heads.push(plan.fetches[0].items[0].partition);
-            let results = cursors.iter().map(|cursor| (*cursor, fetched(vec![])));
-            core.fetched(now, BROKER, results.collect());
-        }
-        assert_eq!(heads, [0, 1, 2]);
+        let mut split = metadata_led_by([1, 1, 1], 4);
+        let plan = core.poll(now, &split);
+        let asks = std::iter::from_fn(|| core.ask(plan.opens[0].feed)).count();
+        assert_eq!(asks, 2);
+        // The first broker has all the credit when the second comes.
+        split = metadata_led_by([1, 2, 1], 5);
+        let plan = core.poll(now, &split);
+        let second = plan.opens[0].feed;
+        assert!(matches!(core.ask(second), Some(Ask::Assign { .. })));
+        assert_eq!(core.ask(second), Some(Ask::Credit { bytes: 500 }));
     }
 
     #[test]
-    fn a_lost_connection_is_retried_from_the_same_offset() {
-        let (mut core, cursors) = core(&[Start::Offset(Offset(5))]);
+    fn a_moved_leader_is_followed_without_an_error() {
+        let mut core = core(&[at(7)]);
         let now = Instant::now();
-        core.poll(now, &metadata());
-        let lost = Err(error(Reason::NetworkException));
-        core.fetched(now, BROKER, vec![(cursors[0], lost)]);
-        let plan = core.poll(now, &metadata());
-        assert!(plan.fetches.is_empty() && plan.wants_metadata);
-        core.refreshed(now, &metadata());
-        let later = plan.wake_at.unwrap();
-        let plan = core.poll(later, &metadata());
-        assert!(!plan.wants_metadata);
-        assert_eq!(offsets(&plan), [(0, 5)]);
-        assert!(core.take().is_none());
+        assigned(&mut core, now);
+        // An older view changes nothing.
+        let plan = core.poll(now, &metadata_led_by([2, 2, 2], 3));
+        assert!(plan.opens.is_empty() && plan.asks.is_empty());
+        let plan = core.poll(now, &metadata_led_by([2, 2, 2], 5));
+        assert_eq!(plan.closes, [FeedId(0)]);
+        assert_eq!(plan.opens[0].address, "c:1");
+        let Some(Ask::Assign { reads, .. }) = core.ask(plan.opens[0].feed) else {
+            panic!("{plan:?}");
+        };
+        assert_eq!((reads[0].offset, reads[0].leader_epoch), (Offset(7), 5));
     }
 
     #[test]
@@ -769,15 +1026,18 @@ mod tests {
             (OffsetReset::Latest, Some(Start::Latest)),
             (OffsetReset::Fail, None),
         ] {
-            let (mut core, cursors) = core_with(reset, &[Start::Offset(Offset(5))]);
+            let mut core = core_with(reset, &[at(5)]);
             let now = Instant::now();
-            core.poll(now, &metadata());
-            let not_yet = Err(error(Reason::OffsetNotAvailable));
-            core.fetched(now, BROKER, vec![(cursors[0], not_yet)]);
+            assigned(&mut core, now);
+            let not_yet = Err(error(Reason::NotLeaderOrFollower));
+            push(&mut core, now, 1, 0, not_yet);
             let later = now + Duration::from_secs(2);
-            assert_eq!(offsets(&core.poll(later, &metadata())), [(0, 5)]);
-            let out = Err(error(Reason::OffsetOutOfRange));
-            core.fetched(later, BROKER, vec![(cursors[0], out)]);
+            let (id, offsets) = assigned(&mut core, later).unwrap();
+            assert_eq!(offsets, [(0, 5)]);
+            let out = || Err(error(Reason::OffsetOutOfRange));
+            push(&mut core, later, id - 1, 0, out());
+            assert!(core.poll(later, &metadata()).locates.is_empty());
+            push(&mut core, later, id, 0, out());
             let plan = core.poll(later, &metadata());
             assert_eq!(plan.locates.first().map(|locate| locate.start), start);
             assert_eq!(core.take().is_some(), start.is_none());
@@ -786,63 +1046,70 @@ mod tests {
 
     #[test]
     fn a_partition_that_stays_unknown_is_reported_and_left() {
-        let (mut core, cursors) = core(&[Start::Offset(Offset(5))]);
+        let mut core = core(&[at(5)]);
         let mut now = Instant::now();
         for _ in 0..MAX_NOT_FOUND {
             assert!(core.take().is_none());
-            assert_eq!(core.poll(now, &metadata()).fetches.len(), 1);
+            let (id, _) = assigned(&mut core, now).unwrap();
             let unknown = Err(error(Reason::UnknownTopicId));
-            core.fetched(now, BROKER, vec![(cursors[0], unknown)]);
+            push(&mut core, now, id, 0, unknown);
             now += Duration::from_secs(2);
         }
         let failed = core.take().unwrap().content.unwrap_err();
         assert_eq!(failed.reason(), Reason::UnknownTopicId);
-        assert!(core.poll(now, &metadata()).fetches.is_empty());
+        assert_eq!(assigned(&mut core, now), None);
+    }
+
+    #[test]
+    fn failures_long_ago_do_not_count() {
+        let mut core = core(&[at(5)]);
+        let mut now = Instant::now();
+        for _ in 0..MAX_NOT_FOUND * 2 {
+            let (id, _) = assigned(&mut core, now).unwrap();
+            now += WELL_AFTER;
+            push(&mut core, now, id, 0, Err(error(Reason::UnknownTopicId)));
+            now += Duration::from_secs(2);
+        }
+        assert!(core.take().is_none());
     }
 
     #[test]
     fn a_partition_that_vanishes_from_the_metadata_is_reported() {
-        let (mut core, _) = core(&[Start::Offset(Offset(5))]);
+        let mut core = core(&[at(5)]);
         let now = Instant::now();
-        for _ in 0..MAX_NOT_FOUND {
-            assert!(core.take().is_none());
-            core.refreshed(now, &Metadata::default());
-        }
+        assigned(&mut core, now);
+        push(&mut core, now, 1, 0, fetched(vec![batch(5, 1, 10)]));
+        core.refreshed(&Metadata::default());
+        assert!(core.take().unwrap().content.is_ok());
         let failed = core.take().unwrap().content.unwrap_err();
         assert_eq!(failed.reason(), Reason::UnknownTopicOrPartition);
+        core.refreshed(&Metadata::default());
+        assert!(core.take().is_none());
     }
 
     #[test]
     fn a_failed_partition_reads_again_after_a_seek_and_others_never_stop() {
-        let starts = [Start::Offset(Offset(5)); 2];
-        let (mut core, cursors) = core(&starts);
+        let mut core = core(&[at(5), at(5)]);
         let now = Instant::now();
-        core.poll(now, &metadata());
-        let damaged = Err(error(Reason::DataLoss));
-        core.fetched(
-            now,
-            BROKER,
-            vec![(cursors[0], damaged), (cursors[1], fetched(vec![]))],
-        );
-        assert_eq!(
-            core.take().unwrap().content.unwrap_err().reason(),
-            Reason::DataLoss
-        );
-        assert_eq!(offsets(&core.poll(now, &metadata())), [(1, 5)]);
-        core.start(0, Start::Offset(Offset(8)));
-        let mut plan = core.poll(now, &metadata());
-        plan.fetches[0].items.sort_by_key(|item| item.partition);
-        assert_eq!(offsets(&plan), [(0, 8), (1, 5)]);
+        assigned(&mut core, now);
+        push(&mut core, now, 1, 0, Err(error(Reason::DataLoss)));
+        let failed = core.take().unwrap().content.unwrap_err();
+        assert_eq!(failed.reason(), Reason::DataLoss);
+        assert_eq!(assigned(&mut core, now), None);
+        push(&mut core, now, 1, 1, fetched(vec![batch(5, 1, 10)]));
+        assert!(core.take().is_some());
+        core.start(0, at(8));
+        assert_eq!(assigned(&mut core, now), Some((2, vec![(0, 8), (1, 6)])));
     }
 
     #[test]
     fn a_batch_that_is_none_halts_its_partition() {
-        let (mut core, cursors) = core(&[Start::Offset(Offset(0))]);
+        let mut core = core(&[at(0)]);
         let now = Instant::now();
-        core.poll(now, &metadata());
+        assigned(&mut core, now);
         let garbage = Bytes::from_static(&[9; 80]);
         let batches = vec![batch(0, 1, 10), garbage];
-        core.fetched(now, BROKER, vec![(cursors[0], fetched(batches))]);
+        push(&mut core, now, 1, 0, fetched(batches));
         assert!(core.take().unwrap().content.is_ok());
         let error = core.take().unwrap().content.unwrap_err();
         assert!(matches!(
@@ -852,19 +1119,19 @@ mod tests {
                 ..
             }
         ));
-        assert!(core.poll(now, &metadata()).fetches.is_empty());
+        assert_eq!(core.poll(now, &metadata()).closes, [FeedId(0)]);
     }
 
     #[test]
     fn a_batch_the_consumer_cannot_read_halts_its_partition() {
-        let (mut core, cursors) = core(&[Start::Offset(Offset(0))]);
+        let mut core = core(&[at(0)]);
         let now = Instant::now();
-        core.poll(now, &metadata());
+        assigned(&mut core, now);
         let batches = vec![batch(0, 1, 10), batch(1, 1, 10)];
-        core.fetched(now, BROKER, vec![(cursors[0], fetched(batches))]);
-        core.take().unwrap();
-        core.halt(cursors[0]);
+        push(&mut core, now, 1, 0, fetched(batches));
+        let cursor = core.take().unwrap().cursor;
+        core.halt(cursor);
         assert!(core.take().is_none());
-        assert!(core.poll(now, &metadata()).fetches.is_empty());
+        assert_eq!(core.poll(now, &metadata()).closes, [FeedId(0)]);
     }
 }

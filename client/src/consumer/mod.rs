@@ -1,12 +1,14 @@
 //! Reading records.
 
 mod core;
+mod feed;
+mod prefetched;
+mod subscription;
 mod task;
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
@@ -59,7 +61,6 @@ pub struct ConsumerBuilder {
     cluster: Arc<Cluster>,
     assignments: Vec<Assignment>,
     rules: Rules,
-    max_wait: Duration,
     max_decompressed_bytes: usize,
 }
 
@@ -76,8 +77,7 @@ impl ConsumerBuilder {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
         let rules = Rules {
             buffer_bytes: 32 << 20,
-            fetch_bytes: 8 << 20,
-            partition_fetch_bytes: 4 << 20,
+            partition_fetch_bytes: 1 << 20,
             reset: OffsetReset::default(),
             backoff: cluster.settings.backoff,
         };
@@ -85,7 +85,6 @@ impl ConsumerBuilder {
             cluster,
             assignments: Vec::new(),
             rules,
-            max_wait: Duration::from_millis(500),
             max_decompressed_bytes: 64 << 20,
         }
     }
@@ -106,27 +105,16 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes of batches fetched ahead of what was received; 32 MiB unless set.
+    /// Bytes of batches that brokers may push ahead of what was received; 32 MiB unless set. One batch may go beyond.
     pub fn buffer_bytes(mut self, bytes: u32) -> Self {
         self.rules.buffer_bytes = bytes;
         self
     }
 
-    /// Bytes asked for in one request; 8 MiB unless set.
-    pub fn fetch_bytes(mut self, bytes: u32) -> Self {
-        self.rules.fetch_bytes = bytes;
-        self
-    }
-
-    /// Bytes asked for of one partition in a request; 4 MiB unless set.
+    /// Bytes of one partition in one message of a broker; 1 MiB unless set. Smaller ones let partitions take turns more
+    /// often.
     pub fn partition_fetch_bytes(mut self, bytes: u32) -> Self {
         self.rules.partition_fetch_bytes = bytes;
-        self
-    }
-
-    /// How long a broker may wait for records before it answers that there are none; 500 ms unless set.
-    pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.max_wait = wait;
         self
     }
 
@@ -143,7 +131,6 @@ impl ConsumerBuilder {
     pub async fn build(self) -> Result<Consumer, Error> {
         for (name, bytes) in [
             ("buffer_bytes", self.rules.buffer_bytes),
-            ("fetch_bytes", self.rules.fetch_bytes),
             ("partition_fetch_bytes", self.rules.partition_fetch_bytes),
         ] {
             if bytes == 0 {
@@ -156,11 +143,7 @@ impl ConsumerBuilder {
             wake: Notify::new(),
             arrived: AtomicWaker::new(),
         });
-        let task = Task::new(
-            Arc::clone(&shared),
-            Arc::clone(&self.cluster),
-            self.max_wait,
-        );
+        let task = Task::new(Arc::clone(&shared), Arc::clone(&self.cluster));
         let mut consumer = Consumer {
             shared,
             cluster: self.cluster,
@@ -208,7 +191,7 @@ struct Current {
 
 /// Reads the committed records of assigned partitions, each partition in order.
 ///
-/// Batches are fetched ahead in the background, up to a limit. When a broker restarts or a leader moves, reading goes on
+/// Brokers push batches ahead in the background, up to a limit. When a broker restarts or a leader moves, reading goes on
 /// exactly behind the last record received. A failure that does not pass (a damaged batch, a deleted topic) is returned
 /// once and ends the reading of its partition, until [`Consumer::seek`] or [`Consumer::assign`]; other partitions go on.
 ///
@@ -281,26 +264,41 @@ impl Consumer {
         }
     }
 
-    /// Reads a partition from elsewhere. Records of it that were fetched and not received are dropped.
+    /// Reads a partition from elsewhere. Records of it that were fetched and not received are dropped. A paused one stays
+    /// paused.
     ///
     /// # Errors
     /// [`Error::NotAssigned`].
     pub fn seek(&mut self, topic: &str, partition: u32, start: Start) -> Result<(), Error> {
-        let place = self
-            .place(topic, partition)
-            .ok_or_else(|| Error::NotAssigned {
-                topic: topic.into(),
-                partition,
-            })?;
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.cursor.place == place)
-        {
-            self.current = None;
-        }
+        let place = self.assigned_place(topic, partition)?;
+        self.drop_current_of(place);
         self.assigned[place].position = None;
         self.shared.core().start(place, start);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
+    /// Stops reading a partition until [`Consumer::resume`]. Records of it that were fetched and not received come then;
+    /// they are fetched again.
+    ///
+    /// # Errors
+    /// [`Error::NotAssigned`].
+    pub fn pause(&mut self, topic: &str, partition: u32) -> Result<(), Error> {
+        let place = self.assigned_place(topic, partition)?;
+        self.drop_current_of(place);
+        let position = self.assigned[place].position;
+        self.shared.core().pause(place, position);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
+    /// Reads a paused partition again, from behind the last record received of it, or where it was sought since.
+    ///
+    /// # Errors
+    /// [`Error::NotAssigned`].
+    pub fn resume(&mut self, topic: &str, partition: u32) -> Result<(), Error> {
+        let place = self.assigned_place(topic, partition)?;
+        self.shared.core().resume(place);
         self.shared.wake.notify_one();
         Ok(())
     }
@@ -312,6 +310,22 @@ impl Consumer {
         let place = self.place(topic, partition)?;
         let received = self.assigned[place].position;
         received.or_else(|| self.shared.core().started_at(place))
+    }
+
+    fn assigned_place(&self, topic: &str, partition: u32) -> Result<usize, Error> {
+        let place = self.place(topic, partition);
+        place.ok_or_else(|| Error::NotAssigned {
+            topic: topic.into(),
+            partition,
+        })
+    }
+
+    fn drop_current_of(&mut self, place: usize) {
+        if let Some(current) = &self.current
+            && current.cursor.place == place
+        {
+            self.current = None;
+        }
     }
 
     fn place(&self, topic: &str, partition: u32) -> Option<usize> {
@@ -333,24 +347,31 @@ impl Consumer {
             if let Some(record) = self.next_of_current() {
                 return Poll::Ready(record);
             }
-            let taken = self.shared.core().take();
-            let item = match taken {
+            let item = match self.take() {
                 Some(item) => item,
                 None => {
                     self.shared.arrived.register(context.waker());
                     // What arrived before the registration woke nobody.
-                    match self.shared.core().take() {
+                    match self.take() {
                         Some(item) => item,
                         None => return Poll::Pending,
                     }
                 }
             };
-            // There is room for the task to fetch more.
-            self.shared.wake.notify_one();
             if let Err(error) = self.open(item) {
                 return Poll::Ready(Err(error));
             }
         }
+    }
+
+    /// Takes what was fetched first, and lets the task know when that has made room.
+    fn take(&mut self) -> Option<Item> {
+        let mut core = self.shared.core();
+        let item = core.take()?;
+        if core.has_room() {
+            self.shared.wake.notify_one();
+        }
+        Some(item)
     }
 
     fn next_of_current(&mut self) -> Option<Result<ConsumedRecord, Error>> {

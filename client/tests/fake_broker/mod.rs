@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use highwater_proto::batch::{self, BatchHeader, Limits, Records};
 use highwater_proto::{ApiError, Offset, Reason, v1};
 use tokio::net::TcpSocket;
@@ -62,6 +62,12 @@ pub(crate) struct State {
     pub(crate) stuck: bool,
     /// Produce streams opened so far.
     pub(crate) streams: usize,
+    /// Subscriptions opened so far.
+    pub(crate) subscriptions: usize,
+    /// So many subscriptions break when they next have something to do.
+    pub(crate) cut_subscriptions: usize,
+    /// Bytes of batches pushed so far.
+    pub(crate) pushed_bytes: u64,
 }
 
 impl State {
@@ -376,9 +382,98 @@ impl FetchService for Service {
 
     async fn subscribe(
         &self,
-        _: Request<Streaming<v1::SubscribeRequest>>,
+        request: Request<Streaming<v1::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        Err(Status::unimplemented("not in this broker"))
+        self.state().subscriptions += 1;
+        self.changed();
+        let subscription = Subscription {
+            service: self.clone(),
+            requests: request.into_inner(),
+            changes: self.changed.subscribe(),
+            assigned: v1::SubscribeAssign::default(),
+            credit: 0,
+        };
+        let messages = futures::stream::unfold(Some(subscription), |subscription| async {
+            let mut subscription = subscription?;
+            match subscription.next().await? {
+                Ok(message) => Some((Ok(message), Some(subscription))),
+                Err(status) => Some((Err(status), None)),
+            }
+        });
+        Ok(Response::new(messages.boxed()))
+    }
+}
+
+/// Pushes one partition per message, as long as there is credit.
+struct Subscription {
+    service: Service,
+    requests: Streaming<v1::SubscribeRequest>,
+    changes: watch::Receiver<u64>,
+    assigned: v1::SubscribeAssign,
+    credit: i64,
+}
+
+impl Subscription {
+    async fn next(&mut self) -> Option<Result<v1::SubscribeResponse, Status>> {
+        loop {
+            while let Some(request) = self.requests.next().now_or_never() {
+                self.take(request?.ok()?);
+            }
+            self.changes.borrow_and_update();
+            if self.service.state().cut_subscriptions > 0 {
+                self.service.state().cut_subscriptions -= 1;
+                return Some(Err(Status::unavailable("connection reset")));
+            }
+            if let Some(message) = self.look() {
+                return Some(Ok(message));
+            }
+            tokio::select! {
+                request = self.requests.next() => self.take(request?.ok()?),
+                _ = self.changes.changed() => {}
+            }
+        }
+    }
+
+    fn take(&mut self, request: v1::SubscribeRequest) {
+        match request.request.unwrap() {
+            v1::subscribe_request::Request::Assign(assign) => self.assigned = assign,
+            v1::subscribe_request::Request::Credit(credit) => {
+                self.credit += i64::try_from(credit.bytes).unwrap();
+            }
+        }
+    }
+
+    fn look(&mut self) -> Option<v1::SubscribeResponse> {
+        let mut state = self.service.state();
+        for place in 0..self.assigned.partitions.len() {
+            let mut wanted = self.assigned.partitions[place].clone();
+            let credit = u32::try_from(self.credit.max(0)).unwrap();
+            wanted.max_bytes = wanted.max_bytes.min(credit);
+            let fetched = fetch_one(&mut state, &wanted);
+            if fetched.error.is_some() {
+                self.assigned.partitions.remove(place);
+            } else if fetched.data.is_some() {
+                let mut read = self.assigned.partitions.remove(place);
+                read.offset = fetched.next_offset;
+                self.assigned.partitions.push(read);
+            } else {
+                continue;
+            }
+            let used = match &fetched.data {
+                Some(v1::fetched_partition::Data::RecordBatches(data)) => {
+                    data.batches.iter().map(|batch| batch.len() as u64).sum()
+                }
+                _ => 0,
+            };
+            self.credit -= i64::try_from(used).unwrap();
+            state.pushed_bytes += used;
+            return Some(v1::SubscribeResponse {
+                assignment_id: self.assigned.assignment_id,
+                partitions: vec![fetched],
+                credit_used_bytes: used,
+            });
+        }
+        None
     }
 }
 
