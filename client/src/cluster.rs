@@ -131,7 +131,8 @@ impl Cluster {
         })
     }
 
-    fn update(&self, topics: &[String], answer: v1::ClusterMetadata) -> Arc<Metadata> {
+    /// Takes up an answer that was asked for `topics`.
+    pub(crate) fn update(&self, topics: &[String], answer: v1::ClusterMetadata) -> Arc<Metadata> {
         let mut metadata = self
             .metadata
             .write()
@@ -206,7 +207,7 @@ impl Cluster {
     }
 
     /// The addresses of all brokers known, those given at the start last.
-    fn addresses(&self) -> Vec<String> {
+    pub(crate) fn addresses(&self) -> Vec<String> {
         let mut addresses: Vec<String> =
             self.metadata().addresses().map(ToOwned::to_owned).collect();
         addresses.sort();

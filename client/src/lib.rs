@@ -44,6 +44,7 @@ mod metadata;
 mod offsets;
 mod producer;
 mod retry;
+mod watch;
 
 pub use admin::{Admin, ConfigChanges, CreatedTopic, NewTopic};
 pub use client::{Client, ClientBuilder};

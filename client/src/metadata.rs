@@ -1,7 +1,8 @@
 //! What the client knows of the cluster: topics, their partitions, who leads each, and where brokers are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
 use highwater_proto::{BrokerId, TopicId, v1};
 
 /// Who leads a partition.
@@ -17,6 +18,8 @@ pub(crate) struct Topic {
     pub(crate) id: TopicId,
     /// By partition; `None` while a partition has no leader.
     pub(crate) leaders: Vec<Option<Leader>>,
+    /// Version of the cluster's metadata that last named it.
+    version: u64,
 }
 
 impl Topic {
@@ -28,6 +31,7 @@ impl Topic {
 /// The cluster as last heard of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Metadata {
+    cluster_id: Bytes,
     addresses: HashMap<BrokerId, String>,
     topics: HashMap<String, Topic>,
 }
@@ -58,8 +62,15 @@ impl Metadata {
     }
 
     /// Takes up an answer that was asked for `topics`; empty means that all were asked for. Topics asked for and not in
-    /// the answer are forgotten. A leader older than the one known is not believed: brokers learn at different times.
+    /// the answer were deleted, and are forgotten.
+    ///
+    /// Brokers learn at different times: an answer older than the one that named a topic neither makes that vanish nor
+    /// takes partitions from it, and a leader older than the one known is not believed.
     pub(crate) fn update(&mut self, topics: &[String], answer: v1::ClusterMetadata) {
+        if answer.cluster_id != self.cluster_id {
+            self.topics.clear();
+            self.cluster_id = answer.cluster_id;
+        }
         self.addresses = answer
             .brokers
             .into_iter()
@@ -71,28 +82,34 @@ impl Metadata {
                 (BrokerId(broker.broker_id), address)
             })
             .collect();
-        let mut known = std::mem::take(&mut self.topics);
-        if !topics.is_empty() {
-            let asked: Vec<_> = topics
-                .iter()
-                .filter_map(|name| known.remove_entry(name))
-                .collect();
-            self.topics = std::mem::take(&mut known);
-            known.extend(asked);
-        }
+        let version = answer.version;
+        let asked: HashSet<&String> = topics.iter().collect();
+        let named: HashSet<&String> = answer.topics.iter().map(|topic| &topic.name).collect();
+        self.topics.retain(|name, known| {
+            let was_asked = asked.is_empty() || asked.contains(name);
+            !was_asked || named.contains(name) || known.version > version
+        });
         for topic in answer.topics {
             let Some(id) = TopicId::from_slice(&topic.topic_id) else {
                 continue;
             };
-            let before = known.get(&topic.name).filter(|before| before.id == id);
-            let leaders = leaders(&topic.partitions, before);
-            self.topics.insert(topic.name, Topic { id, leaders });
+            let before = self.topics.get(&topic.name);
+            if before.is_some_and(|before| before.id != id && before.version > version) {
+                continue;
+            }
+            let before = before.filter(|before| before.id == id);
+            let learnt = Topic {
+                id,
+                leaders: leaders(&topic.partitions, before),
+                version: before.map_or(version, |before| before.version.max(version)),
+            };
+            self.topics.insert(topic.name, learnt);
         }
     }
 }
 
 fn leaders(partitions: &[v1::PartitionMetadata], before: Option<&Topic>) -> Vec<Option<Leader>> {
-    let mut leaders = Vec::new();
+    let mut leaders = before.map_or_else(Vec::new, |before| before.leaders.clone());
     for partition in partitions {
         if partition.partition >= MAX_PARTITIONS {
             continue;
@@ -199,6 +216,36 @@ mod tests {
         assert!(metadata.topic("a").is_some() && metadata.topic("b").is_none());
         metadata.update(&[], answer(vec![]));
         assert!(metadata.topic("a").is_none());
+    }
+
+    #[test]
+    fn an_older_answer_takes_nothing_away() {
+        let version = |version, topics| v1::ClusterMetadata {
+            version,
+            ..answer(topics)
+        };
+        let led = Some((1, 4));
+        let mut metadata = Metadata::default();
+        metadata.update(&[], version(7, vec![topic("a", 2, &[led, led])]));
+        metadata.update(&[], version(5, vec![topic("a", 1, &[led])]));
+        metadata.update(&[], version(6, vec![topic("a", 2, &[led])]));
+        metadata.update(&[], version(4, vec![]));
+        assert_eq!(metadata.topic("a").unwrap().partitions(), 2);
+        metadata.update(&[], version(8, vec![]));
+        assert!(metadata.topic("a").is_none());
+    }
+
+    #[test]
+    fn another_cluster_at_the_same_address_is_believed_whatever_its_version() {
+        let cluster = |id: &'static [u8], version, topics| v1::ClusterMetadata {
+            cluster_id: Bytes::from_static(id),
+            version,
+            ..answer(topics)
+        };
+        let mut metadata = Metadata::default();
+        metadata.update(&[], cluster(b"one", 90, vec![topic("a", 1, &[])]));
+        metadata.update(&[], cluster(b"two", 2, vec![topic("b", 2, &[])]));
+        assert!(metadata.topic("a").is_none() && metadata.topic("b").is_some());
     }
 
     #[test]

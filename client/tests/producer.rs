@@ -277,6 +277,50 @@ async fn an_unknown_topic_is_named_and_found_once_it_exists() {
 }
 
 #[tokio::test]
+async fn a_deleted_topic_is_reported_at_once_with_and_without_a_watch() {
+    for refuse_watches in [false, true] {
+        let (broker, client) = broker_and_client(1).await;
+        broker.change(|state| state.refuse_watches = refuse_watches);
+        let producer = small(&client).build().unwrap();
+        let record = || Record::to("t").value("x");
+        producer.send(record()).await.unwrap().await.unwrap();
+        broker.change(|state| state.stuck = true);
+        let delivery = producer.send(record()).await.unwrap();
+        client.admin().delete_topic("t", None).await.unwrap();
+        if refuse_watches {
+            broker.change(|state| state.stuck = false);
+        }
+        let error = delivery.await.unwrap_err();
+        assert_eq!(error.reason(), Reason::UnknownTopicOrPartition, "{error}");
+        let error = producer.send(record()).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::UnknownTopicOrPartition, "{error}");
+        // Made again, with fewer partitions or more, it is another topic under the same name.
+        broker.change(|state| state.stuck = false);
+        broker.add_topic("u", 1);
+        broker.add_topic("t", 2);
+        let receipt = producer.send(record()).await.unwrap().await.unwrap();
+        assert_eq!(receipt.offset, 0);
+    }
+}
+
+#[tokio::test]
+async fn new_partitions_are_learnt_without_an_error() {
+    let (broker, client) = broker_and_client(1).await;
+    let producer = small(&client).build().unwrap();
+    let record = Record::to("t").partition(1).value("x");
+    let early = producer.send(record).await.unwrap_err();
+    assert_eq!(early.reason(), Reason::UnknownTopicOrPartition);
+    broker.change(|state| state.add_partition("t"));
+    let delivery = loop {
+        match producer.send(record).await {
+            Ok(delivery) => break delivery,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(delivery.await.unwrap().partition, 1);
+}
+
+#[tokio::test]
 async fn dropping_a_producer_resolves_what_it_leaves_behind() {
     let (broker, client) = broker_and_client(1).await;
     broker.change(|state| state.stuck = true);

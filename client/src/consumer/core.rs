@@ -98,6 +98,8 @@ struct Partition {
     started_at: Option<Offset>,
     /// In a row.
     failures: u32,
+    /// How many of the last failures in a row said that it does not exist.
+    not_found: u32,
     retry_at: Option<Instant>,
 }
 
@@ -145,6 +147,8 @@ pub(crate) struct Plan {
     pub(crate) asks: Vec<FeedId>,
     pub(crate) locates: Vec<Locate>,
     pub(crate) wants_metadata: bool,
+    /// The topics to watch from now on, when these have changed.
+    pub(crate) watch: Option<Vec<String>>,
     /// When to ask again, if nothing happens before.
     pub(crate) wake_at: Option<Instant>,
 }
@@ -185,6 +189,8 @@ pub(crate) struct Core {
     next_feed: u64,
     prefetched: Prefetched,
     metadata_is_stale: bool,
+    /// Others are read than when this was last told.
+    topics_changed: bool,
     random: Box<dyn FnMut() -> u64 + Send>,
 }
 
@@ -199,6 +205,7 @@ impl Core {
             next_feed: 0,
             prefetched: Prefetched::default(),
             metadata_is_stale: false,
+            topics_changed: false,
             random,
         }
     }
@@ -206,6 +213,7 @@ impl Core {
     /// Replaces what is read; returns the cursors, in the order given.
     pub(crate) fn assign(&mut self, assigned: Vec<(Arc<str>, TopicId, u32, Start)>) -> Vec<Cursor> {
         self.prefetched.clear();
+        self.topics_changed = true;
         self.feeds.iter_mut().for_each(Feed::set_stale);
         let starts: Vec<Start> = assigned.iter().map(|(_, _, _, start)| *start).collect();
         self.partitions = assigned
@@ -219,6 +227,7 @@ impl Core {
                 offset: Offset(0),
                 started_at: None,
                 failures: 0,
+                not_found: 0,
                 retry_at: None,
             })
             .collect();
@@ -236,7 +245,7 @@ impl Core {
     pub(crate) fn start(&mut self, place: usize, start: Start) -> Cursor {
         let generation = self.renew(place);
         let partition = &mut self.partitions[place];
-        partition.failures = 0;
+        partition.is_well();
         partition.retry_at = None;
         partition.started_at = None;
         partition.state = match (partition.state, start) {
@@ -328,6 +337,9 @@ impl Core {
             wants_metadata: self.metadata_is_stale,
             ..Plan::default()
         };
+        if std::mem::take(&mut self.topics_changed) {
+            plan.watch = Some(self.topics());
+        }
         for place in 0..self.partitions.len() {
             self.poll_partition(now, place, metadata, &mut plan);
         }
@@ -513,7 +525,7 @@ impl Core {
         };
         match result {
             Ok(offset) => {
-                partition.failures = 0;
+                partition.is_well();
                 partition.state = partition.started(Start::Offset(offset));
             }
             Err(error) => {
@@ -526,7 +538,7 @@ impl Core {
     fn take_up(&mut self, place: usize, broker: BrokerId, fetched: Fetched) {
         let cursor = self.cursor(place);
         let partition = &mut self.partitions[place];
-        partition.failures = 0;
+        partition.is_well();
         let mut is_new = false;
         for bytes in fetched.batches {
             let from = partition.offset;
@@ -599,7 +611,7 @@ impl Core {
         partition.state = match partition.state {
             State::Reading { since, .. } => {
                 if now >= since + WELL_AFTER {
-                    partition.failures = 0;
+                    partition.is_well();
                 }
                 State::ToRead
             }
@@ -607,8 +619,11 @@ impl Core {
             state => state,
         };
         partition.failures += 1;
-        let absent = error.code() == tonic::Code::NotFound && partition.failures >= MAX_NOT_FOUND;
-        if !error.is_retriable() || absent {
+        partition.not_found = match error.code() {
+            tonic::Code::NotFound => partition.not_found + 1,
+            _ => 0,
+        };
+        if !error.is_retriable() || partition.not_found >= MAX_NOT_FOUND {
             return self.give_up(cursor, error);
         }
         let wait = backoff.wait_after(&error, partition.failures, random);
@@ -666,6 +681,11 @@ impl Core {
 }
 
 impl Partition {
+    /// What failed before does not count any more.
+    fn is_well(&mut self) {
+        (self.failures, self.not_found) = (0, 0);
+    }
+
     /// The state in which it goes on from `start`.
     fn started(&mut self, start: Start) -> State {
         match start {

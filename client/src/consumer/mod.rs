@@ -22,6 +22,7 @@ pub use self::core::OffsetReset;
 use self::core::{Core, Cursor, Item, Rules};
 use self::task::Task;
 use crate::cluster::Cluster;
+use crate::metadata::{Metadata, Topic};
 use crate::{Error, Start};
 
 /// A record that was read.
@@ -171,6 +172,12 @@ impl Shared {
         // The core is left consistent between its methods; one that panicked may have lost a batch at worst.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Takes up fresh metadata.
+    fn learn(&self, metadata: &Metadata) {
+        self.core().refreshed(metadata);
+        self.arrived.wake();
+    }
 }
 
 struct Assigned {
@@ -259,7 +266,7 @@ impl Consumer {
             topic => Err(crate::producer::no_such_partition(
                 &assignment.topic,
                 assignment.partition,
-                topic.map_or(0, crate::metadata::Topic::partitions),
+                topic.map_or(0, Topic::partitions),
             )),
         }
     }

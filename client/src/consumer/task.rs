@@ -14,6 +14,7 @@ use super::core::{FeedId, Locate, Open};
 use super::subscription::Subscription;
 use crate::cluster::Cluster;
 use crate::metadata::Metadata;
+use crate::watch::Watch;
 use crate::{Error, offsets};
 
 /// Metadata is asked for at most this often.
@@ -35,6 +36,7 @@ pub(super) struct Task {
     /// A request for metadata, while one is under way.
     refresh: Option<BoxFuture<'static, Result<Arc<Metadata>, Error>>>,
     refreshed_at: Instant,
+    watch: Option<Watch>,
 }
 
 impl Task {
@@ -46,6 +48,7 @@ impl Task {
             locates: HashMap::new(),
             refresh: None,
             refreshed_at: Instant::now(),
+            watch: None,
         }
     }
 
@@ -67,6 +70,13 @@ impl Task {
         let plan = self.shared.core().poll(Instant::now(), &metadata);
         if plan.wants_metadata && self.refresh.is_none() {
             self.start_refresh();
+        }
+        if let Some(topics) = plan.watch {
+            let shared = Arc::clone(&self.shared);
+            self.watch = Watch::start(Arc::clone(&self.cluster), topics, move |metadata| {
+                shared.learn(metadata);
+                shared.wake.notify_one();
+            });
         }
         // Those that have ended by themselves are gone from the core.
         self.feeds.retain(|_, feed| !feed.task.is_finished());
@@ -118,10 +128,7 @@ impl Task {
     fn refreshed(&mut self, metadata: Result<Arc<Metadata>, Error>) {
         self.refresh = None;
         match metadata {
-            Ok(metadata) => {
-                self.shared.core().refreshed(&metadata);
-                self.shared.arrived.wake();
-            }
+            Ok(metadata) => self.shared.learn(&metadata),
             Err(error) => tracing::debug!(%error, "cannot refresh metadata"),
         }
     }

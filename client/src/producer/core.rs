@@ -82,6 +82,8 @@ pub(crate) struct Plan {
     pub(crate) hung: Vec<ConnectionId>,
     pub(crate) wants_identity: bool,
     pub(crate) wants_metadata: bool,
+    /// The topics to watch from now on, when these have changed.
+    pub(crate) watch: Option<Vec<String>>,
     /// When to ask again, if nothing happens before.
     pub(crate) wake_at: Option<Instant>,
     pub(crate) resolutions: Resolutions,
@@ -109,14 +111,11 @@ pub(crate) enum NotAppended {
 struct Topic {
     name: Arc<str>,
     id: TopicId,
+    /// 0 once it was deleted.
+    partitions: u32,
     sticky: Sticky,
+    /// By partition. A topic made again may have fewer partitions than there are pipelines.
     pipelines: Vec<Pipeline>,
-}
-
-impl Topic {
-    fn partitions(&self) -> u32 {
-        u32::try_from(self.pipelines.len()).expect("partition numbers are u32")
-    }
 }
 
 /// See the module.
@@ -134,6 +133,8 @@ pub(crate) struct Core {
     identity: Option<Identity>,
     /// A failure suggests that the metadata is out of date.
     metadata_is_stale: bool,
+    /// Others are in use than when this was last told.
+    topics_changed: bool,
     closed: Option<Error>,
     /// The first failure since the last flush.
     failure: Option<Error>,
@@ -152,14 +153,15 @@ impl Core {
             next_correlation: 0,
             identity: None,
             metadata_is_stale: false,
+            topics_changed: false,
             closed: None,
             failure: None,
             random,
         }
     }
 
-    /// Takes up what is known of a topic. More partitions become usable; batches for a topic that was deleted and made
-    /// again under its name fail.
+    /// Takes up what is known of a topic, and has it watched. More partitions become usable; batches for a topic that was
+    /// deleted and made again under its name fail.
     pub(crate) fn learn(&mut self, name: &str, id: TopicId, partitions: u32) -> Resolutions {
         let mut resolutions = Resolutions::default();
         let place = match self.names.get(name) {
@@ -171,6 +173,7 @@ impl Core {
                 self.topics.push(Topic {
                     name,
                     id,
+                    partitions: 0,
                     sticky: Sticky::default(),
                     pipelines: Vec::new(),
                 });
@@ -179,6 +182,7 @@ impl Core {
         };
         if self.topics[place].id != id {
             self.topics[place].id = id;
+            self.topics[place].partitions = 0;
             let error = ApiError::new(
                 Reason::UnknownTopicId,
                 format!("topic {name} was deleted and made again"),
@@ -186,7 +190,9 @@ impl Core {
             self.abandon_topic(place, &Error::Api(error), &mut resolutions);
         }
         let topic = &mut self.topics[place];
-        if topic.partitions() < partitions {
+        self.topics_changed |= topic.partitions == 0;
+        topic.partitions = topic.partitions.max(partitions);
+        if topic.pipelines.len() < partitions as usize {
             topic
                 .pipelines
                 .resize_with(partitions as usize, Pipeline::default);
@@ -199,21 +205,37 @@ impl Core {
     pub(crate) fn topics(&self) -> Vec<String> {
         self.topics
             .iter()
+            .filter(|topic| topic.partitions > 0)
             .map(|topic| topic.name.to_string())
             .collect()
     }
 
-    /// Takes up the metadata of the topics in use.
+    /// Takes up the metadata of the topics in use. Batches for one that was deleted fail, and it must be looked up before
+    /// it can be used again.
     pub(crate) fn learn_all(&mut self, metadata: &Metadata) -> Resolutions {
         let mut resolutions = Resolutions::default();
         self.metadata_is_stale = false;
         for name in self.topics() {
-            if let Some(topic) = metadata.topic(&name) {
-                let learnt = self.learn(&name, topic.id, topic.partitions());
-                resolutions.extend(learnt);
+            match metadata.topic(&name) {
+                Some(topic) => {
+                    let learnt = self.learn(&name, topic.id, topic.partitions());
+                    resolutions.extend(learnt);
+                }
+                None => self.forget(&name, &mut resolutions),
             }
         }
         resolutions
+    }
+
+    fn forget(&mut self, name: &str, resolutions: &mut Resolutions) {
+        let Some(place) = self.names.get(name).copied() else {
+            return;
+        };
+        self.topics[place].partitions = 0;
+        self.topics_changed = true;
+        let problem = format!("topic {name} was deleted");
+        let error = ApiError::new(Reason::UnknownTopicOrPartition, problem);
+        self.abandon_topic(place, &Error::Api(error), resolutions);
     }
 
     /// Takes a record in for a partition of its topic: the one given, that of its key, or any.
@@ -229,14 +251,14 @@ impl Core {
         }
         let place = *self.names.get(topic).ok_or(NotAppended::UnknownTopic)?;
         let entry = &mut self.topics[place];
-        let partitions = entry.partitions();
+        let partitions = entry.partitions;
         let partition = match (partition, record.key) {
+            _ if partitions == 0 => return Err(NotAppended::UnknownTopic),
             (Some(partition), _) if partition >= partitions => {
                 let error = no_such_partition(topic, partition, partitions);
                 return Err(NotAppended::Failed(Box::new(error)));
             }
             (Some(partition), _) => partition,
-            (None, _) if partitions == 0 => return Err(NotAppended::UnknownTopic),
             (None, Some(key)) => partition_of_key(key, partitions),
             (None, None) => entry.sticky.partition(partitions, &mut self.random),
         };
@@ -317,6 +339,9 @@ impl Core {
             wants_metadata: self.metadata_is_stale,
             ..Plan::default()
         };
+        if std::mem::take(&mut self.topics_changed) {
+            plan.watch = Some(self.topics());
+        }
         let lanes: Vec<Lane> = self.active.iter().copied().collect();
         for lane in lanes {
             self.expire(now, lane, &mut plan);
@@ -542,7 +567,7 @@ impl Core {
     fn move_on(&mut self, lane: Lane) {
         let random = (self.random)();
         let topic = &mut self.topics[lane.topic];
-        let partitions = topic.partitions();
+        let partitions = topic.partitions;
         topic
             .sticky
             .batch_completed(lane.partition, partitions, random);
@@ -587,7 +612,7 @@ impl Core {
     }
 
     fn abandon_topic(&mut self, place: usize, error: &Error, resolutions: &mut Resolutions) {
-        for partition in 0..self.topics[place].partitions() {
+        for partition in (0..).take(self.topics[place].pipelines.len()) {
             let lane = Lane {
                 topic: place,
                 partition,

@@ -24,6 +24,10 @@ use highwater_proto::{ApiError, ProducerEpoch, ProducerId, Reason, Sequence};
 use super::outcome::Outcome;
 use crate::Error;
 
+/// How many rounds in a row may end with the answer that there is no such partition before that is believed, though the
+/// metadata names it: metadata reaches brokers one after the other.
+const MAX_NOT_FOUND: u32 = 6;
+
 /// What a broker gave the producer to mark its batches with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -110,6 +114,8 @@ pub(crate) struct Pipeline {
     retry_at: Option<Instant>,
     /// Rounds of failures in a row.
     failures: u32,
+    /// How many of the last of them said that there is no such partition.
+    not_found: u32,
 }
 
 impl Pipeline {
@@ -268,7 +274,7 @@ impl Pipeline {
         let Some(place) = self.place(correlation) else {
             return Vec::new();
         };
-        self.failures = 0;
+        (self.failures, self.not_found) = (0, 0);
         let mut finished = vec![self.remove(place, None)];
         finished.extend(self.settle());
         finished
@@ -295,7 +301,9 @@ impl Pipeline {
         self.renumber |= behind_a_gap || forgotten;
         let behind_another = (out_of_order || unknown) && place > 0;
         let mut finished = Vec::new();
-        if error.is_retriable() || behind_another || behind_a_gap || forgotten {
+        self.count_not_found(&error);
+        let absent = self.not_found >= MAX_NOT_FOUND;
+        if error.is_retriable() && !absent || behind_another || behind_a_gap || forgotten {
             self.retry(place, error, retry_at);
         } else {
             self.gap |= error.reason != Reason::DuplicateSequenceNumber;
@@ -313,6 +321,7 @@ impl Pipeline {
         carried: bool,
         retry_at: Instant,
     ) -> Vec<Finished> {
+        self.not_found = 0;
         for place in 0..self.batches.len() {
             let sent = &mut self.batches[place];
             if sent.is_out_on(connection) {
@@ -350,9 +359,16 @@ impl Pipeline {
         finished
     }
 
+    fn count_not_found(&mut self, error: &ApiError) {
+        let is_first_of_round = !self.batches.iter().any(Sent::has_failed);
+        self.not_found = match error.code() {
+            tonic::Code::NotFound => self.not_found + u32::from(is_first_of_round),
+            _ => 0,
+        };
+    }
+
     fn retry(&mut self, place: usize, error: ApiError, retry_at: Instant) {
-        let failed = |sent: &Sent| sent.attempt == Attempt::Failed;
-        if !self.batches.iter().any(failed) {
+        if !self.batches.iter().any(Sent::has_failed) {
             self.failures = self.failures.saturating_add(1);
         }
         self.retry_at = Some(self.retry_at.map_or(retry_at, |at| at.max(retry_at)));
@@ -420,6 +436,10 @@ impl Pipeline {
 }
 
 impl Sent {
+    fn has_failed(&self) -> bool {
+        self.attempt == Attempt::Failed
+    }
+
     fn is_out_on(&self, connection: ConnectionId) -> bool {
         matches!(self.attempt, Attempt::Out { connection: on, .. } if on == connection)
     }
@@ -644,6 +664,31 @@ mod tests {
         again(&mut pipeline, now);
         let stale = pipeline.refused(FIRST, 1, error(Reason::InvalidRecord), now);
         assert!(stale.is_empty() && !pipeline.is_empty());
+    }
+
+    #[test]
+    fn a_partition_that_stays_unknown_is_given_up_unless_connections_were_lost_between() {
+        let now = Instant::now();
+        let mut pipeline = pipeline(now, 1);
+        let unknown = || error(Reason::UnknownTopicId);
+        let lost = error(Reason::NetworkException);
+        pipeline.disconnected(FIRST, &lost, false, now);
+        again(&mut pipeline, now);
+        for _ in 0..2 {
+            for _ in 1..MAX_NOT_FOUND {
+                assert!(pipeline.refused(SECOND, 1, unknown(), now).is_empty());
+                again(&mut pipeline, now);
+            }
+            pipeline.disconnected(SECOND, &lost, false, now);
+            again(&mut pipeline, now);
+        }
+        for _ in 1..MAX_NOT_FOUND {
+            pipeline.refused(SECOND, 1, unknown(), now);
+            again(&mut pipeline, now);
+        }
+        let finished = pipeline.refused(SECOND, 1, unknown(), now);
+        let failure = finished[0].error.as_ref().unwrap();
+        assert_eq!(failure.reason(), Reason::UnknownTopicId);
     }
 
     #[test]

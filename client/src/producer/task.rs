@@ -22,6 +22,7 @@ use super::pipeline::{ConnectionId, Identity};
 use crate::Error;
 use crate::cluster::{Cluster, MAX_RESPONSE_BYTES, Repeat};
 use crate::metadata::Metadata;
+use crate::watch::Watch;
 
 /// Bytes of batches that are gathered into one request, unless a single batch is larger.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -77,6 +78,7 @@ pub(super) struct Task {
     /// A request for metadata, while one is under way.
     refresh: Option<BoxFuture<'static, Result<Arc<Metadata>, Error>>>,
     refreshed_at: Instant,
+    watch: Option<Watch>,
 }
 
 impl Task {
@@ -96,6 +98,7 @@ impl Task {
             identity: None,
             refresh: None,
             refreshed_at: Instant::now(),
+            watch: None,
         }
     }
 
@@ -126,6 +129,13 @@ impl Task {
         let aged = self.refreshed_at + METADATA_MAX_AGE;
         if (plan.wants_metadata || now >= aged) && self.refresh.is_none() {
             self.start_refresh(now);
+        }
+        if let Some(topics) = plan.watch {
+            let shared = Arc::clone(&self.shared);
+            self.watch = Watch::start(Arc::clone(&self.cluster), topics, move |metadata| {
+                shared.settle(|core| core.learn_all(metadata));
+                shared.wake.notify_one();
+            });
         }
         for connection in plan.hung {
             self.hang_up(now, connection);

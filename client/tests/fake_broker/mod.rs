@@ -66,11 +66,17 @@ pub(crate) struct State {
     pub(crate) subscriptions: usize,
     /// So many subscriptions break when they next have something to do.
     pub(crate) cut_subscriptions: usize,
+    /// Metadata watches are refused.
+    pub(crate) refuse_watches: bool,
     /// Bytes of batches pushed so far.
     pub(crate) pushed_bytes: u64,
 }
 
 impl State {
+    pub(crate) fn add_partition(&mut self, topic: &str) {
+        self.topics.get_mut(topic).unwrap().1.push(Log::default());
+    }
+
     pub(crate) fn log(&mut self, topic: &str, partition: u32) -> &mut Log {
         &mut self.topics.get_mut(topic).unwrap().1[partition as usize]
     }
@@ -555,6 +561,39 @@ fn first_at(log: &Log, timestamp_ms: i64) -> Option<(u64, i64)> {
     })
 }
 
+fn metadata(state: &State, address: SocketAddr, wanted: &[String]) -> v1::ClusterMetadata {
+    let topics = state
+        .topics
+        .iter()
+        .filter(|(name, _)| wanted.is_empty() || wanted.contains(name))
+        .map(|(name, (id, logs))| v1::TopicMetadata {
+            name: name.clone(),
+            topic_id: id.clone(),
+            partitions: (0..)
+                .zip(logs)
+                .map(|(partition, _)| v1::PartitionMetadata {
+                    partition,
+                    leader_broker_id: Some(1),
+                    leader_epoch: 1,
+                    replica_broker_ids: vec![1],
+                })
+                .collect(),
+        })
+        .collect();
+    let broker = v1::Broker {
+        broker_id: 1,
+        host: address.ip().to_string(),
+        port: address.port().into(),
+        rack: String::new(),
+        alive: true,
+    };
+    v1::ClusterMetadata {
+        brokers: vec![broker],
+        topics,
+        ..v1::ClusterMetadata::default()
+    }
+}
+
 #[tonic::async_trait]
 impl ClusterService for Service {
     async fn get_metadata(
@@ -562,37 +601,7 @@ impl ClusterService for Service {
         request: Request<v1::GetMetadataRequest>,
     ) -> Result<Response<v1::GetMetadataResponse>, Status> {
         let wanted = request.into_inner().topics;
-        let state = self.state();
-        let topics = state
-            .topics
-            .iter()
-            .filter(|(name, _)| wanted.is_empty() || wanted.contains(name))
-            .map(|(name, (id, logs))| v1::TopicMetadata {
-                name: name.clone(),
-                topic_id: id.clone(),
-                partitions: (0..)
-                    .zip(logs)
-                    .map(|(partition, _)| v1::PartitionMetadata {
-                        partition,
-                        leader_broker_id: Some(1),
-                        leader_epoch: 1,
-                        replica_broker_ids: vec![1],
-                    })
-                    .collect(),
-            })
-            .collect();
-        let broker = v1::Broker {
-            broker_id: 1,
-            host: self.address.ip().to_string(),
-            port: self.address.port().into(),
-            rack: String::new(),
-            alive: true,
-        };
-        let metadata = v1::ClusterMetadata {
-            brokers: vec![broker],
-            topics,
-            ..v1::ClusterMetadata::default()
-        };
+        let metadata = metadata(&self.state(), self.address, &wanted);
         Ok(Response::new(v1::GetMetadataResponse {
             metadata: Some(metadata),
         }))
@@ -602,9 +611,26 @@ impl ClusterService for Service {
 
     async fn watch_metadata(
         &self,
-        _: Request<v1::WatchMetadataRequest>,
+        request: Request<v1::WatchMetadataRequest>,
     ) -> Result<Response<Self::WatchMetadataStream>, Status> {
-        Err(Status::unimplemented("not in this broker"))
+        if self.state().refuse_watches {
+            return Err(Status::unimplemented("on purpose"));
+        }
+        let wanted = request.into_inner().topics;
+        let service = self.clone();
+        let messages = futures::stream::unfold(None, move |sent| {
+            let (service, wanted) = (service.clone(), wanted.clone());
+            async move {
+                let differs = |state: &mut State| {
+                    let now = metadata(state, service.address, &wanted);
+                    (sent.as_ref() != Some(&now)).then_some(now)
+                };
+                let now = service.wait_for(FOREVER, differs).await?;
+                let metadata = Some(now.clone());
+                Some((Ok(v1::WatchMetadataResponse { metadata }), Some(now)))
+            }
+        });
+        Ok(Response::new(messages.boxed()))
     }
 
     async fn describe_cluster(
@@ -657,7 +683,9 @@ impl AdminService for Service {
         request: Request<v1::DeleteTopicRequest>,
     ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
         let name = request.into_inner().name;
-        match self.state().topics.remove(&name) {
+        let removed = self.state().topics.remove(&name);
+        self.changed();
+        match removed {
             Some((topic_id, _)) => Ok(Response::new(v1::DeleteTopicResponse { topic_id })),
             None => Err(ApiError::new(Reason::UnknownTopicOrPartition, name).into()),
         }
