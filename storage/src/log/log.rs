@@ -16,7 +16,8 @@ use crate::{LogId, NewFrame, Offset, RaftIndex, Term};
 /// The writer of one log. It belongs to one shard thread.
 ///
 /// - Indexes are contiguous from the first to the last but for known damage, terms never fall, offsets are dense.
-/// - Segments are in the order of their generations; only the last can be active, and heads follow all files.
+/// - Segments are in the order of their indexes, which but around a hole is that of their generations. Only the last can be
+///   active, and heads follow all files.
 /// - What is written to a segment is in the turn's journal record too, unless `write.caching` is on.
 #[derive(Debug)]
 pub struct Log {

@@ -117,7 +117,8 @@ impl Log {
             self.sealed[at - 1] = self.write_lost(segment, &directory, &frames(spec.salt))?;
             return Ok(());
         }
-        let generation = self.free_generation(at)?;
+        let generation = self.next_generation;
+        self.next_generation = generation.next();
         let salt = self.directory.random();
         let start = SegmentSpec {
             generation,
@@ -137,31 +138,6 @@ impl Log {
         let sealed = self.write_lost(segment, &directory, &frames(salt))?;
         self.sealed.insert(at, sealed);
         Ok(())
-    }
-
-    /// A generation between the segments before and after place `at`.
-    fn free_generation(&mut self, at: usize) -> Result<Generation> {
-        let before = at
-            .checked_sub(1)
-            .map_or(0, |before| self.sealed[before].segment.spec().generation.0);
-        let after = self
-            .sealed
-            .get(at)
-            .map(|sealed| sealed.segment.spec().generation);
-        let after = after.or_else(|| self.heads.first().map(|head| head.spec().generation));
-        match after {
-            None => {
-                let generation = self.next_generation;
-                self.next_generation = generation.next();
-                Ok(generation)
-            }
-            Some(after) if before + 1 < after.0 => Ok(Generation(before + 1)),
-            Some(after) => Err(Error::invalid(format!(
-                "there is no place between segments {before} and {} of log {}",
-                after.0,
-                self.shared.id()
-            ))),
-        }
     }
 
     fn write_lost(

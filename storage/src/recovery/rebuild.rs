@@ -1,6 +1,6 @@
 //! Putting one log together again, out of what checkpoint and journal tell and what the disk has.
 //!
-//! The segments are taken in the order of their generations. What the journal has beyond a segment's durable end is written again and
+//! The segments are taken in the order of their first indexes. What the journal has beyond a segment's durable end is written again and
 //! synced; then the segment is closed, whatever its state: the next append opens another, so that no position is ever written twice.
 //!
 //! Where frames are missing, what is known about the journal decides. If groups are gone that had never been synced, nobody was told of
@@ -73,10 +73,13 @@ impl Rebuilder<'_> {
     /// When the disk fails in a way that says nothing about what it holds: the start must be tried again.
     pub(crate) fn rebuild(&mut self, mut replay: LogReplay) -> Result<Rebuilt> {
         let mut build = Build::new(&replay);
-        for (_, segment) in std::mem::take(&mut replay.segments) {
-            if segment.is_dead() {
-                continue;
-            }
+        let mut segments: Vec<SegmentReplay> = std::mem::take(&mut replay.segments)
+            .into_values()
+            .filter(|segment| !segment.is_dead())
+            .collect();
+        // Not by their generations: what was moved away from behind a hole, or put into one, is younger than what follows it.
+        segments.sort_by_key(|segment| segment.spec.first_index);
+        for segment in segments {
             let reach = if segment.spec.is_head() {
                 self.add_head(&mut build, segment)?
             } else {
@@ -256,8 +259,6 @@ impl Rebuilder<'_> {
             .map(|piece| u64::from(piece.bytes))
             .sum();
         let start = from.start().position;
-        // One is left for the frames that a repair may put into the hole.
-        build.take_generation();
         let spec = SegmentSpec {
             generation: build.take_generation(),
             first_index: chain.first_index,

@@ -68,6 +68,49 @@ fn hole_of_a_damaged_journal_is_filled_with_the_same_indexes_and_offsets() {
     goes_on(&mut opened);
 }
 
+/// Also where the hole ends one full segment and the next begins right behind it, and where it is a segment's opening: then that
+/// segment is lost, and what comes after is not.
+#[test]
+fn hole_at_any_place_is_filled() {
+    const BATCHES: u64 = 90;
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut log = create(&opened.store, 7);
+    opened.store.sync().unwrap();
+    for index in 1..=BATCHES {
+        append_synced(&opened.store, &mut log, &[batch(index, 1, 1000)]);
+    }
+    vote(&opened.store, &mut log, 2, 7, BATCHES);
+    assert!(files_in(&fs, "topics/t/7") > 1, "several segments");
+    let expected: Vec<_> = (1..=BATCHES)
+        .map(|index| (index, 1, 2 * (index - 1)))
+        .collect();
+    for lost in 1..=BATCHES {
+        let fs = crash(&fs, CrashMode::PowerDropped);
+        super::damage::flip_in_journal(&fs, &batch(lost, 1, 1000).payload[30..]);
+        let (findings, mut opened) = repaired(&fs);
+        assert_eq!(findings.len(), 1, "batch {lost}");
+        let log = &opened.logs[0].log;
+        let (found, kinds) = (entries(log), kinds(log));
+        let indexes: Vec<_> = found.iter().map(|entry| entry.0).collect();
+        assert_eq!(indexes, (1..=BATCHES).collect::<Vec<_>>(), "batch {lost}");
+        let gone = kinds
+            .iter()
+            .filter(|kind| **kind == FrameKind::Lost)
+            .count();
+        let first_gone = usize::try_from(lost - 1).unwrap();
+        assert!(
+            kinds[first_gone..first_gone + gone]
+                .iter()
+                .all(|kind| *kind == FrameKind::Lost)
+        );
+        for at in (0..first_gone).chain(first_gone + gone..kinds.len()) {
+            assert_eq!(found[at], expected[at], "batch {lost}");
+        }
+        goes_on(&mut opened);
+    }
+}
+
 #[test]
 fn unreadable_frames_of_a_segment_are_replaced_where_they_stand() {
     let fs = SimFs::new(1);
