@@ -1,13 +1,14 @@
 //! What can be written on the command line.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::broker_address;
 use crate::command::{cluster, consume, dev, produce, topic};
 
 /// Highwater: an event broker that keeps what it acknowledges.
 #[derive(Debug, Parser)]
 #[command(name = "highwater", version, max_term_width = 110)]
-#[command(disable_help_subcommand = true, infer_subcommands = false)]
+#[command(disable_help_flag = true, infer_subcommands = false)]
 pub(crate) struct Arguments {
     /// What holds for every command.
     #[command(flatten)]
@@ -29,7 +30,7 @@ pub(crate) struct Global {
         env = "HIGHWATER_BROKERS",
         default_value = "127.0.0.1:7410",
         value_delimiter = ',',
-        value_parser = parse_address
+        value_parser = broker_address::parse
     )]
     pub(crate) brokers: Vec<String>,
 
@@ -46,14 +47,11 @@ pub(crate) struct Global {
         default_value = "error"
     )]
     pub(crate) log: String,
-}
 
-/// Takes `HOST:PORT` as it is: the name is looked up when it is connected to.
-fn parse_address(text: &str) -> Result<String, &'static str> {
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.into()),
-        _ => Err("use HOST:PORT, such as 127.0.0.1:7410"),
-    }
+    /// Print help
+    // One form of it, the compact one, for `-h` and `--help` alike.
+    #[arg(short, long, global = true, action = ArgAction::HelpShort)]
+    help: Option<bool>,
 }
 
 /// Form of the output.
@@ -90,15 +88,5 @@ mod tests {
     #[test]
     fn the_definition_of_the_arguments_holds_together() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn an_address_has_a_host_and_a_port() {
-        for address in ["localhost:7410", "[::1]:7410", "127.0.0.1:1"] {
-            assert_eq!(parse_address(address), Ok(address.to_owned()));
-        }
-        for address in ["localhost", "localhost:", ":7410", "localhost:99999", ""] {
-            assert!(parse_address(address).is_err(), "{address}");
-        }
     }
 }

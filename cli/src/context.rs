@@ -2,13 +2,20 @@
 
 use std::cell::Cell;
 use std::io::{self, Write};
+use std::pin::pin;
+use std::time::Duration;
 
 use highwater_client::{Admin, Client, Error, Reason};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::arguments::Format;
-use crate::explain::{explain, unknown_topic};
+use crate::exit_status::ExitStatus;
+use crate::explain::{explain, explain_connect, unknown_topic};
 use crate::failure::Failure;
+
+/// After so long without an answer the user is told what is being waited for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The surroundings of one command.
 #[derive(Debug)]
@@ -17,7 +24,7 @@ pub(crate) struct Context {
     pub(crate) brokers: Vec<String>,
     /// Form of the output.
     pub(crate) format: Format,
-    has_failed: Cell<bool>,
+    status: Cell<ExitStatus>,
 }
 
 impl Context {
@@ -26,26 +33,38 @@ impl Context {
         Self {
             brokers,
             format,
-            has_failed: Cell::new(false),
+            status: Cell::new(ExitStatus::Success),
         }
     }
 
     /// Connects to the cluster, in order to do `what`.
     pub(crate) async fn connect(&self, what: &str) -> Result<Client, Failure> {
-        Client::connect(&self.brokers.join(","))
-            .await
-            .map_err(|error| explain(what, &error))
+        let addresses = self.brokers.join(",");
+        let mut connecting = pin!(Client::connect(&addresses));
+        let connected = match timeout(PATIENCE, &mut connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                self.note(&format!("waiting for {addresses} to answer"));
+                connecting.await
+            }
+        };
+        connected.map_err(|error| explain_connect(what, &addresses, &error))
     }
 
     /// Tells the user of a failure on stderr; the exit status will not be 0.
     pub(crate) fn report(&self, failure: &Failure) {
-        self.has_failed.set(true);
+        self.end_with(failure.status());
         tell(&format!("{failure}\n"));
     }
 
-    /// Whether a failure was reported.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.has_failed.get()
+    /// Lets the process end with `status`, unless something worse happened or happens.
+    pub(crate) fn end_with(&self, status: ExitStatus) {
+        self.status.set(self.status.get().max(status));
+    }
+
+    /// How the process ends.
+    pub(crate) fn status(&self) -> ExitStatus {
+        self.status.get()
     }
 
     /// Tells the user something that is no failure, on stderr.

@@ -8,14 +8,7 @@ use crate::near_names::near_names;
 /// The failure to do `what` because of `error`.
 pub(crate) fn explain(what: impl Into<String>, error: &Error) -> Failure {
     match error {
-        Error::Connect { addresses, problem } => Failure::new(
-            what,
-            format!("no broker answers at {addresses} ({problem})"),
-        )
-        .remedy("start one: highwater dev")
-        .remedy(
-            "or name one that runs: --brokers HOST:PORT, or HIGHWATER_BROKERS in the environment",
-        ),
+        Error::Connect { addresses, .. } => explain_connect(what, addresses, error),
         Error::Api(api)
         | Error::Partition { source: api, .. }
         | Error::Delivery { source: api, .. } => explain_api(what.into(), error, api),
@@ -24,6 +17,53 @@ pub(crate) fn explain(what: impl Into<String>, error: &Error) -> Failure {
         } => Failure::new(what, format!("{error}; the last attempt: {}", last.message)),
         _ => Failure::new(what, error),
     }
+}
+
+/// The failure to do `what` because no broker could be talked to at `addresses`.
+pub(crate) fn explain_connect(what: impl Into<String>, addresses: &str, error: &Error) -> Failure {
+    const NAME_ONE: &str =
+        "name one that runs: --brokers HOST:PORT, or HIGHWATER_BROKERS in the environment";
+    let problem = match error {
+        Error::Connect { problem, .. } => without_error_number(problem),
+        Error::Api(api) => &api.message,
+        _ => return explain(what, error),
+    };
+    if is_not_a_broker(problem) {
+        return Failure::new(
+            what,
+            format!("what answers at {addresses} is no Highwater broker"),
+        )
+        .remedy("brokers listen on port 7410 for clients, unless they are told otherwise")
+        .remedy(NAME_ONE);
+    }
+    match error {
+        Error::Connect { .. } => Failure::new(
+            what,
+            format!("no broker answers at {addresses} ({problem})"),
+        )
+        .remedy("start one: highwater dev")
+        .remedy(format!("or {NAME_ONE}")),
+        _ => explain(what, error),
+    }
+}
+
+/// Whether the problem with a connection is one that only other kinds of servers give: they do not speak HTTP/2, or
+/// they do and know nothing of gRPC.
+fn is_not_a_broker(problem: &str) -> bool {
+    [
+        "frame with invalid size",
+        "grpc-status header missing",
+        "invalid HTTP version",
+    ]
+    .iter()
+    .any(|sign| problem.contains(sign))
+}
+
+/// The words of the operating system without its number for them, which says nothing more.
+pub(crate) fn without_error_number(problem: &str) -> &str {
+    problem
+        .rsplit_once(" (os error ")
+        .map_or(problem, |(words, _)| words)
 }
 
 fn explain_api(what: String, error: &Error, api: &ApiError) -> Failure {
@@ -80,7 +120,17 @@ pub(crate) fn unknown_topic<'a>(
     } else {
         failure.remedy(format!("did you mean {}?", near.join(" or ")))
     };
-    failure.remedy(format!("create it: highwater topic create {name}"))
+    if is_topic_name(name) {
+        failure.remedy(format!("create it: highwater topic create {name}"))
+    } else {
+        failure.remedy("names consist of a-z, A-Z, 0-9, `.`, `_` and `-`")
+    }
+}
+
+/// Whether a topic could have this name: no use to suggest otherwise to create it. The broker has the last word.
+fn is_topic_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !name.is_empty() && name != "." && name != ".." && name.bytes().all(is_allowed)
 }
 
 #[cfg(test)]
@@ -99,6 +149,35 @@ mod tests {
              start one: highwater dev\n  \
              or name one that runs: --brokers HOST:PORT, or HIGHWATER_BROKERS in the environment"
         );
+    }
+
+    #[test]
+    fn other_servers_are_told_from_silence() {
+        let explained = |problem: &str| {
+            let error = Error::Connect {
+                addresses: "h:80".into(),
+                problem: problem.into(),
+            };
+            explain_connect("cannot list topics", "h:80", &error).to_string()
+        };
+        let other = explained("connection error detected: frame with invalid size");
+        assert!(
+            other.contains("what answers at h:80 is no Highwater broker"),
+            "{other}"
+        );
+        let silent = explained("Connection refused (os error 111)");
+        assert!(
+            silent.contains("no broker answers at h:80 (Connection refused)"),
+            "{silent}"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_name_is_not_suggested_to_be_created() {
+        for name in ["", ".", "..", "a b", "a/b", "é"] {
+            let text = unknown_topic("cannot consume", name, []).to_string();
+            assert!(!text.contains("topic create"), "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::exit_status::ExitStatus;
+
 /// A failed command, or the failed part of one.
 ///
 /// Shown as `error: WHAT: WHY`, with one line for each thing to do below it.
@@ -10,6 +12,7 @@ pub(crate) struct Failure {
     what: String,
     why: String,
     remedies: Vec<String>,
+    status: ExitStatus,
 }
 
 impl Failure {
@@ -19,7 +22,21 @@ impl Failure {
             what: what.into(),
             why: why.to_string(),
             remedies: Vec::new(),
+            status: ExitStatus::Failure,
         }
+    }
+
+    /// `what` could not be done, because the command line contradicts itself: nothing was tried.
+    pub(crate) fn misuse(what: impl Into<String>, why: impl fmt::Display) -> Self {
+        Self {
+            status: ExitStatus::Misuse,
+            ..Self::new(what, why)
+        }
+    }
+
+    /// How the process ends for it.
+    pub(crate) fn status(&self) -> ExitStatus {
+        self.status
     }
 
     /// Adds a line that says what to do.

@@ -131,6 +131,11 @@ impl<R: Read> BlockReader<R> {
 }
 
 impl Block {
+    /// Length in the input.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     /// The lines, in order.
     pub(crate) fn lines(&self) -> impl Iterator<Item = Line> {
         line_ranges(&self.bytes)

@@ -6,12 +6,17 @@
 //! answer. The shapes of the JSON outputs are a promise to programs: docs/cli.md lists them.
 
 mod arguments;
+mod broker_address;
 mod command;
+mod confirm;
 mod context;
 mod escape;
+mod exit_status;
 mod explain;
 mod failure;
 mod format_string;
+mod input;
+mod interrupts;
 mod json_record;
 mod line_record;
 mod lines;
@@ -21,10 +26,12 @@ mod output_pipe;
 mod pair;
 mod positions;
 mod printer;
+mod progress;
 mod quantity;
 mod record;
 mod separator;
 mod table;
+mod vigil;
 mod wanted;
 
 use std::process::ExitCode;
@@ -52,11 +59,7 @@ fn main() -> ExitCode {
     if let Err(failure) = result {
         context.report(&failure);
     }
-    if context.has_failed() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    context.status().into()
 }
 
 async fn run(command: Command, context: &Context) -> Result<(), Failure> {
@@ -72,7 +75,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
 /// Logs to stderr what `filter` lets pass.
 fn start_log(filter: &str) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {
-        Failure::new(format!("cannot log at \"{filter}\""), error).remedy(
+        Failure::misuse(format!("cannot log at \"{filter}\""), error).remedy(
             "use error, warn, info, debug, trace, or a filter such as highwater_client=debug",
         )
     })?;

@@ -2,6 +2,8 @@
 
 use jiff::{SpanRelativeTo, Timestamp, civil};
 
+use crate::quantity::parse_digits;
+
 /// A place in a partition, as a person writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OffsetSpec {
@@ -57,15 +59,14 @@ pub(crate) struct HeldOffsets {
 impl OffsetSpec {
     /// Reads an offset; `now` is what `@-1h` counts from.
     pub(crate) fn parse(text: &str, now: Timestamp) -> Result<Self, Error> {
-        let number = |digits: &str| parse_digits(digits);
         let parsed = match text {
             "start" => Some(Self::Start),
             "end" => Some(Self::End),
             _ => match text.split_at_checked(1) {
-                Some(("+", digits)) => number(digits).map(Self::FromStart),
-                Some(("-", digits)) => number(digits).map(Self::FromEnd),
+                Some(("+", digits)) => parse_digits(digits).map(Self::FromStart),
+                Some(("-", digits)) => parse_digits(digits).map(Self::FromEnd),
                 Some(("@", time)) => parse_time_ms(time, now).map(Self::Time),
-                _ => number(text).map(Self::At),
+                _ => parse_digits(text).map(Self::At),
             },
         };
         parsed.ok_or_else(|| Error { text: text.into() })
@@ -87,19 +88,10 @@ impl OffsetSpec {
     }
 }
 
-/// A number of digits only: `u64::from_str` would let another `+` pass.
-fn parse_digits(text: &str) -> Option<u64> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        text.parse().ok()
-    } else {
-        None
-    }
-}
-
 /// Milliseconds since the Unix epoch of what follows `@`.
 fn parse_time_ms(text: &str, now: Timestamp) -> Option<i64> {
     if let Some(milliseconds) = parse_digits(text) {
-        return i64::try_from(milliseconds).ok();
+        return Some(milliseconds);
     }
     if let Some(ago) = text.strip_prefix('-') {
         let span: jiff::Span = ago.parse().ok()?;

@@ -30,14 +30,38 @@ impl FromStr for PartitionCount {
             Some(digits) => (digits, true),
             None => (text, false),
         };
-        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(FORMS);
+        match parse_digits(digits) {
+            Some(0) | None => Err(FORMS),
+            Some(number) if is_more => Ok(Self::More(number)),
+            Some(number) => Ok(Self::Total(number)),
         }
-        match digits.parse() {
-            Ok(0) | Err(_) => Err(FORMS),
-            Ok(number) if is_more => Ok(Self::More(number)),
-            Ok(number) => Ok(Self::Total(number)),
-        }
+    }
+}
+
+/// The number of a partition (`-p`).
+pub(crate) fn parse_partition(text: &str) -> Result<u32, &'static str> {
+    parse_digits(text).ok_or("a partition is a number from 0, such as 3")
+}
+
+/// How many records to stop after (`-n`).
+pub(crate) fn parse_count(text: &str) -> Result<u64, &'static str> {
+    parse_digits(text).ok_or("use a number of records, such as 10")
+}
+
+/// How many partitions or replicas a topic gets.
+pub(crate) fn parse_at_least_one(text: &str) -> Result<u32, &'static str> {
+    match parse_digits(text) {
+        Some(0) | None => Err("use a number, at least 1"),
+        Some(number) => Ok(number),
+    }
+}
+
+/// A number of digits only: `from_str` would let a sign pass.
+pub(crate) fn parse_digits<N: FromStr>(text: &str) -> Option<N> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        None
     }
 }
 
@@ -87,6 +111,19 @@ mod tests {
         for text in ["", "0", "+", "+0", "++1", "-1", "many", "4294967296"] {
             assert!(text.parse::<PartitionCount>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn numbers_have_no_signs() {
+        assert_eq!(parse_partition("0"), Ok(0));
+        assert_eq!(parse_count("18446744073709551615"), Ok(u64::MAX));
+        assert_eq!(parse_at_least_one("1"), Ok(1));
+        for text in ["", "-1", "+1", "x", "1.5", "0x1", "99999999999999999999"] {
+            assert!(parse_partition(text).is_err(), "{text}");
+            assert!(parse_count(text).is_err(), "{text}");
+            assert!(parse_at_least_one(text).is_err(), "{text}");
+        }
+        assert!(parse_at_least_one("0").is_err());
     }
 
     #[test]

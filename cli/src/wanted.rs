@@ -27,7 +27,8 @@ impl Wanted {
     /// nothing that came after the positions were found.
     pub(crate) fn new(positions: &[Position], count: Option<u64>, until_end: bool) -> Self {
         let range = |position: &Position| Range {
-            from: position.offset,
+            // What is gone will not come: an end below which nothing is left is no end to wait for.
+            from: position.offset.max(position.held.start),
             end: until_end.then_some(position.held.end),
         };
         let partitions: HashMap<u32, Range> = positions
@@ -41,6 +42,18 @@ impl Wanted {
                 .filter(|range| !range.is_empty())
                 .count(),
             partitions,
+        }
+    }
+
+    /// How many records are wanted at the most; none where there is no end.
+    pub(crate) fn total(&self) -> Option<u64> {
+        let held = self.partitions.values().try_fold(0_u64, |held, range| {
+            let end = range.end?;
+            Some(held.saturating_add(end.saturating_sub(range.from)))
+        });
+        match (self.remaining, held) {
+            (Some(remaining), Some(held)) => Some(remaining.min(held)),
+            (remaining, held) => remaining.or(held),
         }
     }
 
@@ -127,6 +140,23 @@ mod tests {
         assert!(!Wanted::new(&nothing, None, true).reads(0));
         let all = Wanted::new(&nothing, None, false);
         assert!(all.reads(0) && !all.is_satisfied());
+    }
+
+    #[test]
+    fn an_end_below_which_all_is_gone_is_not_waited_for() {
+        let mut trimmed = position(0, 2, 7);
+        trimmed.held.start = 7;
+        assert!(Wanted::new(&[trimmed], None, true).is_satisfied());
+    }
+
+    #[test]
+    fn the_total_is_known_where_there_is_a_count_or_an_end() {
+        let held = [position(0, 0, 9), position(1, 4, 9)];
+        assert_eq!(Wanted::new(&held, None, false).total(), None);
+        assert_eq!(Wanted::new(&held, Some(20), false).total(), Some(20));
+        assert_eq!(Wanted::new(&held, None, true).total(), Some(14));
+        assert_eq!(Wanted::new(&held, Some(20), true).total(), Some(14));
+        assert_eq!(Wanted::new(&held, Some(3), true).total(), Some(3));
     }
 
     #[test]

@@ -166,3 +166,118 @@ fn a_consumer_ends_when_nobody_reads_it() {
     drop(printed);
     assert!(consumer.wait().unwrap().success());
 }
+
+/// A process whose stderr the test reads line by line.
+fn spawn_told(command: &mut Command) -> (Child, impl Iterator<Item = String> + use<>) {
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+    let told = BufReader::new(process.stderr.take().unwrap());
+    (process, told.lines().map(Result::unwrap))
+}
+
+fn interrupt(process: &Child) {
+    let id = i32::try_from(process.id()).unwrap();
+    let id = rustix::process::Pid::from_raw(id).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+}
+
+#[test]
+fn an_absent_broker_is_told_of_and_so_is_its_return() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let broker = DevBroker::start(&["--data-dir", data, "--listen", "127.0.0.1:0"]);
+    let address = broker.address().to_owned();
+    run(&address, &["topic", "create", "t", "-p", "1"]);
+    let mut command = client(&address, &["produce", "t"]);
+    let (mut producer, mut produced) = spawn_told(command.stdin(Stdio::piped()));
+    let mut input = producer.stdin.take().unwrap();
+    let mut command = client(&address, &["consume", "t"]);
+    let (mut consumer, mut consumed) = spawn_told(command.stdout(Stdio::piped()));
+    let mut printed = BufReader::new(consumer.stdout.take().unwrap()).lines();
+    writeln!(input, "one").unwrap();
+    assert_eq!(printed.next().unwrap().unwrap(), "one");
+
+    broker.kill();
+    writeln!(input, "two").unwrap();
+    let absence = format!("no broker answers at {address} (Connection refused); waiting");
+    assert_eq!(consumed.next().unwrap(), absence);
+    let line = produced.next().unwrap();
+    assert!(line.starts_with(&absence), "{line}");
+
+    let _broker = DevBroker::start(&["--data-dir", data, "--listen", &address]);
+    assert_eq!(printed.next().unwrap().unwrap(), "two");
+    for told in [&mut produced.next(), &mut consumed.next()] {
+        let line = told.take().unwrap();
+        assert!(line.starts_with("going on after "), "{line}");
+    }
+    drop(input);
+    assert_eq!(produced.next().unwrap(), "2 records produced");
+    assert!(producer.wait().unwrap().success());
+    interrupt(&consumer);
+    assert_eq!(consumer.wait().unwrap().code(), Some(130));
+    assert_eq!(consumed.next(), None, "Ctrl-C is no failure to tell of");
+}
+
+#[test]
+fn an_interrupted_producer_says_what_is_stored() {
+    let broker = DevBroker::ephemeral();
+    run(broker.address(), &["topic", "create", "t", "-p", "1"]);
+    let (consumer, mut printed) = follower(broker.address(), "t");
+    let mut command = client(broker.address(), &["produce", "t"]);
+    let (mut producer, mut told) = spawn_told(command.stdin(Stdio::piped()));
+    let mut input = producer.stdin.take().unwrap();
+    input.write_all(b"one\ntwo\n").unwrap();
+    // Once they are printed they are stored, and the producer is waiting for more input.
+    assert_eq!(printed.next().unwrap(), "one");
+    assert_eq!(printed.next().unwrap(), "two");
+    interrupt(&producer);
+    assert_eq!(producer.wait().unwrap().code(), Some(130));
+    let told: Vec<String> = told
+        .by_ref()
+        .filter(|line| !line.starts_with("interrupted: waiting for"))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "2 records produced",
+            "interrupted: lines 1 to 2 are stored, the rest was not sent"
+        ]
+    );
+    drop(input);
+    let mut consumer = consumer;
+    consumer.kill().unwrap();
+    consumer.wait().unwrap();
+}
+
+#[test]
+fn an_interrupted_producer_without_a_broker_ends_at_the_second_interrupt() {
+    let broker = DevBroker::ephemeral();
+    run(broker.address(), &["topic", "create", "t", "-p", "1"]);
+    let (consumer, mut printed) = follower(broker.address(), "t");
+    let mut command = client(broker.address(), &["produce", "t"]);
+    let (mut producer, mut told) = spawn_told(command.stdin(Stdio::piped()));
+    let mut input = producer.stdin.take().unwrap();
+    input.write_all(b"one\n").unwrap();
+    assert_eq!(printed.next().unwrap(), "one");
+    broker.kill();
+    input.write_all(b"two\n").unwrap();
+    let line = told.next().unwrap();
+    assert!(
+        line.contains("waiting with 1 record not acknowledged yet"),
+        "{line}"
+    );
+    interrupt(&producer);
+    let line = told.next().unwrap();
+    assert!(line.contains("Ctrl-C again does not wait"), "{line}");
+    interrupt(&producer);
+    assert_eq!(producer.wait().unwrap().code(), Some(130));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            "1 record produced",
+            "interrupted: line 1 is stored, 1 line behind may be"
+        ]
+    );
+    let mut consumer = consumer;
+    consumer.kill().unwrap();
+    consumer.wait().unwrap();
+}

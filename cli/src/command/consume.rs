@@ -1,6 +1,6 @@
 //! `highwater consume`: records are printed as they come.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use clap::Args;
 use futures::FutureExt;
@@ -12,15 +12,29 @@ use crate::context::Context;
 use crate::explain::explain;
 use crate::failure::Failure;
 use crate::format_string::FormatString;
+use crate::interrupts::Interrupts;
 use crate::offset_spec::OffsetSpec;
 use crate::output_pipe::reader_gone;
 use crate::positions::{self, Position};
 use crate::printer::{Form, Printer, Reader};
+use crate::progress::Progress;
+use crate::quantity::{parse_count, parse_partition};
 use crate::record::Record;
+use crate::vigil::{self, Look};
 use crate::wanted::Wanted;
+
+/// As many records are printed at a time, where they are at hand, before signals and progress get their turn.
+const RECORDS_PER_TURN: u64 = 1024;
 
 /// Options of `highwater consume`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  highwater consume flights -e                           all records there are, then exit
+  highwater consume flights -o end                       what comes from now on, until Ctrl-C
+  highwater consume flights -o -10 -n 10 -p 3            the last 10 records of partition 3
+  highwater consume flights -o @-1h -f '%T %k %v\\n'      the last hour, with time and key
+  highwater consume flights -e --format json             an object on a line for each record")]
 pub(crate) struct Options {
     /// Name of the topic
     #[arg(value_name = "TOPIC")]
@@ -38,11 +52,11 @@ pub(crate) struct Options {
     offset: OffsetSpec,
 
     /// Stop after this many records
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT", allow_hyphen_values = true, value_parser = parse_count)]
     count: Option<u64>,
 
     /// Only these partitions, with commas between them [default: all]
-    #[arg(short, long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = parse_partition)]
     partitions: Vec<u32>,
 
     /// Exit at the end of what is there now
@@ -71,7 +85,7 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
     for position in &positions {
         note_what_is_not_held(context, &options.topic, position);
     }
-    let wanted = Wanted::new(&positions, options.count, options.exit);
+    let mut wanted = Wanted::new(&positions, options.count, options.exit);
     if wanted.is_satisfied() {
         return Ok(());
     }
@@ -87,18 +101,47 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
         .build()
         .await
         .map_err(|error| explain(&what, &error))?;
-    let printer = Printer::new(std::io::stdout().lock(), form);
-    match print(consumer, wanted, printer).await {
+    let progress = progress(&wanted);
+    let mut interrupts = Interrupts::listen()?;
+    let mut printer = Printer::new(io::stdout().lock(), form);
+    let look = || Look {
+        done: progress.position(),
+        owed: None,
+        message: "records".into(),
+    };
+    let printed = tokio::select! {
+        printed = print(consumer, &mut wanted, &mut printer, &progress) => printed,
+        status = interrupts.next() => {
+            context.end_with(status);
+            Ok(())
+        }
+        never = vigil::keep(context, &options.topic, &progress, look) => match never {},
+    };
+    progress.finish();
+    // What was read is worth printing, whatever ended the reading.
+    let flushed = printer.flush().map_err(Error::Write);
+    match printed.and(flushed.map(|_reader| ())) {
         Ok(()) => Ok(()),
         Err(Error::Read(error)) => Err(explain(what, &error)),
         Err(Error::Write(error)) => Err(Failure::new("cannot write to stdout", error)),
     }
 }
 
+/// How far reading is. Not shown beside records that go to the terminal: they show it themselves.
+fn progress(wanted: &Wanted) -> Progress {
+    if io::stdout().is_terminal() {
+        return Progress::hidden();
+    }
+    match wanted.total() {
+        Some(records) => Progress::of_items(records),
+        None => Progress::open_ended(),
+    }
+}
+
 impl Options {
     fn form(&self, format: Format) -> Result<Form, Failure> {
         match (&self.template, format) {
-            (Some(_), Format::Json) => Err(Failure::new(
+            (Some(_), Format::Json) => Err(Failure::misuse(
                 "cannot print records",
                 "-f and --format json are two forms of output",
             )
@@ -137,11 +180,12 @@ enum Error {
 }
 
 /// Prints what is wanted of the records that come. Output gathers while more records are at hand, and is written when
-/// there are none to be had at once.
+/// there are none to be had at once; what is left at the end is for the caller to flush.
 async fn print(
     mut consumer: Consumer,
-    mut wanted: Wanted,
-    mut printer: Printer<impl io::Write>,
+    wanted: &mut Wanted,
+    printer: &mut Printer<impl io::Write>,
+    progress: &Progress,
 ) -> Result<(), Error> {
     let mut reader_gone = std::pin::pin!(reader_gone());
     let mut headers = Vec::new();
@@ -158,13 +202,7 @@ async fn print(
                 }
             }
         };
-        let received = match received {
-            Ok(received) => received,
-            Err(error) => {
-                printer.flush().map_err(Error::Write)?;
-                return Err(Error::Read(error));
-            }
-        };
+        let received = received.map_err(Error::Read)?;
         if !wanted.take(received.partition, received.offset) {
             continue;
         }
@@ -182,7 +220,10 @@ async fn print(
         if printer.print(&record).map_err(Error::Write)? == Reader::Gone {
             return Ok(());
         }
+        progress.advance(1);
+        if progress.position().is_multiple_of(RECORDS_PER_TURN) {
+            tokio::task::yield_now().await;
+        }
     }
-    printer.flush().map_err(Error::Write)?;
     Ok(())
 }

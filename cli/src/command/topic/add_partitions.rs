@@ -1,8 +1,10 @@
 //! `highwater topic add-partitions`
 
 use clap::Args;
+use highwater_client::Admin;
 use serde::Serialize;
 
+use super::selection::Selection;
 use crate::context::{Context, explain_topic};
 use crate::explain::explain;
 use crate::failure::Failure;
@@ -12,11 +14,10 @@ use crate::table::Table;
 /// Options of `highwater topic add-partitions`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Name of the topic
-    #[arg(value_name = "TOPIC")]
-    name: String,
+    #[command(flatten)]
+    selection: Selection,
 
-    /// Number of partitions: 12 for 12 in total, +4 for 4 more than now
+    /// Number of partitions of each topic: 12 for 12 in total, +4 for 4 more than now
     #[arg(short, long, value_name = "COUNT")]
     partitions: PartitionCount,
 
@@ -33,14 +34,32 @@ struct Extended {
     to: u32,
 }
 
-/// Adds the partitions.
+/// Adds the partitions to each topic.
 pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failure> {
-    let name = &options.name;
+    const WHAT: &str = "cannot add partitions to topics";
+    let admin = context.connect(WHAT).await?.admin();
+    let mut extended = Vec::new();
+    for name in options.selection.names(&admin).await? {
+        match extend(&admin, &name, &options).await {
+            Ok(topic) => extended.push(topic),
+            Err(failure) => context.report(&failure),
+        }
+    }
+    if options.dry_run {
+        context.note("dry run: nothing was changed");
+    } else if !extended.is_empty() {
+        context.note(
+            "keys are spread anew from now on: older records of a key may lie in another partition than newer ones",
+        );
+    }
+    context.answer(|| text(&extended), || &extended)
+}
+
+async fn extend(admin: &Admin, name: &str, options: &Options) -> Result<Extended, Failure> {
     let what = format!("cannot add partitions to topic \"{name}\"");
-    let admin = context.connect(&what).await?.admin();
     let topic = match admin.describe_topic(name).await {
         Ok(topic) => topic,
-        Err(error) => return Err(explain_topic(&admin, what, name, &error).await),
+        Err(error) => return Err(explain_topic(admin, what, name, &error).await),
     };
     let from = u32::try_from(topic.partitions.len())
         .map_err(|_| Failure::new(&what, "it has more partitions than can be counted"))?;
@@ -53,23 +72,20 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
     } else {
         admin.add_partitions(name, to).await
     };
-    added.map_err(|error| explain(what, &error))?;
-    if options.dry_run {
-        context.note("dry run: nothing was changed");
-    } else {
-        context.note(
-            "keys are spread anew from now on: older records of a key may lie in another partition than newer ones",
-        );
+    match added {
+        Ok(()) => Ok(Extended {
+            topic: topic.name,
+            from,
+            to,
+        }),
+        Err(error) => Err(explain(what, &error)),
     }
-    let extended = [Extended {
-        topic: name.clone(),
-        from,
-        to,
-    }];
-    context.answer(|| text(&extended), || &extended)
 }
 
 fn text(extended: &[Extended]) -> String {
+    if extended.is_empty() {
+        return String::new();
+    }
     let mut table = Table::new(["TOPIC", "FROM", "TO"]);
     for topic in extended {
         table.row([&topic.topic, &topic.from, &topic.to]);

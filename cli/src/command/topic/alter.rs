@@ -1,10 +1,11 @@
 //! `highwater topic alter`
 
 use clap::Args;
-use highwater_client::ConfigChanges;
 use highwater_client::protocol::DescribeTopicResponse;
+use highwater_client::{Admin, ConfigChanges};
 use serde::Serialize;
 
+use super::selection::Selection;
 use crate::context::{Context, explain_topic};
 use crate::explain::explain;
 use crate::failure::Failure;
@@ -13,10 +14,14 @@ use crate::table::Table;
 
 /// Options of `highwater topic alter`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  highwater topic alter flights -c retention.ms=86400000
+  highwater topic alter 'log-.*' -r --unset retention.ms
+The configs and their values: highwater topic describe TOPIC")]
 pub(crate) struct Options {
-    /// Name of the topic
-    #[arg(value_name = "TOPIC")]
-    name: String,
+    #[command(flatten)]
+    selection: Selection,
 
     /// Set a config, such as retention.ms=86400000; may be repeated
     #[arg(short = 'c', long = "config", value_name = "NAME=VALUE", value_parser = pair::parse_config)]
@@ -27,7 +32,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     unset: Vec<String>,
 
-    /// Check whether the topic could be changed so, and change nothing
+    /// Check whether the topics could be changed so, and change nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -42,24 +47,32 @@ struct Changed {
     to: Option<String>,
 }
 
-/// Changes the configs, all or none.
+/// Changes the configs of each topic, all or none of it.
 pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failure> {
-    let name = &options.name;
-    let what = format!("cannot alter topic \"{name}\"");
-    let admin = context.connect(&what).await?.admin();
-    let before = match admin.describe_topic(name).await {
-        Ok(topic) => topic,
-        Err(error) => return Err(explain_topic(&admin, what, name, &error).await),
-    };
-    admin
-        .alter_topic(name, options.changes())
-        .await
-        .map_err(|error| explain(what, &error))?;
+    let admin = context.connect("cannot alter topics").await?.admin();
+    let mut changed = Vec::new();
+    for name in options.selection.names(&admin).await? {
+        match alter(&admin, &name, &options).await {
+            Ok(changes) => changed.extend(changes),
+            Err(failure) => context.report(&failure),
+        }
+    }
     if options.dry_run {
         context.note("dry run: nothing was changed");
     }
-    let changed = changed(&before, &options);
     context.answer(|| text(&changed), || &changed)
+}
+
+async fn alter(admin: &Admin, name: &str, options: &Options) -> Result<Vec<Changed>, Failure> {
+    let what = format!("cannot alter topic \"{name}\"");
+    let before = match admin.describe_topic(name).await {
+        Ok(topic) => topic,
+        Err(error) => return Err(explain_topic(admin, what, name, &error).await),
+    };
+    match admin.alter_topic(name, options.changes()).await {
+        Ok(()) => Ok(options.compared_with(&before)),
+        Err(error) => Err(explain(what, &error)),
+    }
 }
 
 impl Options {
@@ -76,29 +89,29 @@ impl Options {
         }
         changes
     }
-}
 
-fn changed(before: &DescribeTopicResponse, options: &Options) -> Vec<Changed> {
-    let set = options
-        .configs
-        .iter()
-        .map(|(name, value)| (name, Some(value)));
-    let unset = options.unset.iter().map(|name| (name, None));
-    set.chain(unset)
-        .map(|(config, to)| Changed {
-            topic: options.name.clone(),
-            config: config.clone(),
-            from: before
-                .configs
-                .iter()
-                .find(|known| known.name == *config)
-                .map(|known| known.value.clone()),
-            to: to.cloned(),
-        })
-        .collect()
+    fn compared_with(&self, before: &DescribeTopicResponse) -> Vec<Changed> {
+        let set = self.configs.iter().map(|(name, value)| (name, Some(value)));
+        let unset = self.unset.iter().map(|name| (name, None));
+        set.chain(unset)
+            .map(|(config, to)| Changed {
+                topic: before.name.clone(),
+                config: config.clone(),
+                from: before
+                    .configs
+                    .iter()
+                    .find(|known| known.name == *config)
+                    .map(|known| known.value.clone()),
+                to: to.cloned(),
+            })
+            .collect()
+    }
 }
 
 fn text(changed: &[Changed]) -> String {
+    if changed.is_empty() {
+        return String::new();
+    }
     let mut table = Table::new(["TOPIC", "CONFIG", "FROM", "TO"]);
     for change in changed {
         table.row([

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::explain::explain;
 use crate::failure::Failure;
 use crate::pair;
+use crate::quantity::parse_at_least_one;
 use crate::table::Table;
 
 /// Options of `highwater topic create`.
@@ -18,11 +19,11 @@ pub(crate) struct Options {
     names: Vec<String>,
 
     /// Number of partitions [default: the broker's]
-    #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "COUNT", value_parser = parse_at_least_one)]
     partitions: Option<u32>,
 
     /// Replicas of each partition [default: the broker's]
-    #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "COUNT", value_parser = parse_at_least_one)]
     replicas: Option<u32>,
 
     /// Configs, such as retention.ms=86400000; may be repeated

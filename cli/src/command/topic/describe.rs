@@ -15,7 +15,6 @@ use crate::table::{Summary, Table, section};
 
 /// Options of `highwater topic describe`.
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
 pub(crate) struct Options {
     #[command(flatten)]
     selection: Selection,

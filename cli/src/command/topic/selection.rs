@@ -7,29 +7,24 @@ use regex::Regex;
 use crate::explain::explain;
 use crate::failure::Failure;
 
-/// Names of topics, or expressions that match them.
+/// Names of topics, or expressions that match them; at least one.
 #[derive(Debug, Args)]
 pub(crate) struct Selection {
     /// Names of topics
-    #[arg(value_name = "TOPIC")]
-    names: Vec<String>,
+    #[arg(value_name = "TOPIC", required = true)]
+    pub(super) names: Vec<String>,
 
     /// Take TOPIC as regular expressions that match a whole name, such as 'flights-.*'
-    #[arg(long)]
-    regex: bool,
+    #[arg(short, long)]
+    pub(super) regex: bool,
 }
 
 impl Selection {
-    /// Whether nothing was named.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// The selected names. Plain names are taken as they are, whether there are such topics or not; an expression that
-    /// matches no topic is a failure.
+    /// The selected names, each once. Plain names are taken as they are, whether there are such topics or not;
+    /// expressions that match no topic are a failure.
     pub(crate) async fn names(&self, admin: &Admin) -> Result<Vec<String>, Failure> {
         if !self.regex {
-            return Ok(self.names.clone());
+            return Ok(each_once(&self.names));
         }
         let what = format!("cannot select topics by {}", self.names.join(" "));
         let topics = admin
@@ -65,17 +60,36 @@ impl Selection {
             .collect())
     }
 
+    /// Whether expressions select, so that a command may meet topics its user did not think of.
+    pub(crate) fn is_by_expression(&self) -> bool {
+        self.regex
+    }
+
     fn expressions(&self) -> Result<Vec<Regex>, Failure> {
         self.names
             .iter()
             .map(|text| {
                 Regex::new(&format!("^(?:{text})$")).map_err(|error| {
-                    Failure::new(format!("cannot select topics by \"{text}\""), error)
+                    // The last line says what is wrong; those before it draw what was made of the text.
+                    let error = error.to_string();
+                    let why = error.lines().last().unwrap_or_default();
+                    let why = why.trim_start_matches("error: ");
+                    Failure::misuse(format!("cannot select topics by \"{text}\""), why)
                         .remedy("give a regular expression, such as 'flights-.*'")
                 })
             })
             .collect()
     }
+}
+
+fn each_once(names: &[String]) -> Vec<String> {
+    let mut once: Vec<String> = Vec::with_capacity(names.len());
+    for name in names {
+        if !once.contains(name) {
+            once.push(name.clone());
+        }
+    }
+    once
 }
 
 #[cfg(test)]
@@ -93,6 +107,12 @@ mod tests {
     fn names_select_themselves() {
         assert_eq!(select(&["orders", "flights"], false), ["flights", "orders"]);
         assert!(select(&["flight"], false).is_empty());
+    }
+
+    #[test]
+    fn a_name_given_twice_counts_once() {
+        let names = ["b", "a", "b"].map(String::from);
+        assert_eq!(each_once(&names), ["b", "a"]);
     }
 
     #[test]
