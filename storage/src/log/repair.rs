@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::log::{Log, Sealed};
 use super::shared::Frontier;
 use super::{HardState, MissingFrames};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::frame::{EncodedFrame, FrameHeader};
-use crate::segment::{ActiveSegment, Generation, Hole, SealedSegment, SegmentSpec, lost_frames};
+use crate::segment::{ActiveSegment, Hole, SealedSegment, SegmentSpec, lost_frames};
 use crate::{RaftIndex, Term};
 
 /// How far the term is raised where votes may be lost: no replica goes through that many elections between two checkpoints.
