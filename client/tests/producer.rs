@@ -321,6 +321,22 @@ async fn new_partitions_are_learnt_without_an_error() {
 }
 
 #[tokio::test]
+async fn without_idempotence_no_producer_id_is_asked_for_and_a_lost_answer_doubles() {
+    let (broker, client) = broker_and_client(1).await;
+    broker.change(|state| state.faults = [Some(Fault::LoseAnswer)].into());
+    let producer = small(&client)
+        .enable_idempotence(false)
+        .max_in_flight(64)
+        .build()
+        .unwrap();
+    let delivery = producer.send(Record::to("t").value("x")).await.unwrap();
+    assert_eq!(delivery.await.unwrap().offset, 1);
+    producer.close().await.unwrap();
+    assert_eq!(stored(&broker, 0), ["x", "x"]);
+    assert_eq!(broker.state().next_producer_id, 0);
+}
+
+#[tokio::test]
 async fn dropping_a_producer_resolves_what_it_leaves_behind() {
     let (broker, client) = broker_and_client(1).await;
     broker.change(|state| state.stuck = true);

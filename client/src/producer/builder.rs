@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::accumulator::Gathering;
 use super::core::{Core, Rules};
+use super::pipeline::Numbering;
 use super::task::Task;
 use super::{Producer, Shared};
 use crate::Error;
@@ -22,14 +23,16 @@ pub enum Acks {
     /// When it is on disk on a majority of the replicas.
     #[default]
     Quorum,
-    /// When the leader has it. Not supported: sending again without doubling records needs a quorum.
+    /// When the leader has it. Not supported by brokers yet; cannot be had with idempotence.
     Leader,
-    /// When it was sent. Not supported, for the same reason.
+    /// When it was sent. Not supported by brokers yet; cannot be had with idempotence.
     None,
 }
 
 /// Leaders remember the last five batches of a producer; more in flight could not be told from repetitions.
 const MAX_IN_FLIGHT: usize = 5;
+/// Where batches are not numbered, this bounds only what is kept to be sent again.
+const MAX_IN_FLIGHT_UNNUMBERED: usize = 64;
 /// Batches must fit a request, which brokers limit to 16 MiB.
 const LARGEST_BATCH_BYTES: usize = 15 << 20;
 
@@ -63,6 +66,7 @@ impl ProducerBuilder {
                 buffer_bytes: 64 << 20,
             },
             max_in_flight: MAX_IN_FLIGHT,
+            numbering: Numbering::On,
             delivery_timeout: Duration::from_secs(120),
             request_timeout: cluster.settings.request_timeout,
             backoff: cluster.settings.backoff,
@@ -113,6 +117,20 @@ impl ProducerBuilder {
         self
     }
 
+    /// Whether batches are numbered, so that brokers recognise one that is sent again; they are unless this is called
+    /// with `false`.
+    ///
+    /// Without it a record is stored *at least* once: after a lost connection it is sent again all the same, since an
+    /// answer may have been lost and not the record, and so it may be stored twice, or behind records that were sent
+    /// after it. What it buys is more than five batches of a partition in flight, and no request for a producer id.
+    pub fn enable_idempotence(mut self, enable: bool) -> Self {
+        self.rules.numbering = match enable {
+            true => Numbering::On,
+            false => Numbering::Off,
+        };
+        self
+    }
+
     /// How long a record may take, with all repetitions, before it has failed; 120 s unless set.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.rules.delivery_timeout = timeout;
@@ -125,7 +143,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// Batches of one partition that are on their way at the same time, 1 to 5; 5 unless set.
+    /// Batches of one partition that are on their way at the same time: 1 to 5, or 1 to 64 without idempotence; 5 unless
+    /// set.
     pub fn max_in_flight(mut self, batches: usize) -> Self {
         self.rules.max_in_flight = batches;
         self
@@ -134,7 +153,8 @@ impl ProducerBuilder {
     /// Makes the producer. Must be called inside a Tokio runtime, on which it runs.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the setting that is out of range; `UNSUPPORTED` for acks other than quorum.
+    /// [`Error::Config`] naming the setting that is out of range, or contradicts another: idempotence requires acks=quorum
+    /// and at most 5 batches in flight. `UNSUPPORTED` for acks other than quorum.
     pub fn build(self) -> Result<Producer, Error> {
         self.check()?;
         let runtime = tokio::runtime::Handle::try_current()
@@ -161,17 +181,34 @@ impl ProducerBuilder {
         })
     }
 
-    fn check(&self) -> Result<(), Error> {
+    /// What is promised of a record fits together, and can be kept.
+    fn check_promise(&self) -> Result<(), Error> {
+        let (most, problem) = match self.rules.numbering {
+            Numbering::On if self.acks != Acks::Quorum => {
+                let problem = "idempotence requires acks=quorum: what a leader alone has can be lost, and then sent again \
+                               it would not be recognised. Call enable_idempotence(false) for records stored at least once";
+                return Err(Error::config("acks", problem));
+            }
+            Numbering::On => (
+                MAX_IN_FLIGHT,
+                "must be 1 to 5: brokers recognise the last five batches only; \
+                 up to 64 with enable_idempotence(false)",
+            ),
+            Numbering::Off => (MAX_IN_FLIGHT_UNNUMBERED, "must be 1 to 64"),
+        };
+        if !(1..=most).contains(&self.rules.max_in_flight) {
+            return Err(Error::config("max_in_flight", problem));
+        }
         if self.acks != Acks::Quorum {
-            return Err(Error::Api(ApiError::new(
-                Reason::Unsupported,
-                "only acks=quorum is supported: a producer that sends each record once needs it",
-            )));
+            let problem = "brokers support acks=quorum only";
+            return Err(Error::Api(ApiError::new(Reason::Unsupported, problem)));
         }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.check_promise()?;
         let gathering = &self.rules.gathering;
-        if !(1..=MAX_IN_FLIGHT).contains(&self.rules.max_in_flight) {
-            return Err(Error::config("max_in_flight", "must be 1 to 5"));
-        }
         if gathering.batch_bytes == 0 || gathering.batch_bytes > gathering.max_batch_bytes {
             return Err(Error::config("batch_bytes", "must be 1 to max_batch_bytes"));
         }
@@ -204,9 +241,15 @@ mod tests {
     }
 
     #[test]
-    fn acks_other_than_quorum_are_refused() {
+    fn idempotence_requires_a_quorum_and_nobody_offers_less_yet() {
         for acks in [Acks::Leader, Acks::None] {
             let error = builder().acks(acks).build().unwrap_err();
+            assert!(
+                matches!(error, Error::Config { name: "acks", .. }),
+                "{error}"
+            );
+            let without = builder().acks(acks).enable_idempotence(false);
+            let error = without.build().unwrap_err();
             assert_eq!(error.reason(), Reason::Unsupported);
         }
     }
@@ -216,6 +259,14 @@ mod tests {
         let cases = [
             (builder().max_in_flight(6), "max_in_flight"),
             (builder().max_in_flight(0), "max_in_flight"),
+            (
+                builder().enable_idempotence(false).max_in_flight(65),
+                "max_in_flight",
+            ),
+            (
+                builder().enable_idempotence(false).max_in_flight(64),
+                "runtime",
+            ),
             (builder().batch_bytes(0), "batch_bytes"),
             (builder().batch_bytes(9 << 20), "batch_bytes"),
             (builder().max_batch_bytes(16 << 20), "max_batch_bytes"),

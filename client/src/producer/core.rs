@@ -14,7 +14,7 @@ use highwater_proto::{ApiError, BrokerId, Reason, TopicId};
 use super::accumulator::{Accumulator, Appended, Gathered, Gathering, Lane, Refused};
 use super::outcome::{Outcome, Stored};
 use super::partitioner::{Sticky, partition_of_key};
-use super::pipeline::{ConnectionId, Finished, First, Identity, Pipeline};
+use super::pipeline::{ConnectionId, Finished, First, Identity, Numbering, Pipeline};
 use crate::Error;
 use crate::metadata::Metadata;
 use crate::retry::{Backoff, wants_metadata};
@@ -24,6 +24,7 @@ use crate::retry::{Backoff, wants_metadata};
 pub(crate) struct Rules {
     pub(crate) gathering: Gathering,
     pub(crate) max_in_flight: usize,
+    pub(crate) numbering: Numbering,
     /// After this a record has failed, whatever is under way.
     pub(crate) delivery_timeout: Duration,
     /// After this without an answer a connection is given up.
@@ -35,7 +36,7 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) enum Body {
     /// To be encoded and stamped; the bytes go to [`Core::encoded`].
-    Gathered(BatchBuilder, ProducerStamp),
+    Gathered(BatchBuilder, Option<ProducerStamp>),
     /// To be sent as it is.
     Encoded(Bytes),
     /// To be stamped anew; the bytes go to [`Core::encoded`].
@@ -195,7 +196,7 @@ impl Core {
         if topic.pipelines.len() < partitions as usize {
             topic
                 .pipelines
-                .resize_with(partitions as usize, Pipeline::default);
+                .resize_with(partitions as usize, || Pipeline::new(self.rules.numbering));
         }
         self.accumulator.set_partitions(place, partitions);
         resolutions
@@ -704,6 +705,7 @@ mod tests {
                 buffer_bytes: 1_000,
             },
             max_in_flight: 5,
+            numbering: Numbering::On,
             delivery_timeout: Duration::from_secs(120),
             request_timeout: Duration::from_secs(30),
             backoff: Backoff::default(),
@@ -731,7 +733,7 @@ mod tests {
         for send in plan.sends {
             let payload = match send.body {
                 Body::Gathered(mut builder, stamp) => {
-                    let payload = builder.finish(Compression::None, Some(stamp)).unwrap();
+                    let payload = builder.finish(Compression::None, stamp).unwrap();
                     core.encoded(send.correlation, payload.clone(), Some(builder));
                     payload
                 }

@@ -120,7 +120,8 @@ impl Shared {
 /// A record is acknowledged when it is on disk on a majority of its partition's replicas. The producer numbers its
 /// batches, so brokers recognise one that is sent again: a broken connection, a restarted broker or a moved leader
 /// neither loses nor doubles a record, as long as it is over within the delivery timeout. Records of one partition are
-/// stored in the order of their `send` calls, except around one that fails for good.
+/// stored in the order of their `send` calls, except around one that fails for good. Both need idempotence, which can
+/// be switched off: see [`ProducerBuilder::enable_idempotence`].
 ///
 /// Dropping a producer gives up what is not acknowledged. Call [`Producer::close`], or [`Producer::flush`] first.
 pub struct Producer {

@@ -11,6 +11,9 @@
 //!   refused then. They get a new producer identity, counting from 0, but only if no attempt of theirs can have been
 //!   stored: otherwise they might be stored twice, and they fail instead.
 //!
+//! A producer that does not number its batches repeats them all the same, and may so store them twice, or behind later
+//! ones.
+//!
 //! This is a pure state machine: `now` comes in, batches to send come out, nothing waits here.
 
 use std::collections::VecDeque;
@@ -35,6 +38,16 @@ pub(crate) struct Identity {
     pub(crate) epoch: ProducerEpoch,
 }
 
+impl Identity {
+    fn stamp(self, sequence: Sequence) -> ProducerStamp {
+        ProducerStamp {
+            id: self.id,
+            epoch: self.epoch,
+            sequence,
+        }
+    }
+}
+
 /// One connection to one broker; a later one to the same broker is another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ConnectionId(pub(crate) u64);
@@ -53,7 +66,8 @@ enum Attempt {
 struct Sent {
     /// The producer's number for it, in requests and outcomes.
     correlation: u64,
-    stamp: ProducerStamp,
+    /// `None` where batches are not numbered.
+    stamp: Option<ProducerStamp>,
     record_count: u32,
     /// Absent while it is being encoded.
     payload: Option<Bytes>,
@@ -64,6 +78,14 @@ struct Sent {
     /// An attempt was made whose effect is unknown.
     maybe_stored: bool,
     last_error: Option<ApiError>,
+}
+
+/// Whether batches are numbered, so that leaders recognise those sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum Numbering {
+    #[default]
+    On,
+    Off,
 }
 
 /// A batch that is over and done with.
@@ -101,6 +123,7 @@ pub(crate) struct First {
 /// identity while there is one; what is out is out on the connection its attempt names.
 #[derive(Debug, Default)]
 pub(crate) struct Pipeline {
+    numbering: Numbering,
     identity: Option<Identity>,
     /// An identity that must not be used here again.
     burnt: Option<ProducerId>,
@@ -119,6 +142,13 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
+    pub(crate) fn new(numbering: Numbering) -> Self {
+        Self {
+            numbering,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
@@ -132,9 +162,9 @@ impl Pipeline {
         self.batches.iter().map(|sent| Arc::clone(&sent.outcome))
     }
 
-    /// Whether it has no identity, and so can send nothing new.
+    /// Whether it needs an identity and has none, and so can send nothing.
     pub(crate) fn wants_identity(&self) -> bool {
-        self.identity.is_none()
+        self.numbering == Numbering::On && self.identity.is_none()
     }
 
     /// Takes up an identity; false when it has been used up here.
@@ -146,11 +176,7 @@ impl Pipeline {
         self.identity = Some(identity);
         self.next_sequence = Sequence(0);
         for sent in &mut self.batches {
-            sent.stamp = ProducerStamp {
-                id: identity.id,
-                epoch: identity.epoch,
-                sequence: self.next_sequence,
-            };
+            sent.stamp = Some(identity.stamp(self.next_sequence));
             self.next_sequence = self.next_sequence.plus(sent.record_count);
         }
         true
@@ -158,7 +184,7 @@ impl Pipeline {
 
     /// Whether a new batch may be sent now.
     pub(crate) fn may_send_new(&self, now: Instant, max_in_flight: usize) -> bool {
-        self.identity.is_some()
+        !self.wants_identity()
             && self.batches.len() < max_in_flight
             && self.retry_at.is_none_or(|at| now >= at)
             && self
@@ -169,7 +195,7 @@ impl Pipeline {
 
     /// Whether failed batches may be sent again now.
     pub(crate) fn may_send_again(&self, now: Instant) -> bool {
-        self.identity.is_some()
+        !self.wants_identity()
             && self.retry_at.is_none_or(|at| now >= at)
             && self.is_settled()
             && self.batches.iter().all(|sent| sent.payload.is_some())
@@ -213,14 +239,12 @@ impl Pipeline {
         now: Instant,
         connection: ConnectionId,
         first: First,
-    ) -> ProducerStamp {
-        let identity = self.identity.expect("the caller asked whether it may send");
-        let stamp = ProducerStamp {
-            id: identity.id,
-            epoch: identity.epoch,
-            sequence: self.next_sequence,
-        };
-        self.next_sequence = stamp.sequence.plus(first.record_count);
+    ) -> Option<ProducerStamp> {
+        assert!(!self.wants_identity(), "the caller asked whether it may");
+        let stamp = self
+            .identity
+            .map(|identity| identity.stamp(self.next_sequence));
+        self.next_sequence = self.next_sequence.plus(first.record_count);
         self.batches.push_back(Sent {
             correlation: first.correlation,
             stamp,
@@ -259,11 +283,11 @@ impl Pipeline {
                 since: now,
             };
             let header = highwater_proto::batch::BatchHeader::parse(&payload);
-            let stamped = header.is_ok_and(|header| header.producer == Some(sent.stamp));
+            let stamped = header.is_ok_and(|header| header.producer == sent.stamp);
             again.push(Again {
                 correlation: sent.correlation,
                 payload,
-                new_stamp: (!stamped).then_some(sent.stamp),
+                new_stamp: sent.stamp.filter(|_| !stamped),
             });
         }
         again
@@ -298,7 +322,7 @@ impl Pipeline {
         // Where nothing at all is stored of a producer, the leader calls it unknown instead of out of order.
         let unknown = error.reason == Reason::UnknownProducerId;
         let forgotten = unknown && place == 0;
-        self.renumber |= behind_a_gap || forgotten;
+        self.renumber |= self.numbering == Numbering::On && (behind_a_gap || forgotten);
         let behind_another = (out_of_order || unknown) && place > 0;
         let mut finished = Vec::new();
         self.count_not_found(&error);
@@ -479,7 +503,7 @@ mod tests {
             outcome: Outcome::new("t".into(), 0),
             opened_at: now,
         };
-        let stamp = pipeline.send_new(now, FIRST, first);
+        let stamp = pipeline.send_new(now, FIRST, first).unwrap();
         let mut builder = highwater_proto::batch::BatchBuilder::new();
         builder.append(&Default::default()).unwrap();
         let payload = builder.finish(Default::default(), Some(stamp)).unwrap();

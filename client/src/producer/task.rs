@@ -308,7 +308,7 @@ struct Encoded {
 fn encode(body: Body, compressor: &mut Compressor) -> Result<Encoded, batch::Error> {
     match body {
         Body::Gathered(mut builder, stamp) => Ok(Encoded {
-            payload: builder.finish_with(compressor, Some(stamp))?,
+            payload: builder.finish_with(compressor, stamp)?,
             is_new: true,
             builder: Some(builder),
         }),

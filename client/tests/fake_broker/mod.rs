@@ -277,7 +277,9 @@ fn append(state: &mut State, item: v1::ProduceItem) -> Result<v1::ProduceAck, Ap
         log_append_time_ms: -1,
         log_start_offset: 0,
     };
-    let stamp = header.producer.expect("the client numbers its batches");
+    let Some(stamp) = header.producer else {
+        return Ok(ack(store(log, &bytes, header.record_count)));
+    };
     let known = log.producers.entry(stamp.id.0).or_default();
     if let Some((_, base_offset)) = known.1.iter().find(|(s, _)| *s == stamp.sequence.0) {
         return Ok(ack(*base_offset));
@@ -293,12 +295,17 @@ fn append(state: &mut State, item: v1::ProduceItem) -> Result<v1::ProduceAck, Ap
     if known.1.len() > 5 {
         known.1.pop_front();
     }
-    let mut stored = BytesMut::from(&bytes[..]);
+    Ok(ack(store(log, &bytes, header.record_count)))
+}
+
+/// Appends a batch and returns its base offset.
+fn store(log: &mut Log, bytes: &[u8], record_count: u32) -> u64 {
+    let mut stored = BytesMut::from(bytes);
     batch::set_position(&mut stored, Offset(log.next), 1).unwrap();
-    log.batches.push((log.next, stored.freeze()));
     let base_offset = log.next;
-    log.next += u64::from(header.record_count);
-    Ok(ack(base_offset))
+    log.batches.push((base_offset, stored.freeze()));
+    log.next += u64::from(record_count);
+    base_offset
 }
 
 #[tonic::async_trait]
