@@ -75,8 +75,8 @@ pub struct Health {
     pub poisoned: Option<Arc<str>>,
     /// The logs that take no more writes, and why.
     pub poisoned_logs: Vec<(LogId, Arc<str>)>,
-    /// The logs of which readers could not get everything, and the first thing that they missed. What recovery could not give back is not
-    /// here: see [`RecoveredLog::damage`].
+    /// The logs of which readers could not get everything, and the first thing that they missed. They take no more frames. What recovery
+    /// could not give back is not here: see [`RecoveredLog::damage`].
     pub damaged_logs: Vec<(LogId, Arc<str>)>,
 }
 
@@ -311,8 +311,10 @@ impl Store {
         let poisoned_logs =
             logs.filter_map(|(log, registered)| Some((*log, registered.shared.poison_reason()?)));
         let logs = registry.logs.iter();
-        let damaged_logs =
-            logs.filter_map(|(log, registered)| Some((*log, registered.shared.damage_met()?)));
+        let damaged_logs = logs.filter_map(|(log, registered)| {
+            let met = registered.shared.damage_met()?;
+            Some((*log, Arc::clone(&met.reason)))
+        });
         Health {
             poisoned: self.directory.poison.reason(),
             poisoned_logs: poisoned_logs.collect(),

@@ -156,6 +156,7 @@ impl<M: Machine> Replica<M> {
     /// # Errors
     /// What ends this replica: it is to be quarantined.
     pub(super) fn drive(&mut self, context: &mut TurnContext<'_>) -> Result<(), Error> {
+        self.check_readers()?;
         loop {
             while let Some(effects) = self.next_effects()? {
                 if !self.carry_out(effects, context)? {
@@ -269,6 +270,20 @@ impl<M: Machine> Replica<M> {
             Consensus::Running(group) => Some(group.log_mut()),
             Consensus::Quarantined { log, .. } => log.as_deref_mut(),
         }
+    }
+
+    /// Ends a replica whose readers met damage: what was committed is not there any more, so nothing may follow it.
+    fn check_readers(&self) -> Result<(), Error> {
+        let met = match &self.consensus {
+            Consensus::Running(group) => group.log().damage_met(),
+            Consensus::Quarantined { .. } => None,
+        };
+        met.map_or(Ok(()), |reason| {
+            Err(Error::Damaged {
+                replica: self.id,
+                reason: reason.to_owned(),
+            })
+        })
     }
 
     fn next_effects(&mut self) -> Result<Option<Effects>, Error> {

@@ -97,6 +97,18 @@ impl Error {
         )
     }
 
+    /// Whether the disk cannot give back bytes of a file: trying again does not help, other bytes may be fine. What comes from a lack of
+    /// memory or handles is not that.
+    pub fn is_unreadable(&self) -> bool {
+        let is_read = matches!(self.operation, Operation::Read | Operation::Populate);
+        // Without a number it is a simulated one, or a file that is shorter than it was.
+        let passes = matches!(
+            self.kind(),
+            io::ErrorKind::OutOfMemory | io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+        );
+        is_read && !passes
+    }
+
     /// Whether the name does not exist.
     pub fn is_not_found(&self) -> bool {
         self.kind() == io::ErrorKind::NotFound

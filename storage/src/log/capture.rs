@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 /// Lets go of the segments that may leave, and captures the rest.
 pub(super) fn capture(log: &mut Log, applied: AppliedState) -> CapturedLog {
+    note_damage_met(log);
     drop_front(log, applied.index);
     let synced = log
         .heads
@@ -41,6 +42,23 @@ pub(super) fn capture(log: &mut Log, applied: AppliedState) -> CapturedLog {
         entry,
         snapshot: applied.snapshot,
         retired: std::mem::take(&mut log.retired),
+    }
+}
+
+/// What a reader met is damage from here on, until somebody repairs it.
+fn note_damage_met(log: &mut Log) {
+    let Some(met) = log.shared.damage_met().cloned() else {
+        return;
+    };
+    let damage = log.damage.get_or_insert_with(|| Damage {
+        missing: vec![],
+        unknown_tail: false,
+        hard_state_in_doubt: false,
+        reason: met.reason.to_string(),
+    });
+    if met.missing.to > log.start.index && !damage.missing.contains(&met.missing) {
+        damage.missing.push(met.missing);
+        damage.missing.sort_by_key(|hole| hole.from);
     }
 }
 

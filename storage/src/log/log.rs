@@ -162,9 +162,14 @@ impl Log {
         &self.spec
     }
 
-    /// What recovery could not give back. Such a log takes no appends.
+    /// What recovery could not give back, and, since the last checkpoint, what readers could not get. Such a log takes no appends.
     pub fn damage(&self) -> Option<&Damage> {
         self.damage.as_ref()
+    }
+
+    /// What a reader of this log could not get, if one met damage since the start. Such a log takes no appends.
+    pub fn damage_met(&self) -> Option<&str> {
+        self.shared.damage_met().map(|met| &*met.reason)
     }
 
     /// Sets the hard state. A change of term or vote must be durable before anything is sent in that term; a change of the commit index
@@ -297,6 +302,14 @@ impl Log {
     pub(super) fn check_writable(&self) -> Result<()> {
         self.directory.check()?;
         self.shared.check()?;
+        if let Some(met) = self.shared.damage_met() {
+            return Err(Error::Damaged {
+                log: self.id(),
+                from: met.missing.from,
+                from_offset: met.missing.from_offset,
+                reason: met.reason.to_string(),
+            });
+        }
         match &self.damage {
             None => Ok(()),
             Some(damage) => Err(Error::Damaged {

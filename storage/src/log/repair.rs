@@ -20,13 +20,11 @@ impl Log {
     /// # Errors
     /// [`Error::Io`] when the disk cannot read.
     pub(crate) fn find_missing(&self) -> Result<Vec<MissingFrames>> {
-        let mut missing = self
-            .damage()
-            .map_or(vec![], |damage| damage.missing.clone());
+        let mut missing = self.holes();
         for sealed in &self.sealed {
             let lost = sealed.segment.segment().find_lost();
             for lost in lost.map_err(|error| self.shared.read_error(error))? {
-                missing.push(missing_frames(&lost.hole));
+                missing.push(MissingFrames::from(lost.hole));
             }
         }
         missing.sort_by_key(|hole| hole.from);
@@ -50,8 +48,8 @@ impl Log {
             }
         }
         let damage = self.damage.clone();
-        for hole in damage.iter().flat_map(|damage| &damage.missing) {
-            self.fill(hole)?;
+        for hole in self.holes() {
+            self.fill(&hole)?;
         }
         let known = self.hard_state.commit.max(applied);
         if known >= self.next_index {
@@ -76,6 +74,18 @@ impl Log {
         self.shared.note_change();
         self.show();
         Ok(())
+    }
+
+    /// The holes between segments. Those inside of one are found by reading it.
+    fn holes(&self) -> Vec<MissingFrames> {
+        let is_inside = |hole: &MissingFrames| {
+            self.sealed.iter().any(|sealed| {
+                let segment = sealed.segment.segment();
+                segment.spec().first_index <= hole.from && hole.to <= segment.end().next_index
+            })
+        };
+        let missing = self.damage.iter().flat_map(|damage| &damage.missing);
+        missing.filter(|hole| !is_inside(hole)).copied().collect()
     }
 
     /// Fills a hole between what is there.
@@ -177,15 +187,6 @@ fn has_room(before: &SealedSegment, hole: &MissingFrames, bytes: u64) -> bool {
 
 fn as_hole(hole: &MissingFrames) -> Hole {
     Hole {
-        from: hole.from,
-        to: hole.to,
-        from_offset: hole.from_offset,
-        to_offset: hole.to_offset,
-    }
-}
-
-fn missing_frames(hole: &Hole) -> MissingFrames {
-    MissingFrames {
         from: hole.from,
         to: hole.to,
         from_offset: hole.from_offset,

@@ -19,9 +19,16 @@ pub(crate) struct LogShared {
     view: ArcSwap<View>,
     poison: Poison,
     /// The first damage that a reader met.
-    damage: OnceLock<Arc<str>>,
+    damage: OnceLock<DamageMet>,
     /// Counts what the log wrote, so that a checkpoint knows which logs it can leave as they were.
     changes: AtomicU64,
+}
+
+/// Durable frames that a reader could not get, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct DamageMet {
+    pub(crate) missing: MissingFrames,
+    pub(crate) reason: Arc<str>,
 }
 
 /// The segments of a log as they are now. Frames that are appended to the last one show by themselves.
@@ -80,24 +87,19 @@ impl LogShared {
         self.poison.reason()
     }
 
-    pub(crate) fn damage_met(&self) -> Option<Arc<str>> {
-        self.damage.get().cloned()
+    pub(crate) fn damage_met(&self) -> Option<&DamageMet> {
+        self.damage.get()
     }
 
-    /// What a failed read of one of the log's segments means to the caller. Damage is remembered: whoever reads next may not be the one
-    /// who can do something about it.
+    /// What a failed read of one of the log's segments means to the caller. Damage is remembered, so that the owner hears of it: the log
+    /// takes no more frames. A log that failed has bytes that no sync covers, of which nothing can be said.
     pub(crate) fn read_error(&self, error: segment::Error) -> Error {
         match error {
             segment::Error::Io(error) => Error::Io(error),
             segment::Error::Damaged { hole, reason } => {
-                self.damage.get_or_init(|| {
-                    let reason = format!(
-                        "offsets {} to {}: {reason}",
-                        hole.from_offset, hole.to_offset
-                    );
-                    tracing::error!(log = %self.id, reason, "a reader met damage");
-                    reason.into()
-                });
+                if self.poison.reason().is_none() {
+                    self.note_damage(&hole, &reason);
+                }
                 Error::Damaged {
                     log: self.id,
                     from: hole.from,
@@ -106,6 +108,21 @@ impl LogShared {
                 }
             }
         }
+    }
+
+    fn note_damage(&self, hole: &segment::Hole, reason: &str) {
+        self.damage.get_or_init(|| {
+            let reason = format!(
+                "offsets {} to {}: {reason}",
+                hole.from_offset, hole.to_offset
+            );
+            tracing::error!(log = %self.id, reason, "a reader met damage: the log takes no more records");
+            self.note_change();
+            DamageMet {
+                missing: MissingFrames::from(*hole),
+                reason: reason.into(),
+            }
+        });
     }
 
     /// The error for a read that starts in a hole.

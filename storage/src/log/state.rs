@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::segment::Hole;
 use crate::{Offset, RaftIndex, Term};
 
 /// How a log is kept.
@@ -78,4 +79,15 @@ pub struct MissingFrames {
     pub from_offset: Offset,
     /// The offset of the first record after the hole.
     pub to_offset: Offset,
+}
+
+impl From<Hole> for MissingFrames {
+    fn from(hole: Hole) -> Self {
+        Self {
+            from: hole.from,
+            to: hole.to,
+            from_offset: hole.from_offset,
+            to_offset: hole.to_offset,
+        }
+    }
 }

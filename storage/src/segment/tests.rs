@@ -692,11 +692,17 @@ fn failed_write_is_final_and_shows_nothing() {
 }
 
 #[test]
-fn disk_that_cannot_read_is_an_error_of_that_read() {
+fn disk_that_cannot_read_damages_what_was_wanted_and_not_what_stands_beside_it() {
     let fs = SimFs::new(1);
     let sealed = written(&files(&fs), 65536, 3, 100).seal();
     fs.inject(Fault::new(Operation::Populate, "segment"));
-    assert!(matches!(all(sealed.segment()), Err(Error::Io(_))));
+    assert_eq!(all(sealed.segment()).unwrap().len(), 3);
+    fs.inject(Fault::new(Operation::Populate, "segment").lasting());
+    let Err(Error::Damaged { hole, .. }) = all(sealed.segment()) else {
+        panic!("it was not read")
+    };
+    assert_eq!((hole.from, hole.to), (RaftIndex(1), RaftIndex(4)));
+    fs.clear_faults();
     assert_eq!(all(sealed.segment()).unwrap().len(), 3);
 }
 

@@ -11,10 +11,13 @@ use super::file::{Opened, Segment, lock};
 use super::index::INTERVAL_BYTES;
 use crate::RaftIndex;
 use crate::frame::{self, ALIGNMENT, Decoded, Frame, FrameHeader, HEADER_BYTES};
-use crate::fs::Map;
+use crate::fs::{self, Map};
 
 /// Bytes of the segment that a walk looks at in one piece, at least.
 const WINDOW_BYTES: u64 = 64 * 1024;
+
+/// Where one byte cannot be read, the rest of its page cannot either.
+const UNREADABLE_BYTES: u64 = 4096;
 
 /// How a walk treats bytes that were not read from the disk yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,15 +128,20 @@ impl<'a> Walk<'a> {
         let start = position + HEADER_BYTES as u64;
         let range = start..start + u64::from(header.payload_len);
         let whole = position..position + header.frame_bytes();
-        let payload = self.bytes(range)?;
+        let hole = Hole {
+            from: header.index,
+            to: header.index.next(),
+            from_offset: header.base_offset,
+            to_offset: header.next_offset(),
+        };
+        let payload = match self.bytes(range) {
+            Err(error) if error.is_unreadable() => {
+                return Err(self.damaged(hole, position, error));
+            }
+            read => read?,
+        };
         if !self.is_verified(&whole) {
             if let Err(error) = header.verify_payload(&payload) {
-                let hole = Hole {
-                    from: header.index,
-                    to: header.index.next(),
-                    from_offset: header.base_offset,
-                    to_offset: header.next_offset(),
-                };
                 return Err(self.damaged(hole, position, error));
             }
             lock(&self.opened.verified).insert(whole);
@@ -164,7 +172,10 @@ impl<'a> Walk<'a> {
 
     fn header_at(&mut self, position: u64) -> Result<Option<FrameHeader>> {
         let end = self.end.position.min(position + HEADER_BYTES as u64);
-        let bytes = self.bytes(position..end)?;
+        let bytes = match self.bytes(position..end) {
+            Err(error) if error.is_unreadable() => return Ok(None),
+            read => read?,
+        };
         let fits = |header: &FrameHeader| position + header.frame_bytes() <= self.end.position;
         Ok(
             match frame::decode_header(&bytes, self.segment.spec().salt) {
@@ -183,6 +194,13 @@ impl<'a> Walk<'a> {
         };
         let mut position = start.position + ALIGNMENT as u64;
         while position < self.end.position {
+            if let Err(error) = self.bytes(position..position + ALIGNMENT as u64) {
+                if !error.is_unreadable() {
+                    return Err(error.into());
+                }
+                position = (position + 1).next_multiple_of(UNREADABLE_BYTES);
+                continue;
+            }
             if let Some(header) = self
                 .header_at(position)?
                 .filter(|header| self.is_after_hole(header))
@@ -208,7 +226,7 @@ impl<'a> Walk<'a> {
             && header.base_offset >= self.at.next_offset
     }
 
-    fn damaged(&self, hole: Hole, position: u64, error: frame::Error) -> Error {
+    fn damaged(&self, hole: Hole, position: u64, error: impl std::fmt::Display) -> Error {
         let reason = format!(
             "{error} at position {position} of {}",
             self.segment.path().display()
@@ -217,14 +235,21 @@ impl<'a> Walk<'a> {
     }
 
     /// Bytes of the segment, out of a window that moves along.
-    fn bytes(&mut self, range: Range<u64>) -> Result<Bytes> {
+    fn bytes(&mut self, range: Range<u64>) -> fs::Result<Bytes> {
         let window_end = self.window_start + self.window.len() as u64;
         if range.start < self.window_start || range.end > window_end {
-            let end = self
+            let mut end = self
                 .end
                 .position
                 .min(range.end.max(range.start + self.window_bytes));
-            if self.touch == Touch::Any {
+            if self.touch == Touch::Any
+                && let Err(error) = self.map.populate(range.start..end)
+            {
+                // What is wanted may be readable where what follows it is not.
+                if !error.is_unreadable() {
+                    return Err(error);
+                }
+                end = range.end;
                 self.map.populate(range.start..end)?;
             }
             self.window = Arc::clone(&self.map).slice(range.start..end);

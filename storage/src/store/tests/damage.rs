@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::MissingFrames;
+use crate::fs::{Fault, Operation};
 
 /// Flips a bit in the journal where `wanted` stands.
 pub(super) fn flip_in_journal(fs: &SimFs, wanted: &[u8]) {
@@ -232,5 +233,113 @@ fn flipped_bit_in_a_sealed_segment_is_never_served() {
             .unwrap()
             .frames
             .is_empty()
+    );
+}
+
+/// Nine batches in one sealed segment, as the next start has them.
+fn nine_batches() -> (SimFs, Opened) {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut log = create(&opened.store, 7);
+    for index in 1..10 {
+        append_synced(&opened.store, &mut log, &[batch(index, 1, 6000)]);
+    }
+    checkpoint(&opened.store, &mut [&mut log], 9);
+    drop((opened, log));
+    let fs = crash(&fs, CrashMode::PowerDropped);
+    let opened = open(&fs);
+    (fs, opened)
+}
+
+fn segment_with(fs: &SimFs, wanted: &[u8]) -> (String, usize) {
+    let find = |bytes: &[u8]| {
+        bytes
+            .windows(wanted.len())
+            .position(|window| window == wanted)
+    };
+    let files = fs.files().into_iter();
+    let mut segments = files.filter(|(path, _)| path.starts_with("topics"));
+    segments
+        .find_map(|(path, bytes)| Some((path, find(&bytes)?)))
+        .expect("it is in a segment")
+}
+
+fn refusal(opened: &mut Opened) -> Option<String> {
+    let mut turn = opened.store.turn();
+    let log = &mut opened.logs[0].log;
+    match log.append(&mut turn, &[batch(log.last_index().0 + 1, 2, 100)]) {
+        Ok(()) => None,
+        Err(error @ Error::Damaged { .. }) => Some(error.to_string()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn damage_that_a_reader_meets_ends_appends_until_it_is_repaired() {
+    let (fs, mut opened) = nine_batches();
+    let (path, at) = segment_with(&fs, &batch(5, 1, 6000).payload[61..]);
+    fs.corrupt(&path, |bytes| bytes[at] ^= 1);
+    let reader = opened.logs[0].log.reader();
+    let read = |from| reader.read(Offset(from), Offset(18), 1);
+    assert_eq!(read(0).unwrap().frames.len(), 1);
+    assert_eq!(opened.store.health(), Health::default());
+    assert!(matches!(
+        read(8),
+        Err(Error::Damaged {
+            from_offset: Offset(8),
+            ..
+        })
+    ));
+    let (log, reason) = opened.store.health().damaged_logs[0].clone();
+    assert!(log == LogId(7) && reason.contains("offsets 8 to 10"));
+    assert!(refusal(&mut opened).unwrap().contains("offset 8"));
+    assert_eq!(
+        (
+            read(6).unwrap().frames.len(),
+            read(10).unwrap().frames.len()
+        ),
+        (1, 1),
+        "reads go on outside"
+    );
+    // A restart does not forget it, though nobody reads.
+    checkpoint(&opened.store, &mut [&mut opened.logs[0].log], 9);
+    drop((opened, reader));
+    let mut opened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert!(refusal(&mut opened).unwrap().contains("offset 8"));
+    drop(opened);
+
+    let fs = crash(&fs, CrashMode::PowerDropped);
+    let repair = crate::Repair::plan(Arc::new(fs.clone()), Box::new(|| 7), config()).unwrap();
+    let [finding] = repair.findings() else {
+        panic!("one log")
+    };
+    assert_eq!(finding.missing.len(), 1, "{finding}");
+    repair.execute().unwrap();
+    let mut opened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(refusal(&mut opened), None);
+    assert_eq!(entries(&opened.logs[0].log).len(), 10);
+}
+
+#[test]
+fn bytes_that_the_disk_cannot_read_are_damage_there_and_nowhere_else() {
+    let (fs, mut opened) = nine_batches();
+    let (path, _) = segment_with(&fs, &batch(5, 1, 6000).payload[61..]);
+    let reader = opened.logs[0].log.reader();
+    // The first read of a segment asks for what follows, too: that alone is no damage.
+    fs.inject(Fault::new(Operation::Populate, path.as_str()));
+    assert_eq!(
+        reader.read(Offset(8), Offset(18), 1).unwrap().frames.len(),
+        1
+    );
+    assert_eq!(refusal(&mut opened), None);
+    fs.inject(Fault::new(Operation::Populate, path.as_str()).lasting());
+    assert!(matches!(
+        reader.read(Offset(8), Offset(18), 1),
+        Err(Error::Damaged { .. })
+    ));
+    assert!(refusal(&mut opened).is_some());
+    assert_eq!(
+        reader.read(Offset(0), Offset(2), 1).unwrap().frames.len(),
+        1
     );
 }
