@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use highwater_proto::v1::{HealthFinding, HealthState};
 use highwater_storage::Store;
 
+use crate::offline::repair_command;
+
 /// Whether clients are served; shared by all that tell others. Begins with no.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Readiness(Arc<AtomicBool>);
@@ -24,6 +26,7 @@ impl Readiness {
 #[derive(Debug)]
 pub(crate) struct Health {
     store: Arc<Store>,
+    data_dir: String,
     /// Found at start; holds until the next.
     found: Vec<HealthFinding>,
     /// Replicas that the cluster does not know, as of the last reconciliation.
@@ -31,10 +34,11 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// `found` is what the start found.
-    pub(crate) fn new(store: Arc<Store>, found: Vec<HealthFinding>) -> Self {
+    /// `found` is what the start of `store` in `data_dir` found.
+    pub(crate) fn new(store: Arc<Store>, data_dir: String, found: Vec<HealthFinding>) -> Self {
         Self {
             store,
+            data_dir,
             found,
             unknown_replicas: Mutex::default(),
         }
@@ -81,8 +85,9 @@ impl Health {
                 HealthState::Critical,
                 "LOG_DAMAGED",
                 format!(
-                    "a reader met damage in log {log}: {reason}. The rest of it is served. Stop the broker and run \
-                     `highwater-broker repair --accept-loss` to go on without what is lost"
+                    "a reader met damage in log {log}: {reason}. The rest of it is served, and it takes no records. Stop \
+                     the broker and run `{}` to go on without what is lost",
+                    repair_command(&self.data_dir)
                 ),
             ));
         }

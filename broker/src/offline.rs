@@ -8,12 +8,25 @@ use clap::Args;
 use highwater_storage::fs::RealFs;
 use highwater_storage::{Detail, Repair};
 
+use crate::Config;
+use crate::config::{self, Layers};
+
+/// Which data directory, and how its broker is configured.
+#[derive(Debug, Args)]
+struct Stopped {
+    /// The data directory; without this it is that of the configuration
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// TOML file that the broker is configured by
+    #[arg(long, value_name = "FILE", env = "HIGHWATER_CONFIG")]
+    config: Option<PathBuf>,
+}
+
 /// Options of `inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// The data directory
-    #[arg(long, value_name = "DIR")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    stopped: Stopped,
     /// Show every journal record and every frame, too
     #[arg(long)]
     everything: bool,
@@ -22,9 +35,8 @@ pub(crate) struct Inspect {
 /// Options of `repair`.
 #[derive(Debug, Args)]
 pub(crate) struct AcceptLoss {
-    /// The data directory
-    #[arg(long, value_name = "DIR")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    stopped: Stopped,
     /// Give up what is lost; without this it is only shown
     #[arg(long)]
     accept_loss: bool,
@@ -33,9 +45,37 @@ pub(crate) struct AcceptLoss {
     yes: bool,
 }
 
+impl Stopped {
+    fn config(&self) -> Result<Config, config::Error> {
+        // Nothing listens, so where the broker would is of no concern.
+        let mut layers =
+            Layers::new()
+                .environment(std::env::vars_os())
+                .flag("--insecure", "insecure", "true");
+        if let Some(path) = &self.config {
+            layers = layers.file(path);
+        }
+        if let Some(data_dir) = &self.data_dir {
+            layers = layers.flag("--data-dir", "data_dir", data_dir);
+        }
+        layers.load().map(config::Effective::into_config)
+    }
+}
+
+/// The command that gives up what the data directory of a stopped broker has lost.
+pub(crate) fn repair_command(data_dir: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
+    let quoted = if !data_dir.is_empty() && data_dir.bytes().all(is_plain) {
+        data_dir.to_owned()
+    } else {
+        format!("'{}'", data_dir.replace('\'', r"'\''"))
+    };
+    format!("highwater-broker repair --data-dir {quoted} --accept-loss")
+}
+
 /// Prints what is in a data directory.
 pub(crate) fn inspect(options: &Inspect) -> anyhow::Result<()> {
-    let fs = open_directory(&options.data_dir)?;
+    let fs = open_directory(&options.stopped.config()?.data_dir)?;
     let detail = if options.everything {
         Detail::Everything
     } else {
@@ -49,9 +89,10 @@ pub(crate) fn inspect(options: &Inspect) -> anyhow::Result<()> {
 
 /// Shows what is lost, and gives it up where that is asked for and confirmed.
 pub(crate) fn repair(options: &AcceptLoss) -> anyhow::Result<()> {
-    let fs = Arc::new(open_directory(&options.data_dir)?);
+    let config = options.stopped.config()?;
+    let fs = Arc::new(open_directory(&config.data_dir)?);
     let random = Box::new(rand::random::<u64>);
-    let plan = Repair::plan(fs, random, highwater_storage::Config::default())?;
+    let plan = Repair::plan(fs, random, config.storage.to_storage())?;
     if plan.findings().is_empty() {
         println!("nothing is lost: there is nothing to repair");
         return Ok(());
@@ -92,4 +133,21 @@ fn open_directory(path: &Path) -> anyhow::Result<RealFs> {
         path.display()
     );
     Ok(RealFs::new(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_can_be_pasted_into_a_shell() {
+        assert_eq!(
+            repair_command("/var/lib/highwater"),
+            "highwater-broker repair --data-dir /var/lib/highwater --accept-loss"
+        );
+        assert_eq!(
+            repair_command("it's here"),
+            r"highwater-broker repair --data-dir 'it'\''s here' --accept-loss"
+        );
+    }
 }

@@ -37,6 +37,14 @@ pub(super) async fn start(
     log: Option<RecoveredLog>,
     recovered: &Recovered,
 ) -> Result<(), Error> {
+    let data_dir = || config.data_dir.display().to_string();
+    let damage = log.as_ref().and_then(|log| log.damage.as_ref());
+    if let Some(damage) = damage {
+        return Err(Error::ControllerDamaged {
+            data_dir: data_dir(),
+            reason: damage.reason.clone(),
+        });
+    }
     let origin = match log {
         Some(log) => Origin::Recovered(Box::new(log)),
         None if recovered.identity.cluster.is_none() && recovered.logs.is_empty() => Origin::New {
@@ -50,6 +58,7 @@ pub(super) async fn start(
         },
         None => {
             return Err(Error::Controller {
+                data_dir: data_dir(),
                 reason: "the data directory belongs to a cluster and has no controller log"
                     .to_owned(),
             });
@@ -80,10 +89,15 @@ pub(super) async fn start(
             group: CONTROLLER_GROUP,
         },
     )?;
-    await_leadership(cluster).await
+    await_leadership(cluster)
+        .await
+        .map_err(|reason| Error::Controller {
+            data_dir: data_dir(),
+            reason: reason.to_owned(),
+        })
 }
 
-async fn await_leadership(cluster: &ClusterView) -> Result<(), Error> {
+async fn await_leadership(cluster: &ClusterView) -> Result<(), &'static str> {
     let mut role = cluster.watch_role();
     let settled = role.wait_for(|role| {
         matches!(
@@ -92,13 +106,11 @@ async fn await_leadership(cluster: &ClusterView) -> Result<(), Error> {
         )
     });
     match tokio::time::timeout(ELECTION_TIMEOUT, settled).await {
-        Ok(Ok(role)) if *role == Some(Role::Quarantined) => Err(Error::Controller {
-            reason: "it is damaged or failed; the log of this process says more".to_owned(),
-        }),
+        Ok(Ok(role)) if *role == Some(Role::Quarantined) => {
+            Err("it failed; the log of this process says more")
+        }
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(Error::Controller {
-            reason: "it did not come to lead in time".to_owned(),
-        }),
+        Ok(Err(_)) | Err(_) => Err("it did not come to lead in time"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use highwater_proto::ApiError;
 
+use crate::offline::repair_command;
 use crate::{config, raft};
 
 /// Why a broker does not start. The message says what to do about it.
@@ -35,11 +36,24 @@ pub enum Error {
     },
     /// The controller's log is not there or cannot be used.
     #[error(
-        "the controller's log cannot be used, so it is not known what the cluster consists of: {reason}. See \
-         `highwater-broker inspect --data-dir ...`"
+        "the controller's log in {data_dir} cannot be used, so it is not known what the cluster consists of: {reason}"
     )]
     Controller {
-        /// What is wrong.
+        /// Path of the data directory.
+        data_dir: String,
+        /// What is wrong, and what to do about it.
+        reason: String,
+    },
+    /// The controller's log is damaged.
+    #[error(
+        "the controller's log in {data_dir} is damaged, so it is not known what the cluster consists of: {reason}. To \
+         go on without what is lost, run `{}`",
+        repair_command(.data_dir)
+    )]
+    ControllerDamaged {
+        /// Path of the data directory.
+        data_dir: String,
+        /// What is lost.
         reason: String,
     },
     /// The cluster does not take this broker.

@@ -29,6 +29,7 @@ use crate::controller::{Broker, ClusterImage, ClusterView};
 use crate::controller_client::ControllerClient;
 use crate::health::{Health, finding};
 use crate::hosted::Hosted;
+use crate::offline::repair_command;
 use crate::partition::Leaderships;
 use crate::raft::{self, NoPeers, ShardThreads, Shards, ShardsSpec};
 use crate::replica::Replica;
@@ -81,6 +82,7 @@ impl Node {
 
         let health = Arc::new(Health::new(
             Arc::clone(&recovered.store),
+            config.data_dir.display().to_string(),
             std::mem::take(&mut recovered.findings),
         ));
         let hosted = Arc::new(Hosted::new(Leaderships::since(SystemTime::now())));
@@ -177,10 +179,10 @@ async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Recovered, Error> {
                 HealthState::Critical,
                 "LOG_DAMAGED",
                 format!(
-                    "log {} is damaged: {}. It takes no records. Stop the broker and run `highwater-broker repair \
-                     --data-dir {data_dir} --accept-loss` to go on without what is lost",
+                    "log {} is damaged: {}. It takes no records. Stop the broker and run `{}` to go on without what is lost",
                     recovered.log.id(),
-                    damage.reason
+                    damage.reason,
+                    repair_command(&data_dir)
                 ),
             ));
         }

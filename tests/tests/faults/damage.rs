@@ -206,6 +206,13 @@ fn a_damaged_journal_can_be_given_up() {
     flip_bit(&journal[journal.len() / 2], 0.5).unwrap();
     let refused = original.broker.start().unwrap_err();
     assert!(refused.to_string().contains("exit status: 1"), "{refused}");
+    let log = original.broker.log();
+    let told = log.lines().last().unwrap_or_default();
+    let command = format!(
+        "`highwater-broker repair --data-dir {} --accept-loss`",
+        data_dir.display()
+    );
+    assert!(told.contains(&command), "{told}");
     repair(&original.broker, &data_dir);
     original.broker.start().unwrap();
     let scene = Scene::around(original.broker);
@@ -240,8 +247,8 @@ fn repair(broker: &Broker, data_dir: &Path) {
     assert!(repaired.stdout.contains("lost"), "{repaired:?}");
 }
 
-/// Appends a record and returns where it stands.
-fn append_one(scene: &Scene, place: Place) -> Offset {
+/// Tries to append a record.
+fn try_append(scene: &Scene, place: Place) -> Option<v1::produce_outcome::Outcome> {
     let records = vec![v1::Record::default()];
     let item = v1::ProduceItem {
         partition: Some(named(place)),
@@ -250,10 +257,33 @@ fn append_one(scene: &Scene, place: Place) -> Offset {
     let mut outcomes = scene
         .call(|| scene.api.produce(vec![item.clone()]))
         .unwrap();
-    match outcomes.remove(0).outcome {
+    outcomes.remove(0).outcome
+}
+
+/// Appends a record and returns where it stands.
+fn append_one(scene: &Scene, place: Place) -> Offset {
+    match try_append(scene, place) {
         Some(v1::produce_outcome::Outcome::Ack(ack)) => Offset(ack.base_offset),
         other => panic!("{other:?}"),
     }
+}
+
+/// Records for a damaged partition are refused, and whoever asks for its health hears the same and what to do.
+fn assert_refused(scene: &Scene, place: Place, data_dir: &str) {
+    match try_append(scene, place) {
+        Some(v1::produce_outcome::Outcome::Error(error)) => {
+            assert_eq!(error.reason, "STORAGE_ERROR", "{error:?}");
+            assert!(error.message.contains("offsets"), "{error:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let findings = findings(scene);
+    let told = findings
+        .iter()
+        .find(|finding| finding.reason == "LOG_DAMAGED");
+    let message = &told.unwrap_or_else(|| panic!("{findings:?}")).message;
+    let command = format!("highwater-broker repair --data-dir {data_dir} --accept-loss");
+    assert!(message.contains(&command), "{message}");
 }
 
 #[test]
@@ -285,9 +315,22 @@ fn repair_gives_up_what_is_lost_and_nothing_else() {
     let before = read_around(&scene, &original.victim);
     assert!(!before.reasons.is_empty(), "the damage was not noticed");
     assert_nothing_wrong(&before, &original.victim, "before the repair");
+    let directory = data_dir.to_str().unwrap();
+    assert_refused(&scene, place, directory);
+    let bystander = original.bystander.place;
+    assert_eq!(
+        append_one(&scene, bystander),
+        original.bystander.high_watermark
+    );
+    let again = read_around(&scene, &original.victim);
+    assert_eq!(again.records, before.records, "reads go on");
+    // The next start knows, before anybody reads.
+    scene.broker.terminate().unwrap();
+    scene.broker.start().unwrap();
+    let mut scene = Scene::around(scene.broker);
+    assert_refused(&scene, place, directory);
     scene.broker.terminate().unwrap();
 
-    let directory = data_dir.to_str().unwrap();
     let shown = scene
         .broker
         .run(&["repair", "--data-dir", directory])
