@@ -4,12 +4,13 @@ use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{DirEntry, Fs, RealFs, SimFs};
+use super::{DirEntry, Fs, MemoryFs, RealFs, SimFs};
 
 fn on_each(check: impl Fn(&dyn Fs)) {
     let directory = tempfile::tempdir().unwrap();
     check(&RealFs::new(directory.path()).unwrap());
     check(&SimFs::new(1));
+    check(&MemoryFs::new(1 << 20));
 }
 
 fn path(name: &str) -> &Path {

@@ -1,7 +1,8 @@
 //! The door to the disk.
 //!
 //! All that storage wants of a file system is in three traits: [`Fs`] (names), [`File`] (bytes) and [`Map`] (bytes read without a copy).
-//! [`RealFs`] is the operating system. [`SimFs`] models a page cache and a disk that fail, for tests.
+//! [`RealFs`] is the operating system. [`MemoryFs`] is memory that ends with the process. [`SimFs`] models a page cache and a disk that
+//! fail, for tests.
 //!
 //! What the traits leave out is left out on purpose:
 //!
@@ -16,6 +17,7 @@
 #[cfg(test)]
 mod conformance;
 mod error;
+mod memory;
 mod mmap;
 mod real;
 mod sim;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use error::{Error, Operation};
+pub use memory::MemoryFs;
 pub use real::RealFs;
 pub use sim::{CrashMode, Fault, Image, SimFs};
 
