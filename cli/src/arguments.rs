@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::broker_address;
-use crate::command::{cluster, consume, dev, produce, topic};
+use crate::command::{cluster, completion, consume, dev, man, produce, topic};
 
 /// Highwater: an event broker that keeps what it acknowledges.
 #[derive(Debug, Parser)]
@@ -18,6 +18,9 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+/// Whom to ask where nothing else is said.
+pub(crate) const DEFAULT_BROKERS: &str = "127.0.0.1:7410";
+
 /// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
@@ -28,7 +31,7 @@ pub(crate) struct Global {
         global = true,
         value_name = "HOST:PORT",
         env = "HIGHWATER_BROKERS",
-        default_value = "127.0.0.1:7410",
+        default_value = DEFAULT_BROKERS,
         value_delimiter = ',',
         value_parser = broker_address::parse
     )]
@@ -78,6 +81,10 @@ pub(crate) enum Command {
     /// Show the cluster, its health and its brokers
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Print a script that completes commands, options and topics in the shell
+    Completion(completion::Options),
+    /// Print the manual page, or write those of all commands
+    Man(man::Options),
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod quantity;
 mod record;
 mod separator;
 mod table;
+mod topic_names;
 mod vigil;
 mod wanted;
 
@@ -40,11 +41,12 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Command};
-use command::{cluster, consume, dev, produce, topic};
+use command::{cluster, completion, consume, dev, man, produce, topic};
 use context::Context;
 use failure::Failure;
 
 fn main() -> ExitCode {
+    completion::answer_the_shell();
     let Arguments { global, command } = Arguments::parse();
     let context = Context::new(global.brokers, global.format);
     let result = start_log(&global.log).and_then(|()| {
@@ -69,6 +71,8 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Produce(options) => produce::run(options, context).await,
         Command::Consume(options) => consume::run(options, context).await,
         Command::Cluster(command) => cluster::run(command, context).await,
+        Command::Completion(options) => completion::run(&options),
+        Command::Man(options) => man::run(&options),
     }
 }
 

@@ -47,6 +47,11 @@ fn the_cluster_is_shown() {
 }
 
 #[test]
+fn shells_and_man_are_served() {
+    run("shell");
+}
+
+#[test]
 fn errors_say_what_why_and_what_to_do() {
     run("errors");
 }

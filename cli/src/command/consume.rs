@@ -20,6 +20,7 @@ use crate::printer::{Form, Printer, Reader};
 use crate::progress::Progress;
 use crate::quantity::{parse_count, parse_partition};
 use crate::record::Record;
+use crate::topic_names;
 use crate::vigil::{self, Look};
 use crate::wanted::Wanted;
 
@@ -37,7 +38,7 @@ Examples:
   highwater consume flights -e --format json             an object on a line for each record")]
 pub(crate) struct Options {
     /// Name of the topic
-    #[arg(value_name = "TOPIC")]
+    #[arg(value_name = "TOPIC", add = topic_names::completer())]
     topic: String,
 
     /// Where to begin: start, end, N, +N (after the start), -N (before the end) or @TIME

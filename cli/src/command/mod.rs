@@ -1,7 +1,9 @@
 //! The commands, one file each: its options, `run`, and what it prints.
 
 pub(crate) mod cluster;
+pub(crate) mod completion;
 pub(crate) mod consume;
 pub(crate) mod dev;
+pub(crate) mod man;
 pub(crate) mod produce;
 pub(crate) mod topic;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use futures::FutureExt;
 use highwater_client::{Compression, Delivery, Error, Header, Producer, Reason};
 use tokio::sync::mpsc;
@@ -24,6 +24,7 @@ use crate::pair;
 use crate::progress::Progress;
 use crate::quantity::{counted, parse_partition};
 use crate::separator::Separator;
+use crate::topic_names;
 use crate::vigil::{self, Look};
 
 /// Options of `highwater produce`.
@@ -37,11 +38,11 @@ Examples:
 With --format json each line is a record as `consume --format json` prints it.")]
 pub(crate) struct Options {
     /// Name of the topic
-    #[arg(value_name = "TOPIC")]
+    #[arg(value_name = "TOPIC", add = topic_names::completer())]
     topic: String,
 
     /// Read the lines of this file instead of stdin
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
 
     /// The key ends at the first SEP of the line, such as '\t'; without it the line is the value

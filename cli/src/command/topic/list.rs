@@ -10,12 +10,13 @@ use crate::context::Context;
 use crate::explain::{explain, unknown_topic};
 use crate::failure::Failure;
 use crate::table::Table;
+use crate::topic_names;
 
 /// Options of `highwater topic list`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Names of topics [default: all]
-    #[arg(value_name = "TOPIC")]
+    #[arg(value_name = "TOPIC", add = topic_names::completer())]
     names: Vec<String>,
 
     /// Take TOPIC as regular expressions that match a whole name, such as 'flights-.*'

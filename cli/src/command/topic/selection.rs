@@ -6,12 +6,13 @@ use regex::Regex;
 
 use crate::explain::explain;
 use crate::failure::Failure;
+use crate::topic_names;
 
 /// Names of topics, or expressions that match them; at least one.
 #[derive(Debug, Args)]
 pub(crate) struct Selection {
     /// Names of topics
-    #[arg(value_name = "TOPIC", required = true)]
+    #[arg(value_name = "TOPIC", required = true, add = topic_names::completer())]
     pub(super) names: Vec<String>,
 
     /// Take TOPIC as regular expressions that match a whole name, such as 'flights-.*'
