@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::broker_address;
-use crate::command::{cluster, completion, consume, dev, man, produce, topic};
+use crate::command::{bench, cluster, completion, consume, dev, man, produce, topic};
 
 /// Highwater: an event broker that keeps what it acknowledges.
 #[derive(Debug, Parser)]
@@ -85,6 +85,9 @@ pub(crate) enum Command {
     Completion(completion::Options),
     /// Print the manual page, or write those of all commands
     Man(man::Options),
+    /// Measure this machine, and what a broker makes of it
+    #[command(subcommand)]
+    Bench(bench::Command),
 }
 
 #[cfg(test)]

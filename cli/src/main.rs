@@ -41,7 +41,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Command};
-use command::{cluster, completion, consume, dev, man, produce, topic};
+use command::{bench, cluster, completion, consume, dev, man, produce, topic};
 use context::Context;
 use failure::Failure;
 
@@ -73,6 +73,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Cluster(command) => cluster::run(command, context).await,
         Command::Completion(options) => completion::run(&options),
         Command::Man(options) => man::run(&options),
+        Command::Bench(command) => bench::run(command, context).await,
     }
 }
 

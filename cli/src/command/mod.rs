@@ -1,5 +1,6 @@
 //! The commands, one file each: its options, `run`, and what it prints.
 
+pub(crate) mod bench;
 pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod consume;
