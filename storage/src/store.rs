@@ -285,6 +285,11 @@ impl Store {
         }
     }
 
+    /// Bytes journaled, or cached for logs with `write_caching`, since the directory was opened.
+    pub fn written_bytes(&self) -> u64 {
+        self.directory.journal.written_bytes()
+    }
+
     /// Begins a checkpoint; one at a time.
     ///
     /// # Errors
