@@ -12,6 +12,8 @@ use crate::test_broker::{TestBroker, batch, named, outcome};
 const TOPIC: &str = "good";
 /// Batches sent and not answered yet.
 const IN_FLIGHT: u64 = 4;
+/// Room for them on the way to the transport.
+const ROOM: usize = 4;
 
 /// Traffic under way. See that nothing harmed it with [`GoodTraffic::end`].
 pub(crate) struct GoodTraffic {
@@ -25,7 +27,7 @@ impl GoodTraffic {
     pub(crate) async fn start(broker: &TestBroker) -> Self {
         broker.create(TOPIC, 1).await;
         let stop = CancellationToken::new();
-        let (requests, sent) = mpsc::channel(IN_FLIGHT as usize);
+        let (requests, sent) = mpsc::channel(ROOM);
         let mut producer = broker.producer();
         let until = stop.clone();
         let sending = tokio::spawn(async move {
