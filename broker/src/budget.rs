@@ -36,7 +36,6 @@ impl Budget {
     }
 
     /// Bytes that nothing holds now.
-    #[cfg(test)]
     pub(crate) fn free_bytes(&self) -> u64 {
         self.free.available_permits() as u64
     }

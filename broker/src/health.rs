@@ -52,6 +52,11 @@ impl Health {
             .unwrap_or_else(PoisonError::into_inner) = replicas;
     }
 
+    /// The data directory.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Free bytes of the data directory's file system.
     pub(crate) fn free_bytes(&self) -> u64 {
         self.store.space().free_bytes

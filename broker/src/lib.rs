@@ -12,6 +12,7 @@ mod controller_client;
 mod health;
 mod hosted;
 mod http;
+mod metrics;
 mod node;
 mod offline;
 pub mod partition;

@@ -1,10 +1,14 @@
-//! The HTTP listener for probes: `/health/live` while the process runs, `/health/ready` while it serves clients.
+//! The HTTP listener: `/livez` answers while the process runs, `/readyz` says whether it serves clients and what is wrong,
+//! `/metrics` and `/metrics/topics` are for Prometheus.
+
+mod pages;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -15,9 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::health::Readiness;
 use crate::server::listener::Listener;
+use pages::{TEXT, page};
 
+pub(crate) use pages::Pages;
+
+/// What there is.
+const PATHS: &str = "/livez, /readyz, /metrics and /metrics/topics";
 /// A client that has not sent its request line and headers by then is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of request line and headers.
@@ -26,7 +34,7 @@ const MAX_HEADER_BYTES: usize = 16 << 10;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Serves until `stop`, then finishes the requests in flight.
-pub(crate) async fn serve(mut listener: Listener, readiness: Readiness, stop: CancellationToken) {
+pub(crate) async fn serve(mut listener: Listener, pages: Arc<Pages>, stop: CancellationToken) {
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -35,8 +43,8 @@ pub(crate) async fn serve(mut listener: Listener, readiness: Readiness, stop: Ca
         };
         match accepted {
             Some(Ok(connection)) => {
-                let (readiness, stop) = (readiness.clone(), stop.clone());
-                connections.spawn(serve_connection(TokioIo::new(connection), readiness, stop));
+                let (pages, stop) = (Arc::clone(&pages), stop.clone());
+                connections.spawn(serve_connection(TokioIo::new(connection), pages, stop));
             }
             Some(Err(error)) => {
                 warn!(%error, "cannot accept an HTTP connection");
@@ -51,12 +59,15 @@ pub(crate) async fn serve(mut listener: Listener, readiness: Readiness, stop: Ca
 
 async fn serve_connection(
     io: TokioIo<crate::server::listener::Connection>,
-    readiness: Readiness,
+    pages: Arc<Pages>,
     stop: CancellationToken,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), &readiness);
-        async move { Ok::<_, Infallible>(response) }
+        let pages = Arc::clone(&pages);
+        async move {
+            let response = answer(request.method(), request.uri().path(), &pages).await;
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -76,48 +87,63 @@ async fn serve_connection(
     }
 }
 
-fn answer(method: &Method, path: &str, readiness: &Readiness) -> Response<Full<Bytes>> {
+async fn answer(method: &Method, path: &str, pages: &Arc<Pages>) -> Response<Full<Bytes>> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return plain(
+        return page(
             StatusCode::METHOD_NOT_ALLOWED,
-            "only GET and HEAD are supported\n",
+            TEXT,
+            "only GET and HEAD are supported\n".to_owned(),
         );
     }
-    match path {
-        "/health/live" => plain(StatusCode::OK, "live\n"),
-        "/health/ready" if readiness.is_ready() => plain(StatusCode::OK, "ready\n"),
-        "/health/ready" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-        _ => plain(
-            StatusCode::NOT_FOUND,
-            "not found; there are /health/live and /health/ready\n",
-        ),
-    }
-}
-
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    response
+    let render = match path {
+        "/livez" => return page(StatusCode::OK, TEXT, "live\n".to_owned()),
+        "/readyz" => Pages::ready,
+        "/metrics" => Pages::metrics,
+        "/metrics/topics" => Pages::topics,
+        _ => {
+            return page(
+                StatusCode::NOT_FOUND,
+                TEXT,
+                format!("not found; there are {PATHS}\n"),
+            );
+        }
+    };
+    let pages = Arc::clone(pages);
+    let rendered = tokio::task::spawn_blocking(move || render(&pages)).await;
+    rendered.unwrap_or_else(|error| {
+        warn!(%error, path, "an HTTP page could not be made");
+        let text = "the page could not be made; the log of the broker says why\n".to_owned();
+        page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use http_body_util::BodyExt as _;
 
-    #[test]
-    fn probes_tell_live_from_ready() {
-        let readiness = Readiness::default();
-        let get = |path| answer(&Method::GET, path, &readiness).status();
-        assert_eq!(get("/health/live"), StatusCode::OK);
-        assert_eq!(get("/health/ready"), StatusCode::SERVICE_UNAVAILABLE);
-        readiness.set(true);
-        assert_eq!(get("/health/ready"), StatusCode::OK);
-        assert_eq!(get("/other"), StatusCode::NOT_FOUND);
-        let post = answer(&Method::POST, "/health/live", &readiness);
+    use super::*;
+    use crate::health::Readiness;
+    use crate::metrics::Metrics;
+
+    #[tokio::test]
+    async fn a_broker_that_starts_is_live_and_not_ready_and_has_metrics() {
+        let metrics = Arc::new(Metrics::new(&[]));
+        let pages = Arc::new(Pages::new(Readiness::default(), metrics));
+        let get = async |path| {
+            let response = answer(&Method::GET, path, &pages).await;
+            let status = response.status();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        assert_eq!(get("/livez").await, (StatusCode::OK, "live\n".to_owned()));
+        let (status, text) = get("/readyz").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.starts_with("not ready: it starts"), "{text}");
+        let (status, text) = get("/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(text.contains("\nhighwater_ready 0\n"), "{text}");
+        assert_eq!(get("/other").await.0, StatusCode::NOT_FOUND);
+        let post = answer(&Method::POST, "/livez", &pages).await;
         assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
     }
 }

@@ -31,7 +31,7 @@ use crate::health::{Health, finding};
 use crate::hosted::Hosted;
 use crate::offline::repair_command;
 use crate::partition::Leaderships;
-use crate::raft::{self, NoPeers, ShardThreads, Shards, ShardsSpec};
+use crate::raft::{self, Instruments, NoPeers, ShardThreads, Shards, ShardsSpec};
 use crate::replica::Replica;
 
 pub use error::Error;
@@ -44,6 +44,7 @@ pub(crate) struct Node {
     pub(crate) reconciled: watch::Receiver<Arc<ClusterImage>>,
     pub(crate) controller: ControllerClient,
     pub(crate) health: Arc<Health>,
+    pub(crate) shards: Shards<Replica>,
     threads: ShardThreads<Replica>,
     store: Arc<Store>,
     tasks: TaskTracker,
@@ -66,10 +67,11 @@ impl Node {
     pub(crate) async fn start(
         config: &Arc<Config>,
         fs: Arc<dyn Fs>,
+        instruments: Instruments,
         describe: impl FnOnce(&Identity) -> Broker,
     ) -> Result<Self, Error> {
         let mut recovered = open(config, fs).await?;
-        let (shards, threads) = start_shards(config, &recovered.store)?;
+        let (shards, threads) = start_shards(config, &recovered.store, instruments)?;
         let cluster = Arc::new(ClusterView::default());
         let timeout = Duration::from_millis(u64::from(config.requests.timeout_ms));
         let controller = ControllerClient::new(shards.clone(), timeout);
@@ -90,7 +92,7 @@ impl Node {
         let tasks = TaskTracker::new();
         let (reconciler, reconciled) = Reconciler::new(reconciler::Parts {
             config: Arc::clone(config),
-            shards,
+            shards: shards.clone(),
             cluster: Arc::clone(&cluster),
             controller: controller.clone(),
             hosted: Arc::clone(&hosted),
@@ -114,6 +116,7 @@ impl Node {
             reconciled,
             controller,
             health,
+            shards,
             threads,
             store: recovered.store,
             tasks,
@@ -203,6 +206,7 @@ async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Recovered, Error> {
 fn start_shards(
     config: &Config,
     store: &Arc<Store>,
+    instruments: Instruments,
 ) -> Result<(Shards<Replica>, ShardThreads<Replica>), Error> {
     let count = NonZeroUsize::new(config.shards.thread_count()).unwrap_or(NonZeroUsize::MIN);
     let mut random = rand::rng();
@@ -212,6 +216,7 @@ fn start_shards(
         count,
         seed: &mut || random.random(),
         transport: &mut || Box::new(NoPeers),
+        instruments,
     };
     Shards::start(spec).map_err(Error::Raft)
 }

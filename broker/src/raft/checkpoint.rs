@@ -4,13 +4,15 @@
 //! each shard capture its changed replicas between two turns, and writes the checkpoint. Without all captures there is
 //! none; one that failed is tried again.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use highwater_storage::{LogId, Store};
 use tokio::sync::oneshot;
 
+use super::instruments::Instruments;
 use super::journal::Journal;
 use super::machine::Machine;
 use super::request::Operation;
@@ -82,6 +84,9 @@ pub(super) struct Checkpointer<M: Machine> {
     pub(super) journal: Arc<Journal>,
     pub(super) ports: Vec<Arc<ShardPort<M>>>,
     pub(super) signal: Arc<CheckpointSignal>,
+    pub(super) instruments: Instruments,
+    /// What the store had written when the last checkpoint began.
+    pub(super) covered_bytes: Cell<u64>,
 }
 
 impl<M: Machine> Checkpointer<M> {
@@ -107,8 +112,17 @@ impl<M: Machine> Checkpointer<M> {
             let reason = Arc::clone(reason);
             return Err(Error::DirectoryFailed { reason });
         }
+        let began = Instant::now();
+        let written = self.store.written_bytes();
         let done = self.checkpoint();
         self.report_failures();
+        match done {
+            Ok(()) => {
+                let bytes = written.saturating_sub(self.covered_bytes.replace(written));
+                self.instruments.checkpointed(began.elapsed(), bytes);
+            }
+            Err(_) => self.instruments.checkpoint_failures.inc(),
+        }
         done
     }
 

@@ -9,9 +9,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use highwater_storage::{Error as StorageError, Store};
+
+use super::instruments::Instruments;
 
 /// How long a journal must be idle before its heartbeat: half of what storage allows, since idleness is noticed one
 /// period late at most.
@@ -42,6 +44,9 @@ pub(super) struct Journal {
     /// Syncs since the start.
     syncs: AtomicU64,
     failure: OnceLock<Arc<str>>,
+    instruments: Instruments,
+    /// What the store had written when the last sync was measured.
+    measured_bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -60,8 +65,14 @@ enum Work {
 }
 
 impl Journal {
-    pub(super) fn new(store: Arc<Store>, waiters: Vec<Arc<dyn SyncWaiter>>) -> Self {
+    pub(super) fn new(
+        store: Arc<Store>,
+        waiters: Vec<Arc<dyn SyncWaiter>>,
+        instruments: Instruments,
+    ) -> Self {
         Self {
+            instruments,
+            measured_bytes: AtomicU64::new(store.written_bytes()),
             store,
             waiters,
             state: Mutex::default(),
@@ -168,11 +179,11 @@ impl Journal {
 
     /// True when all that was submitted before is durable.
     fn sync(&self) -> bool {
-        let synced = self.store.sync();
+        let synced = self.measured_sync();
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.is_syncing.store(false, Ordering::Release);
         match synced {
-            Ok(_) => {
+            Ok(()) => {
                 if !self.is_armed.swap(true, Ordering::AcqRel) {
                     // The lock makes sure that the thread is either waiting, and hears it, or about to look.
                     drop(self.state());
@@ -194,6 +205,20 @@ impl Journal {
                 false
             }
         }
+    }
+
+    fn measured_sync(&self) -> Result<(), StorageError> {
+        let (began, before) = (Instant::now(), self.store.synced());
+        let synced = self.store.sync()?;
+        let took = began.elapsed();
+        let turns = synced.0.saturating_sub(before.0);
+        if turns > 0 {
+            let written = self.store.written_bytes();
+            let measured = self.measured_bytes.swap(written, Ordering::Relaxed);
+            self.instruments
+                .synced(took, turns, written.saturating_sub(measured));
+        }
+        Ok(())
     }
 
     fn heartbeat(&self) {

@@ -70,7 +70,25 @@ pub(super) enum Wait {
     ForEver,
 }
 
+/// What waits for a shard, or inside it for an election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MailboxLevel {
+    /// Commands and messages.
+    pub messages: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
 impl<M: Machine> Mailbox<M> {
+    /// How full it is.
+    pub(super) fn level(&self) -> MailboxLevel {
+        let state = self.state();
+        MailboxLevel {
+            messages: state.held_messages,
+            bytes: state.held_bytes,
+        }
+    }
+
     pub(super) fn new(config: &Config) -> Self {
         Self {
             state: Mutex::new(State {

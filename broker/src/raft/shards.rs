@@ -1,5 +1,6 @@
 //! All shards of a broker: which one owns a group, and their threads.
 
+use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -9,9 +10,10 @@ use highwater_storage::Store;
 
 use super::checkpoint::{CheckpointSignal, Checkpointer};
 use super::counters::ShardCounters;
+use super::instruments::Instruments;
 use super::journal::{Journal, SyncWaiter};
 use super::machine::Machine;
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, MailboxLevel};
 use super::message::{PeerMessage, PeerTransport};
 use super::request::{Operation, Request};
 use super::shard::Shard;
@@ -46,6 +48,8 @@ pub struct ShardsSpec<'a> {
     pub seed: &'a mut dyn FnMut() -> u64,
     /// A way to the peers for each shard.
     pub transport: &'a mut dyn FnMut() -> Box<dyn PeerTransport>,
+    /// Where the threads record what they measure.
+    pub instruments: Instruments,
 }
 
 impl<M: Machine> Clone for Shards<M> {
@@ -72,7 +76,11 @@ impl<M: Machine> Shards<M> {
         let waiters = ports
             .iter()
             .map(|port| Arc::clone(port) as Arc<dyn SyncWaiter>);
-        let journal = Arc::new(Journal::new(Arc::clone(&spec.store), waiters.collect()));
+        let journal = Arc::new(Journal::new(
+            Arc::clone(&spec.store),
+            waiters.collect(),
+            spec.instruments.clone(),
+        ));
         let checkpoints = Arc::new(CheckpointSignal::default());
 
         let mut counters = Vec::new();
@@ -89,6 +97,7 @@ impl<M: Machine> Shards<M> {
                 journal: Arc::clone(&journal),
                 checkpoints: Arc::clone(&checkpoints),
                 transport: (spec.transport)(),
+                instruments: spec.instruments.clone(),
                 tick_interval: Duration::from_millis(config.tick_interval_ms),
             };
             shard_threads.push(spawn(format!("shard-{number}"), move || thread.run())?);
@@ -98,6 +107,8 @@ impl<M: Machine> Shards<M> {
             journal: Arc::clone(&journal),
             ports: ports.clone(),
             signal: Arc::clone(&checkpoints),
+            instruments: spec.instruments,
+            covered_bytes: Cell::default(),
         };
         let syncing = Arc::clone(&journal);
         let shards = Self {
@@ -144,6 +155,11 @@ impl<M: Machine> Shards<M> {
     /// What each shard did since the start.
     pub fn counters(&self) -> &[Arc<ShardCounters>] {
         &self.counters
+    }
+
+    /// What waits for each shard.
+    pub fn mailboxes(&self) -> impl Iterator<Item = MailboxLevel> {
+        self.ports.iter().map(|port| port.mailbox.level())
     }
 
     /// Groups are numbered by the controller one after the other, so the number itself spreads them.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use highwater_storage::{Pressure, Store};
 
 use super::checkpoint::CheckpointSignal;
+use super::instruments::Instruments;
 use super::journal::{Journal, SyncWaiter};
 use super::machine::{Machine, Timestamp};
 use super::mailbox::{Inbox, Mailbox, Take, Wait};
@@ -64,6 +65,7 @@ pub(super) struct ShardThread<M: Machine> {
     pub(super) journal: Arc<Journal>,
     pub(super) checkpoints: Arc<CheckpointSignal>,
     pub(super) transport: Box<dyn PeerTransport>,
+    pub(super) instruments: Instruments,
     pub(super) tick_interval: Duration,
 }
 
@@ -82,13 +84,16 @@ impl<M: Machine> ShardThread<M> {
             if !self.port.mailbox.take(&mut inbox, take) {
                 return;
             }
-            inbox.ticks = ticks.passed(Instant::now());
+            let began = Instant::now();
+            let commands = inbox.requests.len();
+            inbox.ticks = ticks.passed(began);
             if let Some(reason) = self.journal.failure() {
                 self.shard.fail(reason);
             }
             // A sync that ends from here on wakes this shard, whether or not the turn already saw its end.
             self.port.awaits_sync.store(true, Ordering::Release);
             let report = self.shard.turn(&mut inbox, now());
+            self.instruments.turned(began.elapsed(), commands);
             wait = self.after_turn(report, &mut ticks);
         }
     }

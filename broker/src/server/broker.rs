@@ -21,6 +21,8 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::controller;
 use crate::health::Readiness;
+use crate::http::Pages;
+use crate::metrics::{Metrics, Sources};
 use crate::node::{Error, Node};
 use crate::service::metadata::CLIENT_LISTENER;
 use crate::service::{self, Context, Parts};
@@ -30,7 +32,7 @@ use crate::service::{self, Context, Parts};
 pub struct Addresses {
     /// gRPC for clients.
     pub client: SocketAddr,
-    /// HTTP for probes.
+    /// HTTP for probes and metrics.
     pub http: SocketAddr,
 }
 
@@ -79,11 +81,20 @@ impl Broker {
             client: client.address().map_err(Error::Listen)?,
             http: http.address().map_err(Error::Listen)?,
         };
+        let schema = Schema::parse(highwater_proto::FILE_DESCRIPTOR_SET)
+            .expect("the compiled protos are a descriptor set");
+        let metrics = Arc::new(Metrics::new(schema.method_names()));
         let readiness = Readiness::default();
-        let probes = crate::http::serve(http, readiness.clone(), stop.clone());
+        let connections = vec![
+            ("client", client.connections()),
+            ("http", http.connections()),
+        ];
+        let pages = Arc::new(Pages::new(readiness.clone(), Arc::clone(&metrics)));
+        let probes = crate::http::serve(http, Arc::clone(&pages), stop.clone());
         let probes = tokio::spawn(unless_aborted(abort.clone(), probes));
 
-        let node = Node::start(&config, fs, |identity| entry(&config, identity, addresses)).await;
+        let describe = |identity: &Identity| entry(&config, identity, addresses);
+        let node = Node::start(&config, fs, metrics.raft.clone(), describe).await;
         let node = match node {
             Ok(node) => node,
             Err(error) => {
@@ -102,18 +113,27 @@ impl Broker {
             reconciled: node.reconciled.clone(),
             controller: node.controller.clone(),
             health: Arc::clone(&node.health),
+            metrics: Arc::clone(&metrics),
             stop: stop.clone(),
         }));
+        pages.complete(Sources {
+            readiness: readiness.clone(),
+            budget: budget.clone(),
+            hosted: Arc::clone(&node.hosted),
+            cluster: Arc::clone(&node.cluster),
+            health: Arc::clone(&node.health),
+            shards: node.shards.clone(),
+            connections,
+        });
         let stall_timeout = Duration::from_millis(u64::from(config.server.stall_timeout_ms));
         let watching = tokio::spawn(stalls.clone().run(stall_timeout, abort.clone()));
-        let schema = Schema::parse(highwater_proto::FILE_DESCRIPTOR_SET)
-            .expect("the compiled protos are a descriptor set");
         let gate = GateLayer::new(
             schema,
             budget,
             stalls,
             &config.requests,
             &config.server.http2,
+            metrics,
         );
         let (health, serving) = serve_clients(&config, client, gate, &context, &stop, &abort).await;
         readiness.set(true);

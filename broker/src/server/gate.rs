@@ -20,10 +20,11 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::metered_body::{Measure, MessageCharges, MeteredBody};
-use super::schema::Schema;
+use super::schema::{Method, Schema};
 use super::stall::{ConnectionCut, Stalls};
 use crate::budget::{Budget, Charge};
 use crate::config::{Http2Config, RequestsConfig};
+use crate::metrics::{Metrics, OpenStream};
 
 /// Bytes that HTTP/2 counts for each header beside its name and value (RFC 9113, 6.5.2).
 const HEADER_OVERHEAD_BYTES: usize = 32;
@@ -41,6 +42,7 @@ struct Rules {
     stalls: Stalls,
     requests: RequestsConfig,
     max_metadata_bytes: u32,
+    metrics: Arc<Metrics>,
 }
 
 impl GateLayer {
@@ -50,6 +52,7 @@ impl GateLayer {
         stalls: Stalls,
         requests: &RequestsConfig,
         http2: &Http2Config,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             rules: Arc::new(Rules {
@@ -58,6 +61,7 @@ impl GateLayer {
                 stalls,
                 requests: requests.clone(),
                 max_metadata_bytes: http2.max_metadata_bytes,
+                metrics,
             }),
         }
     }
@@ -97,9 +101,15 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        let admitted = match self.rules.admit(request) {
+        let began = Instant::now();
+        let method = self.rules.schema.method(request.uri().path());
+        let number = method.map(|method| method.number);
+        let admitted = match self.rules.admit(request, method) {
             Ok(admitted) => admitted,
-            Err(error) => return Box::pin(std::future::ready(Ok(refuse(error)))),
+            Err(error) => {
+                self.rules.metrics.requests.failed(number, &error);
+                return Box::pin(std::future::ready(Ok(refuse(error))));
+            }
         };
         let Admitted {
             request,
@@ -107,7 +117,7 @@ where
             deadline,
         } = admitted;
         let connection = request.extensions().get::<ConnectionCut>().cloned();
-        let stalls = self.rules.stalls.clone();
+        let rules = Arc::clone(&self.rules);
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = match deadline {
@@ -118,9 +128,9 @@ where
                 },
             };
             drop(charges);
-            let response = finish(response);
+            let response = rules.count(method, began.elapsed(), finish(response));
             Ok(match connection {
-                Some(connection) => response.map(|body| stalls.watch(body, connection)),
+                Some(connection) => response.map(|body| rules.stalls.watch(body, connection)),
                 None => response,
             })
         })
@@ -135,10 +145,9 @@ struct Admitted {
 }
 
 impl Rules {
-    fn admit(&self, request: Request<Body>) -> Result<Admitted, ApiError> {
+    fn admit(&self, request: Request<Body>, method: Option<Method>) -> Result<Admitted, ApiError> {
         self.check_metadata(request.headers())?;
         let path = request.uri().path();
-        let method = self.schema.method(path);
         let is_stream = method.is_some_and(|method| method.is_stream);
         let asked = client_deadline(request.headers());
         if asked == Some(Duration::ZERO) {
@@ -178,6 +187,30 @@ impl Rules {
             charges,
             deadline,
         })
+    }
+
+    /// Counts a call that is answered, and what becomes of it if it is a stream.
+    fn count(
+        &self,
+        method: Option<Method>,
+        took: Duration,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let number = method.map(|method| method.number);
+        self.metrics.requests.answered(number, took);
+        if let Some(error) = failure(response.headers()) {
+            self.metrics.requests.failed(number, &error);
+            return response;
+        }
+        let is_stream = method.is_some_and(|method| method.is_stream);
+        let open = is_stream.then(|| self.metrics.requests.open(number));
+        match open.flatten() {
+            None => response,
+            Some(open) => {
+                let metrics = Arc::clone(&self.metrics);
+                response.map(|body| Body::new(CountedBody::new(body, metrics, number, open)))
+            }
+        }
     }
 
     fn check_metadata(&self, headers: &HeaderMap) -> Result<(), ApiError> {
@@ -227,6 +260,12 @@ fn too_late(deadline: Duration) -> ApiError {
             deadline.as_millis()
         ),
     )
+}
+
+/// The error in headers or trailers.
+fn failure(headers: &HeaderMap) -> Option<ApiError> {
+    let status = Status::from_header_map(headers)?;
+    (status.code() != Code::Ok).then(|| ApiError::from_status(&status))
 }
 
 fn refuse(error: ApiError) -> Response<Body> {
@@ -290,6 +329,52 @@ impl From<Charge> for AnswerCharge {
         Self {
             _charge: Arc::new(charge),
         }
+    }
+}
+
+/// The body of a stream: counted as open until it is dropped, and as failed when it ends with an error.
+struct CountedBody {
+    body: Body,
+    metrics: Arc<Metrics>,
+    method: Option<usize>,
+    /// Held for its drop.
+    _open: OpenStream,
+}
+
+impl CountedBody {
+    fn new(body: Body, metrics: Arc<Metrics>, method: Option<usize>, open: OpenStream) -> Self {
+        Self {
+            body,
+            metrics,
+            method,
+            _open: open,
+        }
+    }
+}
+
+impl hyper::body::Body for CountedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(error) = frame.trailers_ref().and_then(failure)
+        {
+            self.metrics.requests.failed(self.method, &error);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

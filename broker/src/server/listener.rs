@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,12 +18,52 @@ use tracing::{debug, warn};
 
 use super::stall::ConnectionCut;
 
+/// The connections of a listener: so many as there are places. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections {
+    places: Arc<Semaphore>,
+    limit: usize,
+    refused: Arc<AtomicU64>,
+}
+
+impl Connections {
+    fn new(limit: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(limit)),
+            limit,
+            refused: Arc::default(),
+        }
+    }
+
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok();
+        if place.is_none() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        place
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> usize {
+        self.limit.saturating_sub(self.places.available_permits())
+    }
+
+    /// Connections that may be open.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Connections that found no place.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
 /// A bound socket. Connections beyond its limit are closed at once, so that their clients learn of it.
 #[derive(Debug)]
 pub(crate) struct Listener {
     inner: TcpListener,
-    places: Arc<Semaphore>,
-    max_connections: usize,
+    connections: Connections,
     /// Cuts all connections.
     abort: CancellationToken,
 }
@@ -51,8 +92,7 @@ impl Listener {
         })?;
         Ok(Self {
             inner,
-            places: Arc::new(Semaphore::new(max_connections)),
-            max_connections,
+            connections: Connections::new(max_connections),
             abort,
         })
     }
@@ -62,9 +102,15 @@ impl Listener {
         self.inner.local_addr()
     }
 
+    /// How many connections there are, from now on.
+    pub(crate) fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+
     fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<Connection> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            warn!(%peer, limit = self.max_connections, "connection refused: max_connections are open");
+        let Some(place) = self.connections.take() else {
+            let limit = self.connections.limit();
+            warn!(%peer, limit, "connection refused: max_connections are open");
             return None;
         };
         if let Err(error) = stream.set_nodelay(true) {

@@ -9,4 +9,5 @@ mod stall;
 
 pub use broker::{Addresses, Broker};
 pub(crate) use gate::{AnswerCharge, CallDeadline, explain};
+pub(crate) use listener::Connections;
 pub(crate) use metered_body::{MessageCharges, out_of_memory};

@@ -15,6 +15,8 @@ use prost_types::{DescriptorProto, FileDescriptorSet};
 /// One method of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Method {
+    /// Its place in [`Schema::method_names`].
+    pub(crate) number: usize,
     /// What it takes.
     pub(crate) request: MessageId,
     /// Whether messages flow after the first of either side.
@@ -30,6 +32,7 @@ pub(crate) struct MessageId(usize);
 pub(crate) struct Schema {
     messages: Vec<Vec<(u32, Field)>>,
     methods: HashMap<String, Method>,
+    method_names: Vec<String>,
 }
 
 /// A field that decoding builds something for.
@@ -67,24 +70,39 @@ impl Schema {
             .map(|(_, message)| fields(message, &ids))
             .collect();
         let mut methods = HashMap::new();
+        let mut method_names = Vec::new();
         for file in &files {
             for service in &file.service {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     if let Some(request) = ids.get(method.input_type()) {
                         let is_stream = method.client_streaming() || method.server_streaming();
-                        let request = *request;
-                        methods.insert(path, Method { request, is_stream });
+                        let method_of_path = Method {
+                            number: method_names.len(),
+                            request: *request,
+                            is_stream,
+                        };
+                        methods.insert(path, method_of_path);
+                        method_names.push(method.name().to_owned());
                     }
                 }
             }
         }
-        Ok(Self { messages, methods })
+        Ok(Self {
+            messages,
+            methods,
+            method_names,
+        })
     }
 
     /// The method at a request path such as `/highwater.v1.FetchService/Fetch`.
     pub(crate) fn method(&self, path: &str) -> Option<Method> {
         self.methods.get(path).copied()
+    }
+
+    /// Names of all methods, without their services, by number.
+    pub(crate) fn method_names(&self) -> &[String] {
+        &self.method_names
     }
 
     fn field(&self, message: MessageId, number: u32) -> Option<Field> {

@@ -56,6 +56,7 @@ impl FetchService for Fetch {
         };
         let wait = Duration::from_millis(u64::from(request.max_wait_ms));
         let (partitions, charge) = poll.run(Instant::now() + wait).await?;
+        count_errors(&self.context, "Fetch", &partitions);
         let mut response = Response::new(v1::FetchResponse { partitions });
         response.extensions_mut().insert(AnswerCharge::from(charge));
         Ok(response)
@@ -73,6 +74,14 @@ impl FetchService for Fetch {
             request.into_inner(),
         );
         Ok(Response::new(subscription.into_stream()))
+    }
+}
+
+/// Counts the errors of partitions in an answer.
+pub(super) fn count_errors(context: &Context, method: &str, partitions: &[v1::FetchedPartition]) {
+    for error in partitions.iter().filter_map(|one| one.error.as_ref()) {
+        let requests = &context.metrics.requests;
+        requests.failed_with(method, &error.reason);
     }
 }
 
@@ -129,6 +138,7 @@ struct LongPoll<'a> {
 struct Look {
     partitions: Vec<v1::FetchedPartition>,
     bytes: u64,
+    records: u64,
     has_error: bool,
     charge: Charge,
 }
@@ -145,6 +155,10 @@ impl LongPoll<'_> {
             let is_last = Instant::now() >= deadline || self.context.stop.is_cancelled();
             let look = self.look(is_last).await?;
             if is_last || look.has_error || look.bytes >= self.min_bytes {
+                self.context
+                    .metrics
+                    .records
+                    .fetched(look.records, look.bytes);
                 return Ok((look.partitions, look.charge));
             }
             // What changed since the watches began has left a permit: nothing is missed.
@@ -161,6 +175,7 @@ impl LongPoll<'_> {
         let mut look = Look {
             partitions: Vec::with_capacity(self.planned.len()),
             bytes: 0,
+            records: 0,
             has_error: false,
             charge: nothing(self.context),
         };
@@ -234,6 +249,7 @@ impl LongPoll<'_> {
             .ok_or_else(|| out_of_memory(budget))?;
         look.charge.merge(charge);
         look.bytes += answered.bytes;
+        look.records += answered.next_offset.0.saturating_sub(offset.0);
         fetched.data = answered.data;
         fetched.next_offset = answered.next_offset.0;
         Ok(Ok(fetched))

@@ -104,6 +104,12 @@ impl InFlight {
         }
     }
 
+    /// When a batch without an outcome runs out of time.
+    pub(super) fn deadline(&mut self, tag: u64) -> Option<Instant> {
+        let slot = self.slot(tag).filter(|slot| slot.outcome.is_none())?;
+        Some(slot.entry.deadline)
+    }
+
     /// When the first batch runs out of time.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.slots.front().map(|slot| slot.entry.deadline)

@@ -33,6 +33,7 @@ use crate::controller::{ClusterImage, ClusterView};
 use crate::controller_client::ControllerClient;
 use crate::health::Health;
 use crate::hosted::Hosted;
+use crate::metrics::Metrics;
 use crate::producer_ids::ProducerIds;
 use read_pool::ReadPool;
 
@@ -50,6 +51,7 @@ pub(crate) struct Context {
     controller: ControllerClient,
     producer_ids: ProducerIds,
     health: Arc<Health>,
+    metrics: Arc<Metrics>,
     /// Places for metadata watches.
     watches: Arc<Semaphore>,
     /// Cancelled when the broker stops: streams end.
@@ -65,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) reconciled: watch::Receiver<Arc<ClusterImage>>,
     pub(crate) controller: ControllerClient,
     pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -85,6 +88,7 @@ impl Context {
             reconciled: parts.reconciled,
             controller: parts.controller,
             health: parts.health,
+            metrics: parts.metrics,
             stop: parts.stop,
         }
     }

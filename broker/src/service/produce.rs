@@ -61,7 +61,8 @@ impl ProduceService for Produce {
         let config = &self.context.config.produce;
         check_acks(request.acks)?;
         check_item_count(config, request.items.len())?;
-        let deadline = Instant::now() + timeout(config, request.timeout_ms)?;
+        let arrived = Instant::now();
+        let deadline = arrived + timeout(config, request.timeout_ms)?;
 
         let principal = Principal::Anonymous;
         let mut waiting = Vec::with_capacity(request.items.len());
@@ -70,14 +71,14 @@ impl ProduceService for Produce {
             let sent = found.and_then(|partition| {
                 let checked = check(&self.context, item.payload)?;
                 let (reply, answer) = Reply::once();
-                send(&partition, checked, reply);
+                send(&self.context, &partition, checked, reply);
                 Ok(answer)
             });
             waiting.push(sent);
         }
         let mut outcomes = Vec::with_capacity(waiting.len());
         for answer in waiting {
-            outcomes.push(match answer {
+            let outcome = match answer {
                 Err(error) => failed(error),
                 Ok(answer) => match tokio::time::timeout_at(deadline, answer).await {
                     Ok(Ok(outcome)) => outcome_of(outcome),
@@ -87,7 +88,9 @@ impl ProduceService for Produce {
                         "the batch was not acknowledged in time: it may have been stored, or may yet be",
                     )),
                 },
-            });
+            };
+            concluded(&self.context, "Produce", &outcome, arrived.elapsed());
+            outcomes.push(outcome);
         }
         Ok(Response::new(v1::ProduceResponse { outcomes }))
     }
@@ -146,13 +149,34 @@ pub(super) fn check(
 }
 
 /// Hands a batch to its shard, which will answer `reply`.
-pub(super) fn send(partition: &HostedPartition, checked: CheckedBatch, reply: Reply<Replica>) {
+pub(super) fn send(
+    context: &Context,
+    partition: &HostedPartition,
+    checked: CheckedBatch,
+    reply: Reply<Replica>,
+) {
     let bytes = checked.batch.len();
+    let records = &context.metrics.records;
+    records.produced(checked.header.record_count, bytes);
     let command = partition::Command::Produce {
         batch: checked.batch,
         header: checked.header,
     };
     partition.send(command, bytes, reply);
+}
+
+/// Counts what became of a batch, `after` its arrival by `method`.
+pub(super) fn concluded(
+    context: &Context,
+    method: &str,
+    outcome: &v1::ProduceOutcome,
+    after: Duration,
+) {
+    context.metrics.records.acknowledged(after);
+    if let Some(Known::Error(error)) = &outcome.outcome {
+        let requests = &context.metrics.requests;
+        requests.failed_with(method, &error.reason);
+    }
 }
 
 /// Bytes of an item's payload, about as it was sent.

@@ -29,6 +29,9 @@ use crate::server::{MessageCharges, explain};
 /// Messages read in one go before other streams of the thread get their turn.
 const MESSAGES_PER_POLL: usize = 32;
 
+/// The method's name in metrics.
+const METHOD: &str = "ProduceStream";
+
 /// Where shards put the outcomes of a stream's batches.
 #[derive(Debug, Default)]
 struct AckQueue {
@@ -104,9 +107,23 @@ impl ProduceStream {
 
     /// Takes the outcomes that shards have left.
     fn collect_acks(&mut self) {
-        for (tag, outcome) in self.acks.take() {
-            self.in_flight.complete(tag, outcome);
+        let outcomes = self.acks.take();
+        if outcomes.is_empty() {
+            return;
         }
+        let now = Instant::now();
+        for (tag, outcome) in outcomes {
+            self.conclude(tag, outcome, now);
+        }
+    }
+
+    fn conclude(&mut self, tag: u64, outcome: v1::ProduceOutcome, now: Instant) {
+        if let (Some(terms), Some(deadline)) = (self.terms, self.in_flight.deadline(tag)) {
+            let left = deadline.saturating_duration_since(now);
+            let after = terms.timeout.saturating_sub(left);
+            produce::concluded(&self.context, METHOD, &outcome, after);
+        }
+        self.in_flight.complete(tag, outcome);
     }
 
     /// Answers what is out of time.
@@ -118,8 +135,9 @@ impl ProduceStream {
             if self.timer.as_mut().poll(cx).is_pending() {
                 return;
             }
-            for tag in self.in_flight.expired(Instant::now()) {
-                self.in_flight.complete(tag, produce::failed(timed_out()));
+            let now = Instant::now();
+            for tag in self.in_flight.expired(now) {
+                self.conclude(tag, produce::failed(timed_out()), now);
             }
         }
     }
@@ -194,11 +212,12 @@ impl ProduceStream {
             let payload = item.item.and_then(|item| item.payload);
             let checked = produce::check(&self.context, payload)?;
             let acks = Arc::clone(&self.acks) as Arc<dyn ReplySink<Replica>>;
-            produce::send(&partition, checked, Reply::tagged(acks, tag));
+            let reply = Reply::tagged(acks, tag);
+            produce::send(&self.context, &partition, checked, reply);
             Ok(())
         });
         if let Err(error) = sent {
-            self.in_flight.complete(tag, produce::failed(error));
+            self.conclude(tag, produce::failed(error), Instant::now());
         }
     }
 }

@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 use v1::RecordFormat;
 use v1::subscribe_request::Request as Asked;
 
-use super::fetch::{failed, read, watch_all};
+use super::fetch::{count_errors, failed, read, watch_all};
 use super::fetch_plan::{self, PlannedRead};
 use super::partition_read::{self, Position, View};
 use super::{Context, answer, refusals};
@@ -211,13 +211,16 @@ impl Subscription {
         let mut used = 0;
         let count = assignment.reads.len();
         let first = assignment.next;
+        let mut records = 0;
         for at in (0..count).map(|step| (first + step) % count) {
             let planned = &mut assignment.reads[at];
             let left = most.saturating_sub(used);
+            let from = planned.offset;
             match push(&self.context, planned, left, self.format).await {
                 Ok(None) => {}
                 Ok(Some((fetched, bytes))) => {
                     used += bytes;
+                    records += planned.offset.0.saturating_sub(from.0);
                     assignment.next = (at + 1) % count;
                     partitions.push(fetched);
                 }
@@ -239,6 +242,8 @@ impl Subscription {
             .credit
             .saturating_sub(i64::try_from(used).unwrap_or(i64::MAX));
         let assignment_id = assignment.id;
+        self.context.metrics.records.fetched(records, used);
+        count_errors(&self.context, "Subscribe", &partitions);
         self.pay(used).await?;
         Ok(Step::Push(v1::SubscribeResponse {
             assignment_id,

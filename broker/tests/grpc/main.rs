@@ -7,6 +7,7 @@
 mod bad_input;
 mod fuzz;
 mod good_traffic;
+mod metrics;
 mod raw_call;
 mod serving;
 mod subscription;

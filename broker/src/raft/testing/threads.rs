@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use super::machine::{Add, Seen, WordError, Words};
 use crate::raft::machine::Refusal;
 use crate::raft::{
-    Config, GroupId, Members, NoPeers, Operation, Origin, Outcome, ReplicaId, Reply, Request,
-    ShardThreads, Shards, ShardsSpec,
+    Config, GroupId, Instruments, Members, NoPeers, Operation, Origin, Outcome, ReplicaId, Reply,
+    Request, ShardThreads, Shards, ShardsSpec,
 };
 
 const GROUPS: u64 = 5;
@@ -44,6 +44,7 @@ fn start(store: Arc<Store>) -> (Shards<Words>, ShardThreads<Words>) {
             seed
         },
         transport: &mut || Box::new(NoPeers),
+        instruments: Instruments::default(),
     })
     .unwrap();
     for group in 1..=GROUPS {
