@@ -15,6 +15,7 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -185,4 +186,30 @@ fn wildcards_match_any_part_of_a_line() {
     assert!(is_line_match("[..]", ""));
     assert!(!is_line_match("a [..] c", "a b d"));
     assert!(!is_line_match("a", "a b"));
+}
+
+#[test]
+fn every_json_field_is_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let page = read("../docs/cli.md");
+    let documented: HashSet<&str> = page
+        .split(|character: char| !character.is_ascii_alphanumeric() && character != '_')
+        .collect();
+    let mut fields = 0;
+    for name in ["json", "cluster"] {
+        for line in read(&format!("tests/transcripts/{name}.txt")).lines() {
+            // Documents have a field on a line.
+            let Some((field, _)) = line
+                .trim()
+                .strip_prefix('"')
+                .and_then(|l| l.split_once("\":"))
+            else {
+                continue;
+            };
+            assert!(documented.contains(field), "{field} is not in docs/cli.md");
+            fields += 1;
+        }
+    }
+    assert!(fields > 100, "the transcripts show documents");
 }
