@@ -30,6 +30,15 @@ pub(crate) fn parse(text: &str) -> Result<String, String> {
     }
 }
 
+/// The address of a broker whose host stands alone.
+pub(crate) fn join(host: &str, port: u32) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +58,14 @@ mod tests {
                 parse(address),
                 Err("use HOST:PORT, such as 127.0.0.1:7410".into())
             );
+        }
+    }
+
+    #[test]
+    fn joined_addresses_are_addresses() {
+        for (host, address) in [("h", "h:1"), ("::1", "[::1]:1"), ("[::1]", "[::1]:1")] {
+            assert_eq!(join(host, 1), address);
+            assert_eq!(parse(address), Ok(address.to_owned()));
         }
     }
 

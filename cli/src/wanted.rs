@@ -1,7 +1,5 @@
 //! Which of the records that arrive are wanted, and when there are no more to wait for.
 
-use std::collections::HashMap;
-
 use crate::positions::Position;
 
 /// What is still wanted of a topic.
@@ -9,7 +7,8 @@ use crate::positions::Position;
 pub(crate) struct Wanted {
     /// Records still to come (`-n`); none: any number.
     remaining: Option<u64>,
-    partitions: HashMap<u32, Range>,
+    /// By the number of the partition, since this is looked at for each record; none: not asked for.
+    partitions: Vec<Option<Range>>,
     /// Partitions whose end is not reached; only counted down where there is an end (`-e`).
     open_partitions: usize,
 }
@@ -31,14 +30,19 @@ impl Wanted {
             from: position.offset.max(position.held.start),
             end: until_end.then_some(position.held.end),
         };
-        let partitions: HashMap<u32, Range> = positions
-            .iter()
-            .map(|position| (position.partition, range(position)))
-            .collect();
+        let mut partitions = Vec::new();
+        for position in positions {
+            let place = position.partition as usize;
+            if partitions.len() <= place {
+                partitions.resize_with(place + 1, || None);
+            }
+            partitions[place] = Some(range(position));
+        }
         Self {
             remaining: count,
             open_partitions: partitions
-                .values()
+                .iter()
+                .flatten()
                 .filter(|range| !range.is_empty())
                 .count(),
             partitions,
@@ -47,10 +51,14 @@ impl Wanted {
 
     /// How many records are wanted at the most; none where there is no end.
     pub(crate) fn total(&self) -> Option<u64> {
-        let held = self.partitions.values().try_fold(0_u64, |held, range| {
-            let end = range.end?;
-            Some(held.saturating_add(end.saturating_sub(range.from)))
-        });
+        let held = self
+            .partitions
+            .iter()
+            .flatten()
+            .try_fold(0_u64, |held, range| {
+                let end = range.end?;
+                Some(held.saturating_add(end.saturating_sub(range.from)))
+            });
         match (self.remaining, held) {
             (Some(remaining), Some(held)) => Some(remaining.min(held)),
             (remaining, held) => remaining.or(held),
@@ -64,9 +72,7 @@ impl Wanted {
 
     /// Whether anything is wanted of `partition`.
     pub(crate) fn reads(&self, partition: u32) -> bool {
-        self.partitions
-            .get(&partition)
-            .is_some_and(|range| !range.is_empty())
+        self.range(partition).is_some_and(|range| !range.is_empty())
     }
 
     /// Whether the record at `offset` of `partition` is wanted. Records of a partition are shown in order.
@@ -74,17 +80,20 @@ impl Wanted {
         if self.remaining == Some(0) {
             return false;
         }
-        let Some(range) = self.partitions.get(&partition) else {
+        let Some(range) = self.range(partition) else {
             return false;
         };
-        if range.end == Some(offset + 1) && !range.is_empty() {
-            self.open_partitions -= 1;
-        }
+        let is_last = range.end == Some(offset + 1) && !range.is_empty();
         let is_wanted = offset >= range.from && range.end.is_none_or(|end| offset < end);
+        self.open_partitions -= usize::from(is_last);
         if is_wanted && let Some(remaining) = &mut self.remaining {
             *remaining -= 1;
         }
         is_wanted
+    }
+
+    fn range(&self, partition: u32) -> Option<&Range> {
+        self.partitions.get(partition as usize)?.as_ref()
     }
 }
 

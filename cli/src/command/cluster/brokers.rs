@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::broker_address;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::table::Table;
@@ -40,7 +41,7 @@ fn text(brokers: &[Broker]) -> String {
     for broker in brokers {
         table.row([
             &broker.broker,
-            &format!("{}:{}", broker.host, broker.port),
+            &broker_address::join(&broker.host, broker.port),
             &broker.rack.as_deref().unwrap_or_default(),
             &if broker.alive { "up" } else { "down" },
             &if broker.controller { "yes" } else { "" },
