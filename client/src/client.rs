@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tonic::transport::Uri;
+use tower::Service;
+
 use crate::cluster::{Cluster, Settings};
+use crate::connector::Custom;
 use crate::{Admin, ConsumerBuilder, Error, ProducerBuilder};
 
 /// A connection to a cluster. Clones share it.
@@ -72,6 +76,21 @@ impl ClientBuilder {
     /// How long a request may take, with its repetitions; 30 s unless set.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.settings.request_timeout = timeout;
+        self
+    }
+
+    /// Makes connections by `connector` instead of over TCP: a `tower` service from the address of a broker, as
+    /// `http://HOST:PORT`, to a connection. With the connector of a broker that is embedded in the same program no port is
+    /// needed; a proxy or a Unix socket is reached the same way.
+    pub fn connector<C>(mut self, connector: C) -> Self
+    where
+        C: Service<Uri> + Clone + Send + Sync + 'static,
+        C::Response: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+        C::Future: Send + 'static,
+        C::Error: Send,
+        Box<dyn std::error::Error + Send + Sync>: From<C::Error>,
+    {
+        self.settings.connector = Arc::new(Custom(connector));
         self
     }
 

@@ -10,15 +10,17 @@ use tonic::transport::{Channel, Endpoint};
 use v1::cluster_service_client::ClusterServiceClient;
 
 use crate::Error;
+use crate::connector::{Connect, Tcp};
 use crate::metadata::{Metadata, Topic};
 use crate::retry::Backoff;
 
-/// Times and sizes of connections.
+/// How connections are made, and times of theirs.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) backoff: Backoff,
+    pub(crate) connector: Arc<dyn Connect>,
 }
 
 impl Default for Settings {
@@ -27,6 +29,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             backoff: Backoff::default(),
+            connector: Arc::new(Tcp),
         }
     }
 }
@@ -77,7 +80,8 @@ impl Cluster {
 
     /// A connection of the caller's own, established.
     pub(crate) async fn connect(&self, address: &str) -> Result<Channel, Error> {
-        let connected = self.endpoint(address)?.connect().await;
+        let endpoint = self.endpoint(address)?;
+        let connected = self.settings.connector.connect(&endpoint).await;
         connected.map_err(|error| connect_error(address, &error))
     }
 
@@ -87,7 +91,7 @@ impl Cluster {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = channels
             .entry(address.to_owned())
-            .or_insert_with(|| endpoint.connect_lazy());
+            .or_insert_with(|| self.settings.connector.connect_lazy(&endpoint));
         Ok(channel.clone())
     }
 

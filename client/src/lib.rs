@@ -38,6 +38,7 @@
 mod admin;
 mod client;
 mod cluster;
+mod connector;
 mod consumer;
 mod error;
 mod metadata;
