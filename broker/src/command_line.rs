@@ -4,7 +4,6 @@
 //! else it has to say goes to stderr.
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -205,7 +204,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         started = Broker::start(config) => started?,
         () = stop() => return Ok(()),
     };
-    print_ready(broker.addresses().client)?;
+    print_ready(broker.address())?;
     stop().await;
     tokio::select! {
         () = broker.shutdown() => Ok(()),
@@ -214,7 +213,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 /// Tells whoever started the program where it serves. A broker whose stdout is closed serves all the same.
-fn print_ready(address: SocketAddr) -> anyhow::Result<()> {
+fn print_ready(address: &str) -> anyhow::Result<()> {
     print(&format!("ready {address}\n"))
 }
 

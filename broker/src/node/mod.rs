@@ -6,6 +6,7 @@
 //! [`upkeep`] what happens by the clock.
 
 mod controller_start;
+mod engine;
 mod error;
 mod reconciler;
 mod upkeep;
@@ -20,7 +21,7 @@ use highwater_storage::fs::Fs;
 use highwater_storage::{Identity, LogId, Opened, RecoveredLog, Store};
 use rand::Rng as _;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -35,9 +36,11 @@ use crate::raft::{self, Instruments, NoPeers, ShardThreads, Shards, ShardsSpec};
 use crate::replica::Replica;
 
 pub use error::Error;
+
+use engine::Engine;
 use reconciler::Reconciler;
 
-/// A running node. Stop it with [`Node::stop`]: dropping it leaves its threads running.
+/// A running node. [`Node::stop`] waits until everything has ended; dropping it lets that happen by itself.
 pub(crate) struct Node {
     pub(crate) hosted: Arc<Hosted>,
     pub(crate) cluster: Arc<ClusterView>,
@@ -45,10 +48,9 @@ pub(crate) struct Node {
     pub(crate) controller: ControllerClient,
     pub(crate) health: Arc<Health>,
     pub(crate) shards: Shards<Replica>,
-    threads: ShardThreads<Replica>,
-    store: Arc<Store>,
+    engine: Engine,
     tasks: TaskTracker,
-    stop: CancellationToken,
+    stop: DropGuard,
 }
 
 /// What the data directory held.
@@ -72,6 +74,9 @@ impl Node {
     ) -> Result<Self, Error> {
         let mut recovered = open(config, fs).await?;
         let (shards, threads) = start_shards(config, &recovered.store, instruments)?;
+        // From here on a start that fails, or that nobody waits for any more, stops what it started.
+        let engine = Engine::new(threads, Arc::clone(&recovered.store));
+        let stop = CancellationToken::new().drop_guard();
         let cluster = Arc::new(ClusterView::default());
         let timeout = Duration::from_millis(u64::from(config.requests.timeout_ms));
         let controller = ControllerClient::new(shards.clone(), timeout);
@@ -88,7 +93,6 @@ impl Node {
             std::mem::take(&mut recovered.findings),
         ));
         let hosted = Arc::new(Hosted::new(Leaderships::since(SystemTime::now())));
-        let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (reconciler, reconciled) = Reconciler::new(reconciler::Parts {
             config: Arc::clone(config),
@@ -100,15 +104,15 @@ impl Node {
             recovered: recovered.logs,
         });
         let mut first = reconciled.clone();
-        tasks.spawn(reconciler.run(stop.clone()));
+        tasks.spawn(reconciler.run(stop.token().clone()));
         let version = cluster.image().version();
         // The reconciler ends only with the node.
         drop(first.wait_for(|image| image.version() >= version).await);
         tasks.spawn(upkeep::run(
             Arc::clone(config),
             Arc::clone(&hosted),
-            Arc::clone(&recovered.store),
-            stop.clone(),
+            recovered.store,
+            stop.token().clone(),
         ));
         Ok(Self {
             hosted,
@@ -117,8 +121,7 @@ impl Node {
             controller,
             health,
             shards,
-            threads,
-            store: recovered.store,
+            engine,
             tasks,
             stop,
         })
@@ -126,20 +129,14 @@ impl Node {
 
     /// Stops the tasks and the shards, makes a last checkpoint and gives the data directory free.
     pub(crate) async fn stop(self) {
-        self.stop.cancel();
+        self.stop.token().cancel();
         self.tasks.close();
         self.tasks.wait().await;
         self.hosted
             .store(crate::hosted::HostedPartitions::default());
-        let (threads, store) = (self.threads, self.store);
-        let stopped = tokio::task::spawn_blocking(move || {
-            threads.stop();
-            store.close()
-        });
-        match stopped.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "the data directory was not closed in order"),
-            Err(error) => warn!(%error, "the shards did not stop in order"),
+        let engine = self.engine;
+        if let Err(error) = tokio::task::spawn_blocking(move || engine.stop()).await {
+            warn!(%error, "the shards did not stop in order");
         }
     }
 }

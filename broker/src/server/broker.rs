@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use highwater_proto::BrokerId;
 use highwater_storage::Identity;
-use highwater_storage::fs::{Fs, RealFs};
+use highwater_storage::fs::Fs;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
+use super::builder::{BrokerBuilder, Ports};
+use super::connector::Connector;
 use super::gate::GateLayer;
-use super::listener::Listener;
+use super::listener::{Connections, Listener};
 use super::schema::Schema;
 use super::stall::Stalls;
 use crate::budget::Budget;
@@ -27,79 +31,84 @@ use crate::node::{Error, Node};
 use crate::service::metadata::CLIENT_LISTENER;
 use crate::service::{self, Context, Parts};
 
+/// The port that a broker without ports gives in metadata.
+const PORT_OF_NO_PORT: u16 = 7410;
+
 /// Where a broker listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// gRPC for clients.
-    pub client: SocketAddr,
-    /// HTTP for probes and metrics.
-    pub http: SocketAddr,
+    /// gRPC for clients; `None` for a broker without ports.
+    pub client: Option<SocketAddr>,
+    /// HTTP for probes and metrics; `None` when it is off.
+    pub http: Option<SocketAddr>,
 }
 
 /// A running broker.
 ///
-/// Stop it with [`Broker::shutdown`]. Dropping it instead leaves it running until the process or the runtime ends; what
-/// it acknowledged is safe then, too, but the next start takes longer.
+/// [`Broker::shutdown`] stops it and waits until everything has ended. Dropping it stops it, too, but waits for nothing: requests
+/// in flight are cut off, and threads, memory and data directory are given back soon after. What was acknowledged is
+/// safe in both cases.
 pub struct Broker {
+    address: String,
     addresses: Addresses,
+    connector: Connector,
     node: Node,
     readiness: Readiness,
     health: HealthReporter,
     /// Ends streams and closes the listeners.
-    stop: CancellationToken,
+    stop: DropGuard,
     /// Ends what has not ended by itself.
-    abort: CancellationToken,
+    abort: DropGuard,
     servers: Vec<JoinHandle<()>>,
     grace: Duration,
 }
 
 impl Broker {
-    /// Starts a broker and returns when it serves clients. Needs a Tokio runtime with time and I/O.
+    /// A broker for the inside of another program, with everything to choose.
+    pub fn builder() -> BrokerBuilder {
+        BrokerBuilder::new()
+    }
+
+    /// Starts a broker that listens as the configuration says, and returns when it serves clients. Needs a Tokio runtime with
+    /// time and I/O.
     ///
     /// # Errors
     /// What does not work, with what to do about it.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        let fs = RealFs::new(&config.data_dir).map_err(|error| Error::Open {
-            data_dir: config.data_dir.display().to_string(),
-            source: error.into(),
-        })?;
-        Self::start_on(config, Arc::new(fs)).await
+        BrokerBuilder::of(config).start().await
     }
 
-    /// The same with its data on `fs`, for tests of what disks do. `config.data_dir` is a name only then.
-    ///
-    /// # Errors
-    /// As [`Broker::start`].
-    pub async fn start_on(config: Config, fs: Arc<dyn Fs>) -> Result<Self, Error> {
-        config.validate()?;
+    /// Starts a broker on `fs` with a valid configuration.
+    pub(super) async fn start_with(
+        config: Config,
+        ports: Ports,
+        fs: Arc<dyn Fs>,
+    ) -> Result<Self, Error> {
         let config = Arc::new(config);
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-        let (client, http) = (&config.server.client, &config.server.http);
-        let client = bind(&client.address, client.max_connections, &abort).await?;
-        let http = bind(&http.address, http.max_connections, &abort).await?;
-        let addresses = Addresses {
-            client: client.address().map_err(Error::Listen)?,
-            http: http.address().map_err(Error::Listen)?,
-        };
+        // A start that fails, or that nobody waits for any more, ends what it started.
+        let (stop_guard, abort_guard) = (stop.clone().drop_guard(), abort.clone().drop_guard());
+        let (connector, incoming) = Connector::new();
+        let doors = Doors::open(&config, ports, incoming, &abort).await?;
+        let addresses = doors.addresses;
+        let connections = doors.connections();
         let schema = Schema::parse(highwater_proto::FILE_DESCRIPTOR_SET)
             .expect("the compiled protos are a descriptor set");
         let metrics = Arc::new(Metrics::new(schema.method_names()));
         let readiness = Readiness::default();
-        let connections = vec![
-            ("client", client.connections()),
-            ("http", http.connections()),
-        ];
         let pages = Arc::new(Pages::new(readiness.clone(), Arc::clone(&metrics)));
-        let probes = crate::http::serve(http, Arc::clone(&pages), stop.clone());
-        let probes = tokio::spawn(unless_aborted(abort.clone(), probes));
-
+        let mut servers = Vec::new();
+        if let Some(http) = doors.http {
+            let probes = crate::http::serve(http, Arc::clone(&pages), stop.clone());
+            servers.push(tokio::spawn(unless_aborted(abort.clone(), probes)));
+        }
         let describe = |identity: &Identity| entry(&config, identity, addresses);
         let node = Node::start(&config, fs, metrics.raft.clone(), describe).await;
         let node = match node {
             Ok(node) => node,
             Err(error) => {
                 stop.cancel();
-                drop(probes.await);
+                futures::future::join_all(servers).await;
                 return Err(error);
             }
         };
@@ -135,23 +144,28 @@ impl Broker {
             &config.server.http2,
             metrics,
         );
-        let (health, serving) = serve_clients(&config, client, gate, &context, &stop, &abort).await;
+        let (health, serving) =
+            serve_clients(&config, doors.client, gate, &context, &stop, &abort).await;
+        servers.extend([serving, watching]);
         readiness.set(true);
+        let address = address(&config, addresses);
         info!(
-            client = %addresses.client,
-            http = %addresses.http,
+            client = address,
+            http = addresses.http.map(tracing::field::display),
             broker_id = config.broker_id,
             version = env!("CARGO_PKG_VERSION"),
             "broker is ready"
         );
         Ok(Self {
+            address,
             addresses,
+            connector,
             node,
             readiness,
             health,
-            stop,
-            abort,
-            servers: vec![serving, probes, watching],
+            stop: stop_guard,
+            abort: abort_guard,
+            servers,
             grace: Duration::from_millis(u64::from(config.server.shutdown_grace_ms)),
         })
     }
@@ -162,10 +176,17 @@ impl Broker {
         self.addresses
     }
 
-    /// Where clients connect.
+    /// What clients connect to, `HOST:PORT`. For a broker without ports it is a name that only clients with its
+    /// [`connector`](Self::connector) reach.
     #[must_use]
-    pub fn client_address(&self) -> SocketAddr {
-        self.addresses.client
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Connects to this broker without a port.
+    #[must_use]
+    pub fn connector(&self) -> Connector {
+        self.connector.clone()
     }
 
     /// Stops: accepts nothing more, answers what is in flight, ends streams, then stops the shards, makes a last
@@ -176,16 +197,16 @@ impl Broker {
         self.health
             .set_service_status("", ServingStatus::NotServing)
             .await;
-        self.stop.cancel();
+        self.stop.token().cancel();
         let watching = self.servers.pop();
         let ending = futures::future::join_all(self.servers);
         let mut ending = std::pin::pin!(ending);
         if tokio::time::timeout(self.grace, &mut ending).await.is_err() {
             warn!("some requests did not end in time and are cut off (server.shutdown_grace_ms)");
-            self.abort.cancel();
+            self.abort.token().cancel();
             ending.await;
         }
-        self.abort.cancel();
+        self.abort.token().cancel();
         if let Some(watching) = watching {
             drop(watching.await);
         }
@@ -194,22 +215,73 @@ impl Broker {
     }
 }
 
-async fn bind(
-    address: &str,
-    max_connections: usize,
-    abort: &CancellationToken,
-) -> Result<Listener, Error> {
+/// Where connections come in.
+struct Doors {
+    client: Listener,
+    http: Option<Listener>,
+    addresses: Addresses,
+}
+
+impl Doors {
+    async fn open(
+        config: &Config,
+        ports: Ports,
+        incoming: mpsc::Receiver<DuplexStream>,
+        abort: &CancellationToken,
+    ) -> Result<Self, Error> {
+        let config = &config.server;
+        let client = Listener::new(config.client.max_connections, abort.clone()).also(incoming);
+        let client = bind(client, ports.client, &config.client.address).await?;
+        let http = Listener::new(config.http.max_connections, abort.clone());
+        let http = bind(http, ports.http, &config.http.address).await?;
+        let addresses = Addresses {
+            client: client.address().map_err(Error::Listen)?,
+            http: http.address().map_err(Error::Listen)?,
+        };
+        Ok(Self {
+            client,
+            http: addresses.http.map(|_| http),
+            addresses,
+        })
+    }
+
+    /// The connections of each listener by its name, for as long as they are listened for.
+    fn connections(&self) -> Vec<(&'static str, Connections)> {
+        let client = ("client", self.client.connections());
+        let http = self.http.as_ref().map(|http| ("http", http.connections()));
+        std::iter::once(client).chain(http).collect()
+    }
+}
+
+async fn bind(listener: Listener, has_port: bool, address: &str) -> Result<Listener, Error> {
+    if !has_port {
+        return Ok(listener);
+    }
     let address = address
         .parse()
         .expect("a valid configuration has addresses");
-    Listener::bind(address, max_connections, abort.clone())
-        .await
-        .map_err(Error::Listen)
+    listener.bind(address).await.map_err(Error::Listen)
+}
+
+/// What a client in this process, or on this machine, connects to.
+fn address(config: &Config, addresses: Addresses) -> String {
+    addresses.client.map_or_else(
+        || format!("{}:{PORT_OF_NO_PORT}", name_of_no_port(config)),
+        |bound| bound.to_string(),
+    )
+}
+
+/// The host that a broker without ports gives in metadata: no resolver knows it.
+fn name_of_no_port(config: &Config) -> String {
+    format!("broker-{}.in-process", config.broker_id)
 }
 
 /// This broker's entry in the cluster.
 fn entry(config: &Config, identity: &Identity, addresses: Addresses) -> controller::Broker {
-    let (host, port) = config.server.client.advertised_or(addresses.client);
+    let (host, port) = addresses.client.map_or_else(
+        || (name_of_no_port(config), PORT_OF_NO_PORT),
+        |bound| config.server.client.advertised_or(bound),
+    );
     controller::Broker {
         id: BrokerId(config.broker_id),
         incarnation_id: identity.incarnation,

@@ -1,5 +1,6 @@
-//! Sockets that accept a limited number of connections.
+//! Sockets, and doors inside this process, that accept a limited number of connections.
 
+use std::fmt;
 use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
@@ -8,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
@@ -59,26 +60,40 @@ impl Connections {
     }
 }
 
-/// A bound socket. Connections beyond its limit are closed at once, so that their clients learn of it.
+/// Where connections come in: a socket, memory, both, or neither. Connections beyond its limit are closed at once, so that
+/// their clients learn of it.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    inner: TcpListener,
+    socket: Option<TcpListener>,
+    memory: Option<mpsc::Receiver<DuplexStream>>,
     connections: Connections,
     /// Cuts all connections.
     abort: CancellationToken,
 }
 
 impl Listener {
-    /// Binds `address`. `abort` cuts all connections off.
+    /// A listener that nothing comes in by yet. `abort` cuts all connections off.
+    pub(crate) fn new(max_connections: usize, abort: CancellationToken) -> Self {
+        Self {
+            socket: None,
+            memory: None,
+            connections: Connections::new(max_connections),
+            abort,
+        }
+    }
+
+    /// Takes connections from inside this process.
+    pub(crate) fn also(mut self, connections: mpsc::Receiver<DuplexStream>) -> Self {
+        self.memory = Some(connections);
+        self
+    }
+
+    /// Binds `address`.
     ///
     /// # Errors
     /// What the operating system said, with the address.
-    pub(crate) async fn bind(
-        address: SocketAddr,
-        max_connections: usize,
-        abort: CancellationToken,
-    ) -> io::Result<Self> {
-        let inner = TcpListener::bind(address).await.map_err(|error| {
+    pub(crate) async fn bind(mut self, address: SocketAddr) -> io::Result<Self> {
+        let bound = TcpListener::bind(address).await.map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => {
                     ": another process listens there; stop it or choose another port (0: any)"
@@ -90,16 +105,16 @@ impl Listener {
                 format!("cannot listen at {address}: {error}{hint}"),
             )
         })?;
-        Ok(Self {
-            inner,
-            connections: Connections::new(max_connections),
-            abort,
-        })
+        self.socket = Some(bound);
+        Ok(self)
     }
 
-    /// Where it listens.
-    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+    /// Where it listens, if it has a socket.
+    pub(crate) fn address(&self) -> io::Result<Option<SocketAddr>> {
+        self.socket
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()
     }
 
     /// How many connections there are, from now on.
@@ -107,19 +122,37 @@ impl Listener {
         self.connections.clone()
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<Connection> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Transport>> {
+        if let Some(memory) = &mut self.memory {
+            match memory.poll_recv(cx) {
+                Poll::Ready(Some(stream)) => return Poll::Ready(Ok(Transport::Memory(stream))),
+                Poll::Ready(None) => self.memory = None,
+                Poll::Pending => {}
+            }
+        }
+        match &self.socket {
+            Some(socket) => socket
+                .poll_accept(cx)
+                .map_ok(|(stream, peer)| Transport::Socket(stream, peer)),
+            None => Poll::Pending,
+        }
+    }
+
+    fn admit(&self, transport: Transport) -> Option<Connection> {
         let Some(place) = self.connections.take() else {
             let limit = self.connections.limit();
-            warn!(%peer, limit, "connection refused: max_connections are open");
+            warn!(peer = %transport, limit, "connection refused: max_connections are open");
             return None;
         };
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Transport::Socket(stream, peer) = &transport
+            && let Err(error) = stream.set_nodelay(true)
+        {
             debug!(%peer, %error, "connection lost while it was accepted");
             return None;
         }
         let cut = ConnectionCut::of(&self.abort);
         Some(Connection {
-            stream,
+            transport,
             is_cut: Box::pin(cut.token().clone().cancelled_owned()),
             cut,
             _place: place,
@@ -130,11 +163,11 @@ impl Listener {
 impl Stream for Listener {
     type Item = io::Result<Connection>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            match ready!(self.inner.poll_accept(cx)) {
-                Ok((stream, peer)) => {
-                    if let Some(connection) = self.admit(stream, peer) {
+            match ready!(self.poll_accept(cx)) {
+                Ok(transport) => {
+                    if let Some(connection) = self.admit(transport) {
                         return Poll::Ready(Some(Ok(connection)));
                     }
                 }
@@ -144,10 +177,26 @@ impl Stream for Listener {
     }
 }
 
+/// What carries the bytes of a connection.
+#[derive(Debug)]
+enum Transport {
+    Socket(TcpStream, SocketAddr),
+    Memory(DuplexStream),
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(_, peer) => peer.fmt(f),
+            Self::Memory(_) => f.write_str("this process"),
+        }
+    }
+}
+
 /// An accepted connection; takes one place of its listener until dropped.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    transport: Transport,
     cut: ConnectionCut,
     is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Held for its drop.
@@ -169,7 +218,10 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.cut.token().is_cancelled() && self.is_cut.as_mut().poll(cx).is_pending() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+            return match &mut self.transport {
+                Transport::Socket(stream, _) => Pin::new(stream).poll_read(cx, buffer),
+                Transport::Memory(stream) => Pin::new(stream).poll_read(cx, buffer),
+            };
         }
         Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
     }
@@ -181,7 +233,10 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        match &mut self.transport {
+            Transport::Socket(stream, _) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
     }
 
     fn poll_write_vectored(
@@ -189,19 +244,31 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        match &mut self.transport {
+            Transport::Socket(stream, _) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Transport::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.transport {
+            Transport::Socket(stream, _) => stream.is_write_vectored(),
+            Transport::Memory(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match &mut self.transport {
+            Transport::Socket(stream, _) => Pin::new(stream).poll_flush(cx),
+            Transport::Memory(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.transport {
+            Transport::Socket(stream, _) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 
@@ -214,13 +281,14 @@ mod tests {
 
     /// A listener for one connection.
     async fn bind(address: SocketAddr) -> io::Result<Listener> {
-        Listener::bind(address, 1, CancellationToken::new()).await
+        let listener = Listener::new(1, CancellationToken::new());
+        listener.bind(address).await
     }
 
     #[tokio::test]
     async fn connections_beyond_the_limit_are_closed_until_one_ends() {
         let mut listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = listener.address().unwrap();
+        let address = listener.address().unwrap().unwrap();
         let mut first = TcpStream::connect(address).await.unwrap();
         let accepted = listener.next().await.unwrap().unwrap();
 
@@ -246,7 +314,7 @@ mod tests {
     #[tokio::test]
     async fn a_cut_wakes_a_connection_that_waits_for_its_client() {
         let mut listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let _client = TcpStream::connect(listener.address().unwrap())
+        let _client = TcpStream::connect(listener.address().unwrap().unwrap())
             .await
             .unwrap();
         let mut accepted = listener.next().await.unwrap().unwrap();
@@ -262,9 +330,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn connections_from_inside_the_process_count_like_others() {
+        let (door, connections) = mpsc::channel(2);
+        let mut listener = Listener::new(1, CancellationToken::new()).also(connections);
+        let (mut first, there) = tokio::io::duplex(16);
+        door.send(there).await.unwrap();
+        let mut accepted = listener.next().await.unwrap().unwrap();
+        first.write_all(b"x").await.unwrap();
+        assert_eq!(accepted.read_u8().await.unwrap(), b'x');
+
+        let (mut refused, there) = tokio::io::duplex(16);
+        door.send(there).await.unwrap();
+        let mut next = std::pin::pin!(listener.next());
+        assert!(futures::poll!(&mut next).is_pending());
+        assert_eq!(refused.read(&mut [0]).await.unwrap(), 0);
+        accepted.cut.token().cancel();
+        assert!(accepted.read_u8().await.is_err());
+    }
+
+    #[tokio::test]
     async fn a_taken_address_is_named_in_the_error() {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = listener.address().unwrap();
+        let address = listener.address().unwrap().unwrap();
         let error = bind(address).await.unwrap_err();
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }

@@ -1,6 +1,8 @@
 //! The way in: a broker's listeners, and what every call passes before its handler.
 
 mod broker;
+mod builder;
+mod connector;
 mod gate;
 pub(crate) mod listener;
 mod metered_body;
@@ -8,6 +10,8 @@ mod schema;
 mod stall;
 
 pub use broker::{Addresses, Broker};
+pub use builder::BrokerBuilder;
+pub use connector::Connector;
 pub(crate) use gate::{AnswerCharge, CallDeadline, explain};
 pub(crate) use listener::Connections;
 pub(crate) use metered_body::{MessageCharges, out_of_memory};

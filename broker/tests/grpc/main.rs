@@ -5,6 +5,7 @@
 )]
 
 mod bad_input;
+mod embedded;
 mod fuzz;
 mod good_traffic;
 mod metrics;

@@ -12,7 +12,7 @@ use crate::test_broker::{TestBroker, batch, fetch_from, named};
 /// Status and body of a page.
 async fn get(broker: &TestBroker, path: &str) -> (u16, String) {
     let address = broker.broker.addresses().http;
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut stream = TcpStream::connect(address.unwrap()).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: b\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use highwater_broker::{Broker, Config};
+use highwater_broker::{Broker, BrokerBuilder, Config};
 use highwater_proto::batch::{BatchBuilder, Compression, NewRecord, ProducerStamp};
 use highwater_proto::{ApiError, v1};
 use highwater_storage::fs::Fs;
@@ -65,12 +65,31 @@ impl TestBroker {
     }
 
     pub(crate) async fn start_on(config: Config, fs: Arc<dyn Fs>) -> Self {
-        let broker = Broker::start_on(config.clone(), fs).await.unwrap();
+        let broker = Broker::builder()
+            .configure(|all| *all = config.clone())
+            .file_system(fs)
+            .start()
+            .await
+            .unwrap();
         Self::of(broker, config, None)
     }
 
+    /// Starts what `builder` says and reaches it without a port.
+    pub(crate) async fn embedded(builder: BrokerBuilder) -> Self {
+        let broker = builder.start().await.unwrap();
+        let channel = Endpoint::from_shared(format!("http://{}", broker.address()))
+            .unwrap()
+            .connect_with_connector_lazy(broker.connector());
+        Self {
+            broker,
+            channel,
+            config: config(),
+            directory: None,
+        }
+    }
+
     fn of(broker: Broker, config: Config, directory: Option<TempDir>) -> Self {
-        let channel = Endpoint::from_shared(format!("http://{}", broker.client_address()))
+        let channel = Endpoint::from_shared(format!("http://{}", broker.address()))
             .unwrap()
             .connect_lazy();
         Self {

@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use highwater_broker::{Broker, Config};
-use tempfile::TempDir;
+use highwater_broker::{Broker, BrokerBuilder};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::context;
@@ -19,6 +18,15 @@ const DEFAULT_DATA_DIR: &str = "./highwater-data";
 /// Where clients connect unless something else is said; also the default of `--brokers`.
 const DEFAULT_LISTEN: &str = "127.0.0.1:7410";
 
+/// Where probes connect to a broker that clients find at the default address.
+const DEFAULT_HTTP: &str = "127.0.0.1:7412";
+
+/// The same for any other broker. Several can run side by side: only the first one has the well-known ports.
+const ANY_HTTP: &str = "127.0.0.1:0";
+
+/// The most data that `--ephemeral` keeps, in bytes. Memory is taken as records come.
+const EPHEMERAL_BYTES: u64 = 1 << 30;
+
 /// What failed, in every failure to start.
 const CANNOT_START: &str = "cannot start a broker";
 
@@ -29,7 +37,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     data_dir: PathBuf,
 
-    /// Keep the data in a temporary directory that goes away when the broker stops
+    /// Keep the data in memory, at most 1 GiB; it goes away when the broker stops
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
 
@@ -52,15 +60,15 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     }
     let mut stop_signals =
         StopSignals::new().map_err(|error| Failure::new("cannot listen for signals", error))?;
-    let data = Data::new(&options)?;
-    let config = config(&data, resolve(&options.listen).await?);
-    let broker = Broker::start(config)
+    let builder = builder(&options, resolve(&options.listen).await?);
+    let broker = builder
+        .start()
         .await
         .map_err(|error| start_failure(&error))?;
 
-    let address = broker.client_address();
+    let address = broker.address().to_owned();
     context::print(&format!("ready {address}\n"))?;
-    context::tell(&next_steps(&program(), address));
+    context::tell(&next_steps(&program(), &address));
     stop_signals.next().await;
     tokio::select! {
         () = broker.shutdown() => Ok(()),
@@ -72,44 +80,21 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     }
 }
 
-/// Where the broker keeps its data.
-enum Data {
-    Kept(PathBuf),
-    /// Removed when dropped.
-    Ephemeral(TempDir),
-}
-
-impl Data {
-    fn new(options: &Options) -> Result<Self, Failure> {
-        if !options.ephemeral {
-            return Ok(Self::Kept(options.data_dir.clone()));
-        }
-        tempfile::Builder::new()
-            .prefix("highwater-dev-")
-            .tempdir()
-            .map(Self::Ephemeral)
-            .map_err(|error| Failure::new(CANNOT_START, error))
-    }
-
-    fn path(&self) -> PathBuf {
-        match self {
-            Self::Kept(path) => path.clone(),
-            Self::Ephemeral(directory) => directory.path().to_owned(),
-        }
-    }
-}
-
-fn config(data: &Data, listen: SocketAddr) -> Config {
-    let mut config = Config {
-        data_dir: data.path(),
-        ..Config::default()
+fn builder(options: &Options, listen: SocketAddr) -> BrokerBuilder {
+    let builder = if options.ephemeral {
+        Broker::builder().memory_limit(EPHEMERAL_BYTES)
+    } else {
+        Broker::builder().data_dir(&options.data_dir)
     };
-    config.server.client.address = listen.to_string();
-    if listen.to_string() != DEFAULT_LISTEN {
-        // Several brokers for development can run side by side: only the first one has the well-known ports.
-        config.server.http.address = "127.0.0.1:0".into();
+    builder.address(listen).http_address(http_address(listen))
+}
+
+fn http_address(listen: SocketAddr) -> &'static str {
+    if listen.to_string() == DEFAULT_LISTEN {
+        DEFAULT_HTTP
+    } else {
+        ANY_HTTP
     }
-    config
 }
 
 /// The address that `listen` names.
@@ -174,9 +159,9 @@ fn program() -> String {
 }
 
 /// Three commands to try, for a terminal beside the one in which the broker runs.
-fn next_steps(program: &str, address: SocketAddr) -> String {
-    let brokers = match address.to_string() {
-        address if address == DEFAULT_LISTEN => String::new(),
+fn next_steps(program: &str, address: &str) -> String {
+    let brokers = match address {
+        DEFAULT_LISTEN => String::new(),
         address => format!(" --brokers {address}"),
     };
     let mut steps = String::from("Try in another terminal, and stop this one with Ctrl-C:\n");
@@ -198,7 +183,7 @@ mod tests {
     #[test]
     fn the_next_steps_can_be_pasted() {
         assert_eq!(
-            next_steps("highwater", DEFAULT_LISTEN.parse().unwrap()),
+            next_steps("highwater", DEFAULT_LISTEN),
             "Try in another terminal, and stop this one with Ctrl-C:\n\
              \x20 highwater topic create greetings\n\
              \x20 echo hello | highwater produce greetings\n\
@@ -208,10 +193,7 @@ mod tests {
 
     #[test]
     fn the_next_steps_name_a_broker_that_is_not_the_default() {
-        let steps = next_steps(
-            "target/release/highwater",
-            "127.0.0.1:9999".parse().unwrap(),
-        );
+        let steps = next_steps("target/release/highwater", "127.0.0.1:9999");
         assert!(
             steps.contains(
                 "echo hello | target/release/highwater produce greetings --brokers 127.0.0.1:9999\n"
@@ -222,11 +204,7 @@ mod tests {
 
     #[test]
     fn only_the_default_address_takes_the_well_known_http_port() {
-        let data = Data::Kept("d".into());
-        let well_known = config(&data, DEFAULT_LISTEN.parse().unwrap());
-        assert_eq!(well_known.server.http.address, "127.0.0.1:7412");
-        let other = config(&data, "127.0.0.1:0".parse().unwrap());
-        assert_eq!(other.server.http.address, "127.0.0.1:0");
-        assert_eq!(other.server.client.address, "127.0.0.1:0");
+        assert_eq!(http_address(DEFAULT_LISTEN.parse().unwrap()), DEFAULT_HTTP);
+        assert_eq!(http_address("127.0.0.1:0".parse().unwrap()), ANY_HTTP);
     }
 }

@@ -30,7 +30,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let broker = Broker::start(config)
         .await
         .map_err(|error| Failure::new("cannot start a broker", error))?;
-    context::print(&format!("ready {}\n", broker.client_address()))?;
+    context::print(&format!("ready {}\n", broker.address()))?;
     let mut nothing = Vec::new();
     // An error ends it as well as an end does: there is nobody left.
     let _ = tokio::io::stdin().read_to_end(&mut nothing).await;
