@@ -3,6 +3,7 @@
 //! This crate is pure: it does no input or output and knows no other crate of the workspace.
 
 pub mod batch;
+mod codec;
 mod error;
 mod ids;
 mod reason;
@@ -32,6 +33,7 @@ pub mod internal {
     }
 }
 
+pub use codec::{SizedCodec, SizedEncoder};
 pub use error::{ApiError, ERROR_DOMAIN};
 pub use ids::{
     BrokerId, Offset, PartitionIndex, ProducerEpoch, ProducerId, ReplicaId, Sequence, TopicId,

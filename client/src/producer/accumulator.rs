@@ -114,71 +114,83 @@ impl Accumulator {
         self.buffered_bytes
     }
 
-    /// Takes a record in. `outcome` makes the slot of a new batch.
+    /// Takes a record in. `clock` tells the time, and `outcome` makes the slot, of a new batch: most records open none.
     pub(crate) fn append(
         &mut self,
-        now: Instant,
+        clock: impl FnOnce() -> Instant,
         lane: Lane,
         record: &NewRecord<'_>,
         outcome: impl FnOnce() -> Arc<Outcome>,
     ) -> Result<Appended, Refused> {
         let gathering = self.gathering;
+        let room = gathering.buffer_bytes.saturating_sub(self.buffered_bytes);
         let queue = &mut self.lanes[lane.topic][lane.partition as usize];
         let mut completed = false;
-        if let Some(open) = &queue.open
-            && open.builder.batch_bytes_with(record) > gathering.batch_bytes
-        {
-            queue.complete.extend(queue.open.take());
-            completed = true;
-        }
-        let (open, opened) = match &mut queue.open {
-            Some(open) => (open, false),
-            empty => {
-                let builder = self.spare.pop().unwrap_or_default();
-                if let Err(refused) = check_first(&builder, record, &gathering) {
-                    self.spare.push(builder);
-                    return Err(refused);
-                }
-                let added = builder.batch_bytes_with(record);
-                if self.buffered_bytes + added > gathering.buffer_bytes {
-                    self.spare.push(builder);
-                    return Err(Refused::Full { completed });
-                }
-                let open = Gathered {
-                    builder,
-                    outcome: outcome(),
-                    opened_at: now,
-                    buffered_bytes: 0,
+        if let Some(open) = &mut queue.open {
+            let most = gathering.batch_bytes.min(open.buffered_bytes + room);
+            if let Some(place) = append_to(open, record, most)? {
+                let appended = Appended {
+                    outcome: Arc::clone(&open.outcome),
+                    place,
+                    opened: false,
+                    completed: false,
                 };
-                (empty.insert(open), true)
+                return Ok(self.note(lane, appended));
             }
-        };
-        let added = open.builder.batch_bytes_with(record) - open.buffered_bytes;
-        if self.buffered_bytes + added > gathering.buffer_bytes {
-            return Err(Refused::Full { completed });
-        }
-        let place = match open.builder.append(record) {
-            Ok(place) => place,
-            Err(error) => {
-                if opened {
-                    queue.open = None;
-                }
-                return Err(Refused::Record(error));
+            if open.builder.batch_bytes_with(record) <= gathering.batch_bytes {
+                return Err(Refused::Full { completed });
             }
-        };
-        open.buffered_bytes += added;
-        self.buffered_bytes += added;
-        let outcome = Arc::clone(&open.outcome);
-        if open.buffered_bytes >= gathering.batch_bytes {
             queue.complete.extend(queue.open.take());
             completed = true;
         }
-        Ok(Appended {
-            outcome,
-            place,
-            opened,
+        let builder = self.spare.pop().unwrap_or_default();
+        let bytes = builder.batch_bytes_with(record);
+        let checked = check_first(bytes, &gathering).and_then(|()| match bytes <= room {
+            true => Ok(()),
+            false => Err(Refused::Full { completed }),
+        });
+        if let Err(refused) = checked {
+            self.spare.push(builder);
+            return Err(refused);
+        }
+        let open = queue.open.insert(Gathered {
+            builder,
+            outcome: outcome(),
+            opened_at: clock(),
+            buffered_bytes: 0,
+        });
+        let appended = Appended {
+            outcome: Arc::clone(&open.outcome),
+            place: 0,
+            opened: true,
             completed,
-        })
+        };
+        match append_to(open, record, bytes) {
+            Ok(_) => Ok(self.note(lane, appended)),
+            Err(refused) => {
+                queue.open = None;
+                Err(refused)
+            }
+        }
+    }
+
+    /// Counts what the lane's open batch has grown by, and completes it when it is full.
+    fn note(&mut self, lane: Lane, appended: Appended) -> Appended {
+        let queue = &mut self.lanes[lane.topic][lane.partition as usize];
+        let Some(open) = &mut queue.open else {
+            return appended;
+        };
+        let bytes = open.builder.batch_bytes();
+        self.buffered_bytes += bytes - open.buffered_bytes;
+        open.buffered_bytes = bytes;
+        let is_full = bytes >= self.gathering.batch_bytes;
+        if is_full {
+            queue.complete.extend(queue.open.take());
+        }
+        Appended {
+            completed: appended.completed || is_full,
+            ..appended
+        }
     }
 
     /// Takes the oldest batch of the lane that is complete or due.
@@ -258,19 +270,24 @@ impl Accumulator {
     }
 }
 
-/// A record that is too large even for a batch, or a buffer, of its own is refused for good.
-fn check_first(
-    empty: &BatchBuilder,
+/// Appends to a batch unless it would then have more than `most` bytes; the record's place in it.
+fn append_to(
+    open: &mut Gathered,
     record: &NewRecord<'_>,
-    gathering: &Gathering,
-) -> Result<(), Refused> {
-    let found = empty.batch_bytes_with(record);
+    most: usize,
+) -> Result<Option<u32>, Refused> {
+    let appended = open.builder.append_within(record, most);
+    appended.map_err(Refused::Record)
+}
+
+/// A record that is too large even for a batch, or a buffer, of its own is refused for good.
+fn check_first(bytes: usize, gathering: &Gathering) -> Result<(), Refused> {
     let most = gathering.max_batch_bytes.min(gathering.buffer_bytes);
-    if found <= most {
+    if bytes <= most {
         return Ok(());
     }
     Err(Refused::Record(batch::Error::TooLarge {
-        found: found as u64,
+        found: bytes as u64,
         most: most as u64,
     }))
 }
@@ -306,7 +323,7 @@ mod tests {
             value: Some(&value),
             ..NewRecord::default()
         };
-        accumulator.append(now, LANE, &record, || Outcome::new("t".into(), 1))
+        accumulator.append(|| now, LANE, &record, || Outcome::new("t".into(), 1))
     }
 
     #[test]

@@ -128,6 +128,8 @@ pub(crate) struct Core {
     accumulator: Accumulator,
     names: HashMap<Arc<str>, usize>,
     topics: Vec<Topic>,
+    /// Place of the topic of the last record: most often that of the next one too.
+    last_topic: usize,
     active: BTreeSet<Lane>,
     correlations: HashMap<u64, Lane>,
     next_correlation: u64,
@@ -149,6 +151,7 @@ impl Core {
             accumulator: Accumulator::new(rules.gathering),
             names: HashMap::new(),
             topics: Vec::new(),
+            last_topic: 0,
             active: BTreeSet::new(),
             correlations: HashMap::new(),
             next_correlation: 0,
@@ -239,10 +242,11 @@ impl Core {
         self.abandon_topic(place, &Error::Api(error), resolutions);
     }
 
-    /// Takes a record in for a partition of its topic: the one given, that of its key, or any.
+    /// Takes a record in for a partition of its topic: the one given, that of its key, or any. `clock` tells the time if it
+    /// is needed.
     pub(crate) fn append(
         &mut self,
-        now: Instant,
+        clock: impl FnOnce() -> Instant,
         topic: &str,
         partition: Option<u32>,
         record: &NewRecord<'_>,
@@ -250,7 +254,7 @@ impl Core {
         if let Some(error) = &self.closed {
             return Err(NotAppended::Failed(Box::new(error.clone())));
         }
-        let place = *self.names.get(topic).ok_or(NotAppended::UnknownTopic)?;
+        let place = self.place(topic).ok_or(NotAppended::UnknownTopic)?;
         let entry = &mut self.topics[place];
         let partitions = entry.partitions;
         let partition = match (partition, record.key) {
@@ -269,7 +273,7 @@ impl Core {
         };
         let name = &entry.name;
         let outcome = || Outcome::new(Arc::clone(name), partition);
-        let appended = self.accumulator.append(now, lane, record, outcome);
+        let appended = self.accumulator.append(clock, lane, record, outcome);
         let completed = match &appended {
             Ok(appended) => appended.completed,
             Err(Refused::Full { completed }) => *completed,
@@ -291,6 +295,14 @@ impl Core {
                 Arc::new(error),
             )))),
         }
+    }
+
+    fn place(&mut self, topic: &str) -> Option<usize> {
+        let last = self.topics.get(self.last_topic);
+        if last.is_none_or(|last| *last.name != *topic) {
+            self.last_topic = *self.names.get(topic)?;
+        }
+        Some(self.last_topic)
     }
 
     /// Makes everything gathered due at once; the slots of all unacknowledged batches.
@@ -720,7 +732,7 @@ mod tests {
             value: Some(value),
             ..NewRecord::default()
         };
-        core.append(now, "t", None, &record).unwrap().outcome
+        core.append(|| now, "t", None, &record).unwrap().outcome
     }
 
     fn poll(core: &mut Core, now: Instant) -> Plan {
@@ -822,7 +834,7 @@ mod tests {
                 value: Some(&[0; 90]),
                 ..NewRecord::default()
             };
-            let appended = core.append(now, "t", partition, &record).unwrap();
+            let appended = core.append(|| now, "t", partition, &record).unwrap();
             crate::producer::Delivery::new(appended.outcome, 0, 0).partition()
         };
         assert_eq!(partition(None, Some(&b"foobar"[..])), 2);
@@ -836,12 +848,12 @@ mod tests {
     #[test]
     fn a_partition_that_does_not_exist_is_named() {
         let mut core = core(4);
-        let error = core.append(Instant::now(), "t", Some(4), &NewRecord::default());
+        let error = core.append(Instant::now, "t", Some(4), &NewRecord::default());
         let Err(NotAppended::Failed(error)) = error else {
             panic!("{error:?}");
         };
         assert_eq!(error.reason(), Reason::UnknownTopicOrPartition);
-        let unknown = core.append(Instant::now(), "u", None, &NewRecord::default());
+        let unknown = core.append(Instant::now, "u", None, &NewRecord::default());
         assert!(matches!(unknown, Err(NotAppended::UnknownTopic)));
     }
 
@@ -904,15 +916,15 @@ mod tests {
             value: Some(&[7; 150]),
             ..NewRecord::default()
         };
-        while core.append(now, "t", None, &record).is_ok() {}
+        while core.append(|| now, "t", None, &record).is_ok() {}
         let plan = poll(&mut core, now);
         let sent = encode(&mut core, plan);
         assert!(matches!(
-            core.append(now, "t", None, &record),
+            core.append(|| now, "t", None, &record),
             Err(NotAppended::Full { .. })
         ));
         core.acknowledged(sent[0].0, stored(0)).resolve();
-        core.append(now, "t", None, &record).unwrap();
+        core.append(|| now, "t", None, &record).unwrap();
     }
 
     #[test]
@@ -943,7 +955,7 @@ mod tests {
         let outcome = append(&mut core, Instant::now(), b"x");
         core.close(Error::Closed).resolve();
         assert!(outcome.done().await.is_err());
-        let refused = core.append(Instant::now(), "t", None, &NewRecord::default());
+        let refused = core.append(Instant::now, "t", None, &NewRecord::default());
         let Err(NotAppended::Failed(error)) = refused else {
             panic!("{refused:?}");
         };

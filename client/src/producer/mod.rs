@@ -174,11 +174,10 @@ impl Producer {
             value: record.value,
             headers: record.headers,
         };
-        let now = Instant::now();
-        let appended = self
-            .shared
-            .core()
-            .append(now, record.topic, record.partition, &new_record);
+        let appended =
+            self.shared
+                .core()
+                .append(Instant::now, record.topic, record.partition, &new_record);
         let wake = match &appended {
             Ok(appended) => appended.opened || appended.completed,
             Err(NotAppended::Full { completed }) => *completed,

@@ -92,8 +92,7 @@ impl BatchBuilder {
     pub fn batch_bytes_with(&self, record: &NewRecord<'_>) -> usize {
         let timestamp_delta_ms = record.timestamp_ms.wrapping_sub(self.base_of(record));
         let body = record::body_len(record, timestamp_delta_ms, self.record_count);
-        let length = super::varint::encoded_len(i64::try_from(body).unwrap_or(i64::MAX));
-        self.plain.len().saturating_add(body + length)
+        self.plain.len().saturating_add(with_length(body))
     }
 
     /// Appends a record and returns its offset delta: its place in the batch.
@@ -102,6 +101,23 @@ impl BatchBuilder {
     /// [`Error::TooLarge`] when the batch would exceed 2 GiB; [`Error::Record`] when its timestamp lies too far from
     /// that of the first record for a 64-bit difference. Nothing is appended then.
     pub fn append(&mut self, record: &NewRecord<'_>) -> Result<u32, Error> {
+        let appended = self.append_within(record, MAX_BATCH_BYTES)?;
+        appended.ok_or_else(|| Error::TooLarge {
+            found: self.batch_bytes_with(record) as u64,
+            most: MAX_BATCH_BYTES as u64,
+        })
+    }
+
+    /// Appends a record if the batch then has at most `most` bytes without compression, and returns its offset delta;
+    /// `None` when it would be larger.
+    ///
+    /// # Errors
+    /// As [`BatchBuilder::append`], but never [`Error::TooLarge`].
+    pub fn append_within(
+        &mut self,
+        record: &NewRecord<'_>,
+        most: usize,
+    ) -> Result<Option<u32>, Error> {
         let base_timestamp_ms = self.base_of(record);
         let offset_delta = self.record_count;
         let Some(timestamp_delta_ms) = record.timestamp_ms.checked_sub(base_timestamp_ms) else {
@@ -111,12 +127,8 @@ impl BatchBuilder {
             });
         };
         let body = record::body_len(record, timestamp_delta_ms, offset_delta);
-        let bytes = self.plain.len() + body + super::varint::MAX_I32_BYTES;
-        if bytes > MAX_BATCH_BYTES {
-            return Err(Error::TooLarge {
-                found: bytes as u64,
-                most: MAX_BATCH_BYTES as u64,
-            });
+        if self.plain.len().saturating_add(with_length(body)) > most.min(MAX_BATCH_BYTES) {
+            return Ok(None);
         }
         record::put(
             &mut self.plain,
@@ -132,7 +144,7 @@ impl BatchBuilder {
         };
         self.base_timestamp_ms = base_timestamp_ms;
         self.record_count += 1;
-        Ok(offset_delta)
+        Ok(Some(offset_delta))
     }
 
     /// The batch of everything appended, with base offset 0 and no leader epoch. The builder is empty afterwards, also
@@ -218,6 +230,11 @@ impl BatchBuilder {
             self.base_timestamp_ms
         }
     }
+}
+
+/// Bytes of a record whose body has `body` of them.
+fn with_length(body: usize) -> usize {
+    body + super::varint::encoded_len(i64::try_from(body).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
