@@ -207,21 +207,26 @@ async fn a_paused_partition_gives_nothing_and_goes_on_without_a_gap() {
         .await
         .unwrap();
     let mut next = [0, 0];
-    let mut expect = async |consumer: &mut Consumer| {
+    let expect = async |consumer: &mut Consumer, next: &mut [u64; 2]| {
         let record = consumer.recv().await.unwrap();
         let expected = &mut next[record.partition as usize];
         assert_eq!(record.offset, *expected);
         *expected += 1;
-        (record.partition, record.offset)
     };
     // Not at the border of a batch.
-    while expect(&mut consumer).await != (0, 2) {}
+    while next[0] != 3 {
+        expect(&mut consumer, &mut next).await;
+    }
     consumer.pause("t", 0).unwrap();
-    while expect(&mut consumer).await != (1, 39) {}
+    while next[1] != 40 {
+        expect(&mut consumer, &mut next).await;
+    }
     assert!(consumer.recv().now_or_never().is_none());
+    assert_eq!(next, [3, 40]);
     consumer.resume("t", 0).unwrap();
-    while expect(&mut consumer).await != (0, 39) {}
-    assert_eq!(next, [40, 40]);
+    while next[0] != 40 {
+        expect(&mut consumer, &mut next).await;
+    }
     assert!(matches!(
         consumer.pause("u", 0),
         Err(Error::NotAssigned { .. })

@@ -994,6 +994,19 @@ mod tests {
     }
 
     #[test]
+    fn credit_used_for_what_is_dropped_is_given_again() {
+        let mut core = core(&[at(0)]);
+        let now = Instant::now();
+        poll(&mut core, now);
+        core.start(0, at(100));
+        let late = batch(0, 1, 800);
+        let bytes = late.len() as u64;
+        push(&mut core, now, 1, 0, fetched(vec![late]));
+        assert!(core.take().is_none() && core.has_room());
+        assert_eq!(poll(&mut core, now).2, bytes);
+    }
+
+    #[test]
     fn a_batch_larger_than_the_buffer_is_still_read() {
         let mut core = core(&[at(0)]);
         let now = Instant::now();

@@ -51,10 +51,14 @@ impl Subscription {
         while let Some(message) = messages.message().await? {
             let pushed = pushed(message);
             let had_errors = pushed.partitions.iter().any(|p| p.result.is_err());
-            let now = Instant::now();
-            self.shared.core().pushed(now, self.open.feed, pushed);
+            let has_room = {
+                let mut core = self.shared.core();
+                core.pushed(Instant::now(), self.open.feed, pushed);
+                // What was dropped has used credit, and nobody will take it out to make room.
+                core.has_room()
+            };
             self.shared.arrived.wake();
-            if had_errors {
+            if had_errors || has_room {
                 self.shared.wake.notify_one();
             }
         }
