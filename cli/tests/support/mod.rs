@@ -65,6 +65,11 @@ impl DevBroker {
         &self.address
     }
 
+    /// Of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn stop(mut self) -> ExitStatus {
         let id = i32::try_from(self.process.id()).unwrap();

@@ -12,11 +12,11 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::amount::Size;
-use super::observer::{Progress, observe};
+use super::observer::{Counter, observe};
 use super::payload::Payload;
 use super::records;
 use super::report::{Bound, Report};
-use super::session::with_topic;
+use super::session::{answer, with_topic};
 use super::tally::Tally;
 use super::target::{self, Target};
 use super::topic::{self, Topic};
@@ -24,9 +24,13 @@ use super::window::Window;
 use crate::context::Context;
 use crate::explain::explain;
 use crate::failure::Failure;
+use crate::progress::Progress;
 
 /// Records that are counted at a time: looking at the clock for each would cost more than decoding it.
 const GROUP_RECORDS: u64 = 256;
+
+/// Records that are filled in between two looks at the progress bar.
+const RECORDS_BETWEEN_DRAWS: u64 = 4096;
 
 /// How long a group of records is waited for.
 const GROUP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,7 +85,7 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
                 fill(&options, &target.client, topic).await?;
             }
             let report = measure(&options, target, topic).await?;
-            report.answer(&title(&options, topic), context)
+            answer(&title(&options, topic), &report, context)
         },
     )
     .await
@@ -106,10 +110,16 @@ async fn fill(options: &Options, client: &Client, topic: &Topic) -> Result<(), F
         .build()
         .map_err(failure)?;
     let payload = Payload::new(records.record_size.as_usize());
-    for number in 0..options.fill_size.0.div_ceil(records.record_size.0) {
+    let count = options.fill_size.0.div_ceil(records.record_size.0);
+    let progress = Progress::of_items(count);
+    for number in 0..count {
         let record = Record::to(&topic.name).value(payload.record(number));
         // What becomes of it is told by the close below.
         drop(producer.send(record).await.map_err(failure)?);
+        progress.advance(1);
+        if number % RECORDS_BETWEEN_DRAWS == 0 {
+            progress.draw("records to fill the topic");
+        }
     }
     producer.close().await.map_err(failure)
 }
@@ -120,14 +130,14 @@ async fn measure<'a>(
     topic: &'a Topic,
 ) -> Result<Report<Parameters<'a>>, Failure> {
     let shares = shares(options, &target.client, topic).await?;
-    let progress = Arc::new(Progress::default());
+    let counter = Arc::new(Counter::default());
     let window = options.records.window();
     let mut readers = JoinSet::new();
     for share in shares {
-        let reader = Reader::new(&target.client, topic, share, window, &progress).await?;
+        let reader = Reader::new(&target.client, topic, share, window, &counter).await?;
         readers.spawn(reader.run());
     }
-    let (tally, observed) = observe(window, &target.meter, &progress, readers).await?;
+    let (tally, observed) = observe(window, &target.meter, &counter, readers).await?;
     let parameters = Parameters {
         workload: "consume",
         topic: &topic.name,
@@ -192,7 +202,7 @@ struct Reader {
     topic: String,
     share: Share,
     window: Window,
-    progress: Arc<Progress>,
+    counter: Arc<Counter>,
     /// Records until the share has been read to its end.
     left: u64,
 }
@@ -203,7 +213,7 @@ impl Reader {
         topic: &Topic,
         share: Share,
         window: Window,
-        progress: &Arc<Progress>,
+        counter: &Arc<Counter>,
     ) -> Result<Self, Failure> {
         let mut builder = client.consumer();
         for partition in &share.partitions {
@@ -216,7 +226,7 @@ impl Reader {
             left: share.records,
             share,
             window,
-            progress: Arc::clone(progress),
+            counter: Arc::clone(counter),
         })
     }
 
@@ -227,7 +237,7 @@ impl Reader {
             let now = Instant::now();
             match read {
                 Ok(Ok(bytes)) => {
-                    self.progress.add(GROUP_RECORDS, bytes);
+                    self.counter.add(GROUP_RECORDS, bytes);
                     tally.done(now, GROUP_RECORDS, bytes);
                 }
                 Ok(Err(error)) => tally.failed(1, error),

@@ -11,6 +11,7 @@ use super::probe::{self, Limits, Measured};
 use super::session::unless_interrupted;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::interrupts::Interrupts;
 use crate::quantity::human_bytes;
 use crate::table::{Summary, Table};
 
@@ -48,8 +49,9 @@ struct SyncReport {
 
 /// Measures and prints.
 pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failure> {
-    let measured =
-        unless_interrupted(context, probe::run(&options.data_dir, &options.probe)).await?;
+    let mut interrupts = Interrupts::listen()?;
+    let probing = probe::run(&options.data_dir, &options.probe);
+    let measured = unless_interrupted(&mut interrupts, context, probing).await?;
     let report = Report::new(&measured, options);
     context.answer(|| text(&report), || &report)
 }

@@ -1,14 +1,14 @@
 //! One producer, and what feeds it: by the clock, or as fast as acknowledgements come.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use highwater_client::{Delivery, Error, Producer, Receipt, Record};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::observer::Progress;
+use super::observer::Counter;
 use super::payload::Payload;
 use super::schedule::Schedule;
 use super::tally::Tally;
@@ -20,6 +20,9 @@ const MAX_GROUP_RECORDS: u64 = 256;
 
 /// Groups that are sent and not yet watched; more make the generator wait.
 const UNWATCHED_GROUPS: usize = 1024;
+
+/// How long after the window's end records that were due before it are still sent: a late wake-up is no lack of capacity.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// When a generator sends.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ pub(super) struct Generator {
     /// Each record's key is its number, 8 bytes, big end first, so that whoever reads it knows when it was due.
     pub(super) is_numbered: bool,
     pub(super) window: Window,
-    pub(super) progress: Arc<Progress>,
+    pub(super) counter: Arc<Counter>,
     pub(super) timer: Timer,
 }
 
@@ -129,14 +132,14 @@ impl Generator {
         let mut first = 0;
         while first < end {
             let now = Instant::now();
-            if now >= to {
+            if now >= to + PATIENCE {
                 (first..end).for_each(|record| tally.unsent(start + schedule.due_at(record)));
                 break;
             }
             let due = schedule.due_by(now - start).min(end) - first;
             if due == 0 {
                 let next = start + schedule.due_at(first);
-                self.timer.sleep_until(next.min(to)).await?;
+                self.timer.sleep_until(next).await?;
                 continue;
             }
             let records = due.min(MAX_GROUP_RECORDS);
@@ -217,7 +220,7 @@ impl Generator {
         }
         let now = Instant::now();
         let bytes = records * self.payload.record_bytes();
-        self.progress.add(records, bytes);
+        self.counter.add(records, bytes);
         tally.done(now, records, bytes);
         match begin {
             Begin::Sent(at) => tally.took(at, now, records),

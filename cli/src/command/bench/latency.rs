@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::generator::{Generator, Pace};
 use super::latencies::Percentiles;
-use super::observer::{Progress, observe};
+use super::observer::{Counter, observe};
 use super::payload::Payload;
 use super::records;
 use super::report::{Bound, Report};
@@ -129,18 +129,18 @@ async fn measure_alone(
     target: &Target,
     topic: &Topic,
 ) -> Result<Report<()>, Failure> {
-    let progress = Arc::new(Progress::default());
+    let counter = Arc::new(Counter::default());
     let window = options.records.window();
     let alone = Alone {
         producer: producer(options, &target.client)?,
         topic: topic.name.clone(),
         payload: Payload::new(options.records.record_size.as_usize()),
         window,
-        progress: Arc::clone(&progress),
+        counter: Arc::clone(&counter),
     };
     let mut generators = JoinSet::new();
     generators.spawn(alone.run());
-    let (tally, observed) = observe(window, &target.meter, &progress, generators).await?;
+    let (tally, observed) = observe(window, &target.meter, &counter, generators).await?;
     let bound = match options.topic.write_caching {
         true => Bound::None,
         false => Bound::SyncAndRoundTrip,
@@ -161,7 +161,7 @@ struct Alone {
     topic: String,
     payload: Payload,
     window: Window,
-    progress: Arc<Progress>,
+    counter: Arc<Counter>,
 }
 
 impl Alone {
@@ -183,7 +183,7 @@ impl Alone {
                 break;
             }
             let now = Instant::now();
-            self.progress.add(1, bytes);
+            self.counter.add(1, bytes);
             tally.done(now, 1, bytes);
             tally.took(sent, now, 1);
         }
@@ -197,7 +197,7 @@ async fn measure_end_to_end(
     topic: &Topic,
 ) -> Result<Report<()>, Failure> {
     let consumer = consumer(&target.client, topic).await?;
-    let progress = Arc::new(Progress::default());
+    let counter = Arc::new(Counter::default());
     let window = options.records.window();
     let schedule = Schedule::new(options.rate, 0, 1);
     let timer = Timer::new().map_err(|error| Failure::new("cannot start a producer", error))?;
@@ -208,16 +208,16 @@ async fn measure_end_to_end(
         payload: Arc::new(Payload::new(options.records.record_size.as_usize())),
         is_numbered: true,
         window,
-        progress: Arc::clone(&progress),
+        counter: Arc::clone(&counter),
         timer,
     };
     let mut generators = JoinSet::new();
-    let acknowledged = Arc::clone(&progress);
+    let acknowledged = Arc::clone(&counter);
     generators.spawn(async move {
         let sending = tokio::spawn(generator.run());
         receive(consumer, schedule, window, sending, &acknowledged).await
     });
-    let (tally, observed) = observe(window, &target.meter, &progress, generators).await?;
+    let (tally, observed) = observe(window, &target.meter, &counter, generators).await?;
     Ok(Report::new(window, tally, observed, None, Bound::None, ()))
 }
 
@@ -242,7 +242,7 @@ async fn receive(
     schedule: Schedule,
     window: Window,
     sending: tokio::task::JoinHandle<Tally>,
-    acknowledged: &Progress,
+    acknowledged: &Counter,
 ) -> Tally {
     let mut tally = Tally::new(window);
     let mut received = 0;

@@ -1,6 +1,6 @@
-//! What is seen of a run while it goes on: the broker's process, and on a terminal how far it has come.
+//! What is seen of a run while it goes on: the broker's process, and on a terminal what is done each second.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use super::tally::Tally;
 use super::usage::{Meter, Usage};
 use super::window::Window;
-use crate::context::tell;
 use crate::failure::Failure;
+use crate::progress::Progress;
 
 /// How often memory is looked at and progress is shown.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -28,12 +28,12 @@ pub(crate) struct Observed {
 
 /// Records that are done, for everybody to see while the run goes on.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct Counter {
     records: AtomicU64,
     bytes: AtomicU64,
 }
 
-impl Progress {
+impl Counter {
     /// Records with values of so many bytes altogether were done.
     pub(crate) fn add(&self, records: u64, bytes: u64) {
         self.records.fetch_add(records, Ordering::Relaxed);
@@ -54,7 +54,7 @@ impl Progress {
 pub(crate) async fn observe(
     window: Window,
     meter: &Meter,
-    progress: &Progress,
+    counter: &Counter,
     mut generators: JoinSet<Tally>,
 ) -> Result<(Tally, Observed), Failure> {
     let all = async {
@@ -67,10 +67,10 @@ pub(crate) async fn observe(
         }
         all
     };
-    let mut line = Line::new(window, progress);
+    let mut line = Line::new(window, counter);
     let watched = watch(window, meter, &mut line);
     let (all, observed) = tokio::join!(all, watched);
-    line.clear();
+    drop(line);
     let observed =
         observed.map_err(|error| Failure::new("cannot tell what the broker takes", error))?;
     Ok((all, observed))
@@ -81,7 +81,7 @@ async fn watch(window: Window, meter: &Meter, line: &mut Line<'_>) -> io::Result
     while next < window.from {
         next = (next + INTERVAL).min(window.from);
         tokio::time::sleep_until(next.into()).await;
-        line.show("warming up");
+        line.show(" (warming up)");
     }
     let Some(before) = meter.read().await? else {
         while next < window.to {
@@ -114,51 +114,35 @@ fn larger(one: Usage, other: Usage) -> Usage {
     }
 }
 
-/// The line on the terminal that shows how far it has come; none where stderr is no terminal.
+/// The line on the terminal that shows what is done each second.
 struct Line<'a> {
-    start: Instant,
-    progress: &'a Progress,
+    counter: &'a Counter,
     /// When it was last shown, and what was done by then.
-    shown: Option<(Instant, u64, u64)>,
-    is_terminal: bool,
+    last: (Instant, u64, u64),
+    progress: Progress,
 }
 
 impl<'a> Line<'a> {
-    fn new(window: Window, progress: &'a Progress) -> Self {
+    fn new(window: Window, counter: &'a Counter) -> Self {
         Self {
-            start: window.start,
-            progress,
-            shown: None,
-            is_terminal: io::stderr().is_terminal(),
+            counter,
+            last: (window.start, 0, 0),
+            progress: Progress::open_ended(),
         }
     }
 
     fn show(&mut self, note: &str) {
-        if !self.is_terminal {
-            return;
-        }
-        let (now, records, bytes) = (
-            Instant::now(),
-            self.progress.records(),
-            self.progress.bytes(),
-        );
-        let shown = self.shown.replace((now, records, bytes));
-        let (since, records_before, bytes_before) = shown.unwrap_or((self.start, 0, 0));
+        let (now, records, bytes) = (Instant::now(), self.counter.records(), self.counter.bytes());
+        let (since, records_before, bytes_before) =
+            std::mem::replace(&mut self.last, (now, records, bytes));
         let seconds = (now - since).as_secs_f64().max(1e-9);
         #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
         let per_second = |count: u64| count as f64 / seconds;
-        tell(&format!(
-            "\r\x1b[K{} s  {:.0} records/s  {:.1} MB/s  {note}",
-            (now - self.start).as_secs(),
+        self.progress.draw(format!(
+            "{:.0} records/s, {:.1} MB/s{note}",
             per_second(records - records_before),
             per_second(bytes - bytes_before) / 1e6,
         ));
-    }
-
-    fn clear(&self) {
-        if self.is_terminal && self.shown.is_some() {
-            tell("\r\x1b[K");
-        }
     }
 }
 
@@ -177,8 +161,8 @@ mod tests {
                 tally
             });
         }
-        let progress = Progress::default();
-        let (tally, observed) = observe(window, &Meter::None, &progress, generators)
+        let counter = Counter::default();
+        let (tally, observed) = observe(window, &Meter::None, &counter, generators)
             .await
             .unwrap();
         assert_eq!(tally.records, 10);
@@ -190,8 +174,8 @@ mod tests {
         let window = Window::new(Instant::now(), Duration::ZERO, Duration::ZERO);
         let mut generators = JoinSet::new();
         generators.spawn(async { panic!("a generator may have defects") });
-        let progress = Progress::default();
-        let (tally, _) = observe(window, &Meter::None, &progress, generators)
+        let counter = Counter::default();
+        let (tally, _) = observe(window, &Meter::None, &counter, generators)
             .await
             .unwrap();
         assert_eq!(tally.errors, 1);

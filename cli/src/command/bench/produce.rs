@@ -16,11 +16,11 @@ use tokio::task::JoinSet;
 
 use super::amount::Time;
 use super::generator::{Generator, Pace};
-use super::observer::{Progress, observe};
+use super::observer::{Counter, observe};
 use super::payload::Payload;
 use super::report::{Bound, Report};
 use super::schedule::Schedule;
-use super::session::with_topic;
+use super::session::{answer, with_topic};
 use super::tally::Tally;
 use super::target::{self, Target};
 use super::timer::Timer;
@@ -108,7 +108,7 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
         context,
         async |target, topic| {
             let report = measure(&options, target, topic).await?;
-            report.answer(&title(&options, topic), context)
+            answer(&title(&options, topic), &report, context)
         },
     )
     .await
@@ -138,7 +138,7 @@ async fn measure<'a>(
     target: &Target,
     topic: &'a Topic,
 ) -> Result<Report<Parameters<'a>>, Failure> {
-    let progress = Arc::new(Progress::default());
+    let counter = Arc::new(Counter::default());
     let window = options.records.window();
     let generators = match options.raw {
         true => {
@@ -149,11 +149,11 @@ async fn measure<'a>(
                 in_flight: options.in_flight,
                 window,
             };
-            raw::start(load, &target.client, &progress).await?
+            raw::start(load, &target.client, &counter).await?
         }
-        false => start(options, &target.client, topic, window, &progress)?,
+        false => start(options, &target.client, topic, window, &counter)?,
     };
-    let (tally, observed) = observe(window, &target.meter, &progress, generators).await?;
+    let (tally, observed) = observe(window, &target.meter, &counter, generators).await?;
     let bound = match options.topic.write_caching {
         true => Bound::SequentialWrite,
         false => Bound::OverwriteSync,
@@ -179,7 +179,7 @@ fn start(
     client: &Client,
     topic: &Topic,
     window: Window,
-    progress: &Arc<Progress>,
+    counter: &Arc<Counter>,
 ) -> Result<JoinSet<Tally>, Failure> {
     let failure = |error: std::io::Error| Failure::new("cannot start a producer", error);
     let payload = Arc::new(Payload::new(options.records.record_size.as_usize()));
@@ -193,7 +193,7 @@ fn start(
             payload: Arc::clone(&payload),
             is_numbered: false,
             window,
-            progress: Arc::clone(progress),
+            counter: Arc::clone(counter),
             timer: Timer::new().map_err(failure)?,
         };
         generators.spawn(generator.run());

@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 use super::generator::now_ms;
-use super::observer::Progress;
+use super::observer::Counter;
 use super::payload::Payload;
 use super::produce::BatchShape;
 use super::records;
@@ -59,7 +59,7 @@ pub(super) struct Load<'a> {
 pub(super) async fn start(
     load: Load<'_>,
     client: &Client,
-    progress: &Arc<Progress>,
+    counter: &Arc<Counter>,
 ) -> Result<JoinSet<Tally>, Failure> {
     let batches = Arc::new(Batches::new(load.records)?);
     let leaders = leaders(client, &load.topic.name).await?;
@@ -73,7 +73,7 @@ pub(super) async fn start(
                 batches: Arc::clone(&batches),
                 in_flight: load.in_flight as usize,
                 window: load.window,
-                progress: Arc::clone(progress),
+                counter: Arc::clone(counter),
             };
             generators.spawn(stream.run());
         }
@@ -168,7 +168,7 @@ struct Stream {
     batches: Arc<Batches>,
     in_flight: usize,
     window: Window,
-    progress: Arc<Progress>,
+    counter: Arc<Counter>,
 }
 
 impl Stream {
@@ -253,7 +253,7 @@ impl Stream {
         match outcome.and_then(|outcome| outcome.outcome) {
             Some(v1::produce_outcome::Outcome::Ack(_)) => {
                 let bytes = records * self.batches.record_bytes;
-                self.progress.add(records, bytes);
+                self.counter.add(records, bytes);
                 tally.done(now, records, bytes);
                 tally.took(sent_at, now, records);
             }

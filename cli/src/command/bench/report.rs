@@ -7,7 +7,6 @@ use super::observer::Observed;
 use super::probe::Limits;
 use super::tally::Tally;
 use super::window::Window;
-use crate::context::Context;
 use crate::failure::Failure;
 use crate::quantity::{counted, human_bytes};
 use crate::table::{Summary, Table};
@@ -87,14 +86,6 @@ impl<P> Report<P> {
             first_error: tally.first_error,
             parameters,
         }
-    }
-}
-
-impl<P: Serialize> Report<P> {
-    /// Prints it under `title`; fails where there were errors.
-    pub(crate) fn answer(&self, title: &str, context: &Context) -> Result<(), Failure> {
-        context.answer(|| format!("{title}\n\n{}", self.text()), || self)?;
-        self.check()
     }
 }
 

@@ -1,5 +1,8 @@
 //! A benchmark from its target to its clean-up, also when it fails or is interrupted.
 
+use serde::Serialize;
+
+use super::report::Report;
 use super::target::{self, Target};
 use super::topic::{self, Topic};
 use crate::context::Context;
@@ -13,10 +16,13 @@ pub(crate) async fn with_topic<T>(
     context: &Context,
     measure: impl AsyncFnOnce(&Target, &Topic) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let target = unless_interrupted(context, Target::new(target, context)).await?;
+    // One listener for all of it, so that no signal comes between two.
+    let mut interrupts = Interrupts::listen()?;
+    let target = unless_interrupted(&mut interrupts, context, Target::new(target, context)).await?;
     let measured = match Topic::new(&target.client, topic).await {
         Ok(topic) => {
-            let measured = unless_interrupted(context, measure(&target, &topic)).await;
+            let measured =
+                unless_interrupted(&mut interrupts, context, measure(&target, &topic)).await;
             let removed = topic.remove(&target.client).await;
             measured.and_then(|measured| removed.map(|()| measured))
         }
@@ -28,10 +34,10 @@ pub(crate) async fn with_topic<T>(
 
 /// Does it, unless Ctrl-C or SIGTERM comes first.
 pub(crate) async fn unless_interrupted<T>(
+    interrupts: &mut Interrupts,
     context: &Context,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let mut interrupts = Interrupts::listen()?;
     let status = tokio::select! {
         done = work => return done,
         status = interrupts.next() => status,
@@ -41,4 +47,14 @@ pub(crate) async fn unless_interrupted<T>(
         "nothing was measured",
         "the benchmark was interrupted",
     ))
+}
+
+/// Prints a report under `title`; fails where records did.
+pub(crate) fn answer<P: Serialize>(
+    title: &str,
+    report: &Report<P>,
+    context: &Context,
+) -> Result<(), Failure> {
+    context.answer(|| format!("{title}\n\n{}", report.text()), || report)?;
+    report.check()
 }
