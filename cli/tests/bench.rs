@@ -260,7 +260,7 @@ fn a_topic_without_records_cannot_be_read() {
 #[test]
 fn an_interrupted_benchmark_deletes_its_topic() {
     let broker = DevBroker::ephemeral();
-    let process = bench(&[
+    let mut process = bench(&[
         "produce",
         "--duration",
         "10m",
@@ -272,7 +272,7 @@ fn an_interrupted_benchmark_deletes_its_topic() {
     .spawn()
     .unwrap();
     while topics(&broker) == Value::Array(vec![]) {
-        std::thread::yield_now();
+        assert_eq!(process.try_wait().unwrap(), None, "it runs for 10 minutes");
     }
     let id = rustix::process::Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
     rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use highwater_client::{Client, Consumer, Record, Start};
+use highwater_client::{Client, Consumer, Offset, Record, Start};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -129,12 +129,19 @@ async fn measure<'a>(
     target: &Target,
     topic: &'a Topic,
 ) -> Result<Report<Parameters<'a>>, Failure> {
-    let shares = shares(options, &target.client, topic).await?;
+    let (firsts, shares) = shares(options, &target.client, topic).await?;
     let counter = Arc::new(Counter::default());
     let window = options.records.window();
     let mut readers = JoinSet::new();
     for share in shares {
-        let reader = Reader::new(&target.client, topic, share, window, &counter).await?;
+        let reader = Reader::new(
+            &target.client,
+            topic,
+            (share, Arc::clone(&firsts)),
+            window,
+            &counter,
+        )
+        .await?;
         readers.spawn(reader.run());
     }
     let (tally, observed) = observe(window, &target.meter, &counter, readers).await?;
@@ -162,15 +169,21 @@ struct Share {
     records: u64,
 }
 
-async fn shares(options: &Options, client: &Client, topic: &Topic) -> Result<Vec<Share>, Failure> {
+/// The first offset of each partition, and what each consumer reads.
+async fn shares(
+    options: &Options,
+    client: &Client,
+    topic: &Topic,
+) -> Result<(Arc<[Offset]>, Vec<Share>), Failure> {
     let admin = client.admin();
-    let mut records = Vec::new();
+    let (mut firsts, mut records) = (Vec::new(), Vec::new());
     for partition in 0..topic.partitions {
         let find = async |start| {
             let found = admin.find_offset(&topic.name, partition, start).await;
             found.map_err(|error| explain("cannot see how many records there are", &error))
         };
         let (first, end) = (find(Start::Earliest).await?, find(Start::Latest).await?);
+        firsts.push(first.offset);
         records.push(u64::from(end.offset) - u64::from(first.offset));
     }
     let shares = deal(&records, options.consumers as usize);
@@ -179,7 +192,7 @@ async fn shares(options: &Options, client: &Client, topic: &Topic) -> Result<Vec
             "there is nothing to read",
             format!("topic \"{}\" holds no records", topic.name),
         )),
-        false => Ok(shares),
+        false => Ok((firsts.into(), shares)),
     }
 }
 
@@ -201,6 +214,8 @@ struct Reader {
     consumer: Consumer,
     topic: String,
     share: Share,
+    /// The first offset of each partition: going back there by number asks nobody.
+    firsts: Arc<[Offset]>,
     window: Window,
     counter: Arc<Counter>,
     /// Records until the share has been read to its end.
@@ -211,7 +226,7 @@ impl Reader {
     async fn new(
         client: &Client,
         topic: &Topic,
-        share: Share,
+        (share, firsts): (Share, Arc<[Offset]>),
         window: Window,
         counter: &Arc<Counter>,
     ) -> Result<Self, Failure> {
@@ -225,6 +240,7 @@ impl Reader {
             topic: topic.name.clone(),
             left: share.records,
             share,
+            firsts,
             window,
             counter: Arc::clone(counter),
         })
@@ -265,8 +281,9 @@ impl Reader {
 
     fn rewind(&mut self) {
         for partition in &self.share.partitions {
+            let start = Start::Offset(self.firsts[*partition as usize]);
             self.consumer
-                .seek(&self.topic, *partition, Start::Earliest)
+                .seek(&self.topic, *partition, start)
                 .expect("the consumer was made for these partitions");
         }
         self.left = self.share.records;

@@ -11,6 +11,7 @@ use super::window::Window;
 
 /// Size and number of records.
 #[derive(Debug, Clone, Args, Serialize)]
+#[group(id = "records_options")]
 #[command(next_help_heading = "Load")]
 pub(crate) struct Options {
     /// Bytes of a record's value; random, so that they do not compress

@@ -22,6 +22,7 @@ const CANNOT_START: &str = "cannot start a broker to measure";
 
 /// Which broker.
 #[derive(Debug, Clone, Args, Serialize)]
+#[group(id = "target_options")]
 #[command(next_help_heading = "What is measured")]
 pub(crate) struct Options {
     /// Start a broker in a process of its own and measure it, instead of the one at --brokers

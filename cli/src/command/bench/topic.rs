@@ -11,6 +11,7 @@ use crate::failure::Failure;
 
 /// Which topic, and what it is like where it is made.
 #[derive(Debug, Clone, Args, Serialize)]
+#[group(id = "topic_options")]
 #[command(next_help_heading = "Topic")]
 pub(crate) struct Options {
     /// Use this topic; it is made, and deleted afterwards, when it is not there [default: one with a random name]

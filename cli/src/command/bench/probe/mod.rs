@@ -18,6 +18,7 @@ pub(crate) use sync::SyncRate;
 
 /// How much is probed.
 #[derive(Debug, Clone, Args)]
+#[group(id = "probe_options")]
 #[command(next_help_heading = "Probe of the machine")]
 pub(crate) struct Options {
     /// How long each size of write is synced, and loopback asked
