@@ -14,6 +14,7 @@ mod ids;
 mod inspect;
 mod journal;
 mod log;
+mod parallel;
 mod poison;
 mod pool;
 mod recovery;

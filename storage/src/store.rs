@@ -290,6 +290,23 @@ impl Store {
         self.directory.journal.written_bytes()
     }
 
+    /// Whether something changed that the newest checkpoint does not have, so that a start would have to do it again, or something
+    /// leaves with the next one.
+    pub fn is_behind(&self) -> bool {
+        let registry = self.directory.registry();
+        let mut logs = registry.logs.values();
+        !registry.deleted.is_empty()
+            || !registry.retired.is_empty()
+            || logs
+                .any(|log| log.entry.is_none() || log.checkpointed_changes != log.shared.changes())
+    }
+
+    /// Closes the segments that were not used since the last call, so that a log that is idle holds nothing open. What no checkpoint
+    /// synced yet stays open.
+    pub fn close_unused_segments(&self) {
+        self.directory.files.close_unused();
+    }
+
     /// Begins a checkpoint; one at a time.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! The segments that a checkpoint has to sync.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::shared::Frontier;
 use crate::error::Result;
 use crate::fs::Fs;
+use crate::parallel;
 
 /// Every segment of the directory that may hold bytes, or have a name, that no sync covers.
 #[derive(Debug)]
@@ -35,11 +36,8 @@ impl Frontiers {
             .filter(|frontier| !frontier.is_retired() && frontier.log().check().is_ok())
             .map(Arc::clone)
             .collect();
-        let mut synced = BTreeSet::new();
-        for frontier in frontiers {
-            if let Err(error) = self.sync_one(&frontier, &mut synced) {
-                tracing::warn!(log = %frontier.log().id(), %error, "a segment could not be synced");
-            }
+        if let Err(error) = self.sync(&frontiers) {
+            tracing::warn!(%error, "a segment could not be synced");
         }
         self.lock().retain(|frontier| !frontier.is_done());
     }
@@ -59,32 +57,48 @@ impl Frontiers {
     /// Makes some segments durable as far as they are written now.
     ///
     /// # Errors
-    /// The log is poisoned.
+    /// The log of one of them is poisoned.
     pub(crate) fn sync(&self, frontiers: &[Arc<Frontier>]) -> Result<()> {
-        let mut synced = BTreeSet::new();
-        frontiers
-            .iter()
-            .try_for_each(|frontier| self.sync_one(frontier, &mut synced))
+        let synced = parallel::try_for_each(frontiers, |frontier| {
+            if frontier.is_done() {
+                return Ok(());
+            }
+            frontier.sync()
+        });
+        let named = self.sync_names(frontiers);
+        synced.and(named)
     }
 
-    fn sync_one(&self, frontier: &Frontier, synced: &mut BTreeSet<PathBuf>) -> Result<()> {
-        if !frontier.is_done() {
-            frontier.sync()?;
-        }
-        let Some(directory) = frontier.unsynced_directory() else {
-            return Ok(());
-        };
-        // The directories above may be new, too.
-        for path in directory.ancestors().map(Path::to_owned) {
-            if !synced.contains(&path) {
-                self.fs
-                    .sync_dir(&path)
-                    .map_err(|error| frontier.log().poison(&error))?;
-                synced.insert(path);
+    /// Makes the names of segments durable, and the names of the directories that lead to them.
+    fn sync_names(&self, frontiers: &[Arc<Frontier>]) -> Result<()> {
+        let is_wanted = |frontier: &&Arc<Frontier>| frontier.log().check().is_ok();
+        let unnamed: Vec<_> = frontiers
+            .iter()
+            .filter(is_wanted)
+            .filter_map(|frontier| Some((frontier, frontier.unsynced_directory()?)))
+            .collect();
+        let paths: BTreeSet<&Path> = unnamed
+            .iter()
+            .flat_map(|(_, directory)| directory.ancestors())
+            .collect();
+        let failed = Mutex::new(BTreeMap::new());
+        let paths: Vec<&Path> = paths.into_iter().collect();
+        // What fails is looked up below, for the logs that are concerned.
+        let _told = parallel::try_for_each(&paths, |path| {
+            self.fs.sync_dir(path).map_err(|error| {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.insert(*path, error);
+            })
+        });
+        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut result = Ok(());
+        for (frontier, directory) in unnamed {
+            match directory.ancestors().find_map(|path| failed.get(path)) {
+                None => frontier.set_named(),
+                Some(error) => result = Err(frontier.log().poison(error)),
             }
         }
-        frontier.set_named();
-        Ok(())
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Frontier>>> {

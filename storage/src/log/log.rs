@@ -237,6 +237,11 @@ impl Log {
         }
     }
 
+    /// Has the next checkpoint capture this log, though nothing was written: its group has applied more.
+    pub fn note_applied(&self) {
+        self.shared.note_change();
+    }
+
     /// A reader of this log for other threads.
     pub fn reader(&self) -> LogReader {
         LogReader::new(Arc::clone(&self.shared))

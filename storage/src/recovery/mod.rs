@@ -34,10 +34,11 @@ use crate::fs::Fs;
 use crate::identity::Identity;
 use crate::journal::{self, FrameSource, Journal, Random, Record, Scan, Start};
 use crate::log::{AppliedState, Frontier, Frontiers, Log, LogParts, LogShared, Sealed};
+use crate::parallel;
 use crate::poison::Poison;
 use crate::pool::Pool;
 use crate::run_mark::{LastRun, RunMark};
-use crate::segment::{Limits, SealedSegment, SegmentFiles};
+use crate::segment::{self, Limits, SealedSegment, SegmentFiles};
 use crate::space::Gauge;
 use crate::store::{Progress, RecoveredLog};
 use crate::{LogId, RaftIndex};
@@ -271,6 +272,7 @@ impl Replayed {
             source: FrameSource::new(Arc::clone(fs)),
             evidence: self.evidence,
             directories: BTreeSet::new(),
+            unsynced: vec![],
         };
         let rebuilt: Result<Vec<_>> = self
             .logs
@@ -278,14 +280,20 @@ impl Replayed {
             .map(|replay| rebuilder.rebuild(replay))
             .collect();
         let logs = rebuilt?;
+        rebuilder.sync_segments().map_err(|error| match error {
+            segment::Error::Io(error) => Error::Io(error),
+            segment::Error::Damaged { reason, .. } => Error::Corrupt {
+                path: "topics".to_owned(),
+                reason,
+            },
+        })?;
         let directories: BTreeSet<&Path> = rebuilder
             .directories
             .iter()
             .flat_map(|directory| directory.ancestors())
             .collect();
-        directories
-            .into_iter()
-            .try_for_each(|directory| fs.sync_dir(directory))?;
+        let directories: Vec<&Path> = directories.into_iter().collect();
+        parallel::try_for_each(&directories, |directory| fs.sync_dir(directory))?;
         for rebuilt in &logs {
             if let Some(damage) = &rebuilt.damage {
                 tracing::error!(log = %rebuilt.replay.log, reason = %damage.reason, "a log is damaged");

@@ -18,9 +18,10 @@ use crate::frame::FrameHeader;
 use crate::fs::Fs;
 use crate::journal::{FrameSource, Location};
 use crate::log::{Damage, Head, take_frame};
+use crate::parallel;
 use crate::run_mark::LastRun;
 use crate::segment::{
-    self, ActiveSegment, SealedSegment, SegmentEnd, SegmentFiles, SegmentSpec, path_of,
+    self, ActiveSegment, SealedSegment, Segment, SegmentEnd, SegmentFiles, SegmentSpec, path_of,
 };
 use crate::{Offset, RaftIndex, Term};
 
@@ -55,7 +56,12 @@ pub(crate) struct Rebuilder<'a> {
     pub(crate) evidence: Evidence,
     /// Directories with names that are not durable yet.
     pub(crate) directories: BTreeSet<PathBuf>,
+    /// Segments with bytes that are not.
+    pub(crate) unsynced: Vec<Arc<Segment>>,
 }
+
+/// Segments that are synced together; their files are open until then.
+const SYNCED_AT_ONCE: usize = 512;
 
 /// Whether there is more to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +107,19 @@ impl Rebuilder<'_> {
             next_index: build.next_index,
             next_offset: build.next_offset,
             damage,
+        })
+    }
+
+    /// Makes durable what was written, but for names, and closes the files.
+    ///
+    /// # Errors
+    /// When a segment cannot be synced: the start must be tried again.
+    pub(crate) fn sync_segments(&mut self) -> segment::Result<()> {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        parallel::try_for_each(&unsynced, |segment| {
+            segment.sync()?;
+            segment.close_if_clean();
+            Ok(())
         })
     }
 
@@ -226,7 +245,10 @@ impl Rebuilder<'_> {
                 break;
             }
         }
-        active.segment().sync()?;
+        self.unsynced.push(Arc::clone(active.segment()));
+        if self.unsynced.len() >= SYNCED_AT_ONCE {
+            self.sync_segments()?;
+        }
         self.directories.insert(build.directory.clone());
         Ok((active.seal(), headers))
     }

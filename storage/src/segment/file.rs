@@ -297,7 +297,7 @@ impl Segment {
     }
 
     /// Closes the file unless it has bytes that are not durable. Slices keep their map. Says whether it is closed.
-    pub(super) fn close_if_clean(&self) -> bool {
+    pub(crate) fn close_if_clean(&self) -> bool {
         if self.is_dirty() {
             return false;
         }

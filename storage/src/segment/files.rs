@@ -35,6 +35,8 @@ pub(crate) struct SegmentFiles {
     fs: Arc<dyn Fs>,
     limits: Limits,
     ticks: AtomicU64,
+    /// When [`SegmentFiles::close_unused`] was last called.
+    unused_since: AtomicU64,
     opened: Mutex<Vec<Weak<Segment>>>,
     pool: Mutex<Pool>,
 }
@@ -61,6 +63,7 @@ impl SegmentFiles {
             fs,
             limits,
             ticks: AtomicU64::new(0),
+            unused_since: AtomicU64::new(0),
             opened: Mutex::default(),
             pool: Mutex::default(),
         };
@@ -238,6 +241,15 @@ impl SegmentFiles {
         self.ticks.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Closes the files without unsynced bytes that were not used since the last call.
+    pub(crate) fn close_unused(&self) {
+        let since = self.unused_since.swap(self.tick(), Ordering::Relaxed);
+        let mut opened = lock(&self.opened);
+        let mut living = living(&mut opened);
+        living.retain(|segment| segment.last_used() > since || !segment.close_if_clean());
+        opened.extend(living.iter().map(Arc::downgrade));
+    }
+
     /// Notes an open file, and closes others when too many are.
     pub(super) fn note_opened(&self, segment: &Arc<Segment>) {
         let mut opened = lock(&self.opened);
@@ -245,13 +257,7 @@ impl SegmentFiles {
         if opened.len() <= self.limits.open_files {
             return;
         }
-        let mut living: Vec<Arc<Segment>> = opened
-            .drain(..)
-            .filter_map(|segment| segment.upgrade())
-            .collect();
-        living.sort_by_key(|segment| (Arc::as_ptr(segment).addr(), segment.last_used()));
-        living.dedup_by_key(|segment| Arc::as_ptr(segment).addr());
-        living.retain(|segment| segment.is_open());
+        let mut living = living(&mut opened);
         living.sort_by_key(|segment| segment.last_used());
         // An eighth more than needed, so that the next opening does not have to look again.
         let mut too_many =
@@ -329,6 +335,18 @@ impl SegmentFiles {
         pool.next_number += 1;
         Path::new(POOL_DIRECTORY).join(format!("{:020}.segment", pool.next_number))
     }
+}
+
+/// Takes the open segments out of `opened`.
+fn living(opened: &mut Vec<Weak<Segment>>) -> Vec<Arc<Segment>> {
+    let mut living: Vec<Arc<Segment>> = opened
+        .drain(..)
+        .filter_map(|segment| segment.upgrade())
+        .collect();
+    living.sort_by_key(|segment| Arc::as_ptr(segment).addr());
+    living.dedup_by_key(|segment| Arc::as_ptr(segment).addr());
+    living.retain(|segment| segment.is_open());
+    living
 }
 
 /// The name of a segment's file.

@@ -332,6 +332,55 @@ fn idle_log_without_a_batch_opens_nothing() {
 }
 
 #[test]
+fn idle_log_holds_no_file_open_once_it_is_checkpointed() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let (mut log, mut busy) = (create(store, 7), create(store, 8));
+    append_synced(store, &mut log, &[batch(1, 1, 100)]);
+    append_synced(store, &mut busy, &[batch(1, 1, 100)]);
+    for _ in 0..3 {
+        store.close_unused_segments();
+    }
+    assert_eq!(store.open_segments(), 2, "they are not synced");
+    assert!(store.is_behind());
+    checkpoint(store, &mut [&mut log, &mut busy], 1);
+    assert!(!store.is_behind());
+    store.close_unused_segments();
+    append_synced(store, &mut busy, &[batch(2, 1, 100)]);
+    store.close_unused_segments();
+    assert_eq!(store.open_segments(), 1, "only the one that was used since");
+    let read = log.reader().read(Offset(0), Offset(2), 1).unwrap();
+    assert_eq!(read.frames.len(), 1);
+    append_synced(store, &mut log, &[batch(2, 1, 100)]);
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(entries(&reopened.logs[0].log).len(), 2);
+}
+
+#[test]
+fn many_logs_are_synced_at_once_before_the_start_ends() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut logs: Vec<_> = (1..=1100).map(|id| create(&opened.store, id)).collect();
+    for log in &mut logs {
+        append(&opened.store, log, &[batch(1, 1, 100)]);
+    }
+    opened.store.sync().unwrap();
+    let fs = crash(&fs, CrashMode::PowerDropped);
+    assert_eq!(open(&fs).store.open_segments(), 0);
+    // The journal is not needed any more: what the first start wrote is durable.
+    for (path, _) in fs.files() {
+        if path.starts_with("journal") {
+            fs.corrupt(&path, |bytes| bytes.fill(0));
+        }
+    }
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(reopened.logs.len(), 1100);
+    let is_whole = |found: &RecoveredLog| entries(&found.log) == [(1, 1, 0)];
+    assert!(reopened.logs.iter().all(is_whole));
+}
+
+#[test]
 fn space_after_the_last_segment_is_given_back_at_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let fs = || Arc::new(crate::fs::RealFs::new(directory.path()).unwrap());
