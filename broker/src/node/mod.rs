@@ -112,6 +112,7 @@ impl Node {
             Arc::clone(config),
             Arc::clone(&hosted),
             recovered.store,
+            shards.clone(),
             stop.token().clone(),
         ));
         Ok(Self {

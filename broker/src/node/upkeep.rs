@@ -1,4 +1,5 @@
-//! What happens by the clock: retention, the end of active segments, and forgetting idempotent producers.
+//! What happens by the clock: retention, the end of active segments, forgetting idempotent producers, and letting go of what idle
+//! partitions hold.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,8 +15,12 @@ use crate::hosted::{Hosted, HostedPartition};
 use crate::partition::retention::{SegmentAges, new_log_start, should_roll};
 use crate::partition::{Command, Standing, TrimTo};
 use crate::raft::machine::Timestamp;
-use crate::raft::{GroupId, Operation, Reply};
+use crate::raft::{GroupId, Operation, Reply, Shards};
+use crate::replica::Replica;
 
+/// How long a partition is idle before its files are closed, at most twice that. What was written by then is checkpointed first, so that
+/// a start of many idle partitions has nothing to do for them.
+const IDLE_MS: u32 = 60_000;
 /// Memory of a command, for the mailbox.
 const COMMAND_BYTES: usize = 64;
 
@@ -24,11 +29,13 @@ pub(super) async fn run(
     config: Arc<Config>,
     hosted: Arc<Hosted>,
     store: Arc<Store>,
+    shards: Shards<Replica>,
     stop: CancellationToken,
 ) {
     let mut retention = timer(config.upkeep.retention_check_ms);
     let mut producers = timer(config.upkeep.producer_check_ms);
     let mut disk = timer(config.upkeep.disk_check_ms);
+    let mut idle = timer(IDLE_MS);
     let mut is_full = false;
     let mut ages = HashMap::new();
     loop {
@@ -36,6 +43,7 @@ pub(super) async fn run(
             () = stop.cancelled() => return,
             _ = retention.tick() => retain(&hosted, &mut ages, now()).await,
             _ = producers.tick() => expire_producers(&hosted).await,
+            _ = idle.tick() => rest(&store, &shards),
             _ = disk.tick() => is_full = tell_of_disk(&store, is_full),
         }
     }
@@ -58,6 +66,14 @@ fn tell_of_disk(store: &Store, was_full: bool) -> bool {
         );
     }
     space.refusing
+}
+
+/// Closes what was not used for a while, and has everything checkpointed that changed since the last time.
+fn rest(store: &Store, shards: &Shards<Replica>) {
+    store.close_unused_segments();
+    if store.is_behind() {
+        shards.request_checkpoint();
+    }
 }
 
 fn timer(period_ms: u32) -> tokio::time::Interval {

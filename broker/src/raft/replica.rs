@@ -453,9 +453,11 @@ impl<M: Machine> Replica<M> {
     fn after_apply(&mut self) -> Result<(), Error> {
         self.handle(Event::Applied, |_| {})?;
         let log_start = self.machine.log_start();
-        if log_start > self.log_start {
-            self.log_start = log_start;
-            if let Some(log) = self.log_mut() {
+        let is_trimmed = log_start > self.log_start;
+        self.log_start = self.log_start.max(log_start);
+        if let Some(log) = self.log_mut() {
+            log.note_applied();
+            if is_trimmed {
                 log.set_log_start(log_start);
             }
         }
