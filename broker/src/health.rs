@@ -31,6 +31,8 @@ pub(crate) struct Health {
     found: Vec<HealthFinding>,
     /// Replicas that the cluster does not know, as of the last reconciliation.
     unknown_replicas: Mutex<Vec<String>>,
+    /// Replicas that could not be started, and why, as of the last reconciliation.
+    failed_starts: Mutex<Vec<String>>,
 }
 
 impl Health {
@@ -41,6 +43,7 @@ impl Health {
             data_dir,
             found,
             unknown_replicas: Mutex::default(),
+            failed_starts: Mutex::default(),
         }
     }
 
@@ -55,6 +58,14 @@ impl Health {
     /// The data directory.
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Replaces the replicas that could not be started, each with the reason.
+    pub(crate) fn set_failed_starts(&self, replicas: Vec<String>) {
+        *self
+            .failed_starts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = replicas;
     }
 
     /// Free bytes of the data directory's file system.
@@ -117,6 +128,19 @@ impl Health {
                 HealthState::Warning,
                 "UNKNOWN_REPLICA",
                 format!("{replica} is here and no topic of the cluster has it. It is kept; remove it by hand when it is not needed"),
+            )
+        }));
+        let failed = self
+            .failed_starts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        findings.extend(failed.iter().map(|replica| {
+            finding(
+                HealthState::Critical,
+                "REPLICA_NOT_STARTED",
+                format!(
+                    "{replica}. It is tried again every second; the other partitions are served"
+                ),
             )
         }));
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.state));

@@ -15,7 +15,7 @@ use crate::controller::{
 };
 use crate::controller_client::{CONTROLLER_GROUP, ControllerClient};
 use crate::raft::machine::Role;
-use crate::raft::{Members, Operation, Origin, Shards};
+use crate::raft::{FoundLog, Members, Operation, Origin, Shards};
 use crate::replica::Replica;
 
 /// The feature level that this program writes.
@@ -46,7 +46,7 @@ pub(super) async fn start(
         });
     }
     let origin = match log {
-        Some(log) => Origin::Recovered(Box::new(log)),
+        Some(log) => Origin::Recovered(FoundLog::new(log)),
         None if recovered.identity.cluster.is_none() && recovered.logs.is_empty() => Origin::New {
             spec: LogSpec {
                 directory: DIRECTORY.to_owned(),

@@ -32,7 +32,7 @@ use crate::health::{Health, finding};
 use crate::hosted::Hosted;
 use crate::offline::repair_command;
 use crate::partition::Leaderships;
-use crate::raft::{self, Instruments, NoPeers, ShardThreads, Shards, ShardsSpec};
+use crate::raft::{self, FoundLog, Instruments, NoPeers, ShardThreads, Shards, ShardsSpec};
 use crate::replica::Replica;
 
 pub use error::Error;
@@ -101,7 +101,11 @@ impl Node {
             controller: controller.clone(),
             hosted: Arc::clone(&hosted),
             health: Arc::clone(&health),
-            recovered: recovered.logs,
+            recovered: recovered
+                .logs
+                .into_iter()
+                .map(|(id, log)| (id, FoundLog::new(log)))
+                .collect(),
         });
         let mut first = reconciled.clone();
         tasks.spawn(reconciler.run(stop.token().clone()));

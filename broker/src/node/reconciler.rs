@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use highwater_proto::BrokerId;
-use highwater_storage::{LogId, LogReader, LogSpec, RecoveredLog};
+use highwater_storage::{LogId, LogReader, LogSpec};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -23,7 +23,7 @@ use crate::controller_client::ControllerClient;
 use crate::health::Health;
 use crate::hosted::{Hosted, HostedPartition, HostedPartitions, HostedTopic};
 use crate::partition::{self, PartitionReplica, PartitionShared};
-use crate::raft::{self, GroupId, Members, Operation, Origin, Shards};
+use crate::raft::{self, FoundLog, GroupId, Members, Operation, Origin, Shards};
 use crate::replica::Replica;
 use crate::topic::TopicConfig;
 
@@ -41,7 +41,7 @@ pub(super) struct Parts {
     pub(super) hosted: Arc<Hosted>,
     pub(super) health: Arc<Health>,
     /// Logs found at start that nothing runs in yet.
-    pub(super) recovered: BTreeMap<LogId, RecoveredLog>,
+    pub(super) recovered: BTreeMap<LogId, FoundLog>,
 }
 
 /// See the module's documentation.
@@ -64,7 +64,7 @@ struct Running {
 }
 
 impl Reconciler {
-    /// A reconciler, and the images that it has put in force.
+    /// A reconciler, and the images that it has put in force as far as it could.
     pub(super) fn new(parts: Parts) -> (Self, watch::Receiver<Arc<ClusterImage>>) {
         let (done, reconciled) = watch::channel(Arc::default());
         let topics = &parts.config.topics;
@@ -95,8 +95,9 @@ impl Reconciler {
             };
             if is_done {
                 self.last = Some(Arc::clone(&image));
-                self.done.send_replace(image);
             }
+            // What could not be done now is tried again, and keeps nobody from the rest.
+            self.done.send_replace(image);
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = images.changed() => if changed.is_err() { return },
@@ -168,12 +169,7 @@ impl Reconciler {
             .keys()
             .filter(|log| !known.contains(log));
         let stopped = stopped.map(|log| format!("log {log}"));
-        let running = running.iter().map(|location| {
-            format!(
-                "replica {} of partition {} of topic {}",
-                location.replica.0, location.partition, location.topic_id
-            )
-        });
+        let running = running.iter().map(name_of);
         stopped.chain(running).collect()
     }
 
@@ -189,6 +185,7 @@ impl Reconciler {
 
     async fn start_all(&mut self, starts: Vec<StartReplica>) -> bool {
         if starts.is_empty() {
+            self.parts.health.set_failed_starts(Vec::new());
             return true;
         }
         let count = starts.len();
@@ -198,19 +195,29 @@ impl Reconciler {
             .collect();
         let mut jobs = futures::stream::iter(jobs).buffer_unordered(OPERATIONS_AT_ONCE);
         let mut started = Vec::new();
-        let mut is_done = true;
+        let mut failed = Vec::new();
         while let Some(result) = jobs.next().await {
             match result {
                 Ok(replica) => started.push(replica),
                 Err((location, error)) => {
-                    is_done = false;
                     error!(topic = %location.topic_id, partition = %location.partition, %error, "a replica cannot be started");
+                    failed.push(format!("{}: {error}", name_of(&location)));
                 }
             }
         }
-        info!(count, failed = count - started.len(), "replicas started");
-        self.running.extend(started);
+        info!(count, failed = failed.len(), "replicas started");
+        let is_done = failed.is_empty();
+        self.parts.health.set_failed_starts(failed);
+        for (location, running) in started {
+            self.note_running(location, running);
+        }
         is_done
+    }
+
+    /// The log is the replica's from here on.
+    fn note_running(&mut self, location: Location, running: Running) {
+        self.parts.recovered.remove(&LogId(location.replica.0));
+        self.running.insert(location, running);
     }
 
     /// Starts one replica, from what was recovered or as a new one.
@@ -226,8 +233,8 @@ impl Reconciler {
             ..
         } = start;
         let log = LogId(location.replica.0);
-        let origin = match self.parts.recovered.remove(&log) {
-            Some(recovered) => Origin::Recovered(Box::new(recovered)),
+        let origin = match self.parts.recovered.get(&log) {
+            Some(found) => Origin::Recovered(found.clone()),
             None => Origin::New {
                 spec: LogSpec {
                     directory: format!(
@@ -329,7 +336,7 @@ impl Reconciler {
                 config: Arc::new(crate::topic::config_keys::resolve(&BTreeMap::new())),
             };
             let (location, running) = self.start_one(start).await.map_err(|(_, error)| error)?;
-            self.running.insert(location, running);
+            self.note_running(location, running);
         }
         operate(&self.parts.shards, group, |answer| Operation::Delete {
             group,
@@ -380,4 +387,12 @@ impl Reconciler {
         }
         self.parts.hosted.store(hosted);
     }
+}
+
+/// A replica in words.
+fn name_of(location: &Location) -> String {
+    format!(
+        "replica {} of partition {} of topic {}",
+        location.replica.0, location.partition, location.topic_id
+    )
 }

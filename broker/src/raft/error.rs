@@ -27,6 +27,12 @@ pub enum Error {
         /// The replica to start.
         replica: ReplicaId,
     },
+    /// Another start has the replica's log.
+    #[error("the log of replica {} is in use already", replica.0)]
+    LogTaken {
+        /// The replica to start.
+        replica: ReplicaId,
+    },
     /// The members are none that a group can have.
     #[error("{reason}")]
     Members {

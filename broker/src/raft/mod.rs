@@ -56,7 +56,9 @@ pub use mailbox::{Inbox, MailboxLevel};
 pub use membership::{MemberChange, Members};
 pub use message::{NoPeers, PeerMessage, PeerTransport};
 pub use reply::{Outcome, Reply, ReplySink};
-pub use request::{Answer, BuildMachine, Operation, Origin, ReplicaStatus, Request, Started};
+pub use request::{
+    Answer, BuildMachine, FoundLog, Operation, Origin, ReplicaStatus, Request, Started,
+};
 
 pub use shard::{Shard, TurnReport};
 pub use shards::{ShardThreads, Shards, ShardsSpec};

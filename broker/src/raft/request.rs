@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use highwater_storage::{
@@ -44,11 +44,37 @@ pub type Answer<T> = oneshot::Sender<T>;
 /// wrong with the snapshot.
 pub type BuildMachine<M> = Box<dyn FnOnce(LogReader, &AppliedState) -> Result<M, String> + Send>;
 
+/// A log that was found at start. The replica that starts takes it; a start that fails leaves it for the next try.
+#[derive(Clone, Debug)]
+pub struct FoundLog(Arc<Mutex<Option<Box<RecoveredLog>>>>);
+
+impl FoundLog {
+    /// Puts it where a start finds it.
+    pub fn new(log: RecoveredLog) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(log)))))
+    }
+
+    /// Takes it; `None` when a replica has it.
+    pub(super) fn take(&self) -> Option<Box<RecoveredLog>> {
+        self.slot().take()
+    }
+
+    /// Puts back what was taken.
+    pub(super) fn put_back(&self, log: RecoveredLog) {
+        *self.slot() = Some(Box::new(log));
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Box<RecoveredLog>>> {
+        // A panic elsewhere leaves the log where it was.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Where a replica's log comes from.
 #[derive(Debug)]
 pub enum Origin {
     /// Found at start.
-    Recovered(Box<RecoveredLog>),
+    Recovered(FoundLog),
     /// Created now.
     New {
         /// How the log is kept.

@@ -44,18 +44,26 @@ impl<M: Machine> Start<M> {
         store: &Store,
         turn: &mut Turn,
     ) -> Result<(Replica<M>, LogReader), Error> {
+        let found = match &self.origin {
+            Origin::Recovered(found) => Some(found.clone()),
+            Origin::New { .. } => None,
+        };
         let (log, applied, damage) = open_log(self.replica, self.origin, store, turn)?;
         let reader = log.reader();
-        let is_new = log.last_index() == RaftIndex(0);
         let build = self.build;
         let built = catch_unwind(AssertUnwindSafe(|| build(reader.clone(), &applied)))
             .unwrap_or_else(|_| Err("building it panicked".to_owned()));
         let machine = match built {
             Ok(machine) => machine,
             Err(reason) => {
-                if is_new {
+                match found {
+                    Some(found) => found.put_back(RecoveredLog {
+                        log,
+                        applied,
+                        damage,
+                    }),
                     // Nobody will ever capture it: it must not stand in the way of checkpoints.
-                    store.delete_log(turn, log);
+                    None => store.delete_log(turn, log),
                 }
                 let replica = self.replica;
                 return Err(Error::Machine { replica, reason });
@@ -158,12 +166,12 @@ fn open_log(
     turn: &mut Turn,
 ) -> Result<(Log, AppliedState, Option<Damage>), Error> {
     match origin {
-        Origin::Recovered(recovered) => {
+        Origin::Recovered(found) => {
             let RecoveredLog {
                 log,
                 applied,
                 damage,
-            } = *recovered;
+            } = *found.take().ok_or(Error::LogTaken { replica })?;
             Ok((log, applied, damage))
         }
         Origin::New {

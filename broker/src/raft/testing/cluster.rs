@@ -14,8 +14,8 @@ use super::machine::{Add, Seen, WordError, Words};
 use super::script::{Command, Stage};
 use crate::raft::machine::{Role, Timestamp};
 use crate::raft::{
-    Config, GroupId, Inbox, MemberChange, Members, Operation, Origin, Outcome, PeerMessage,
-    ReplicaId, Reply, ReplySink, Request, Shard,
+    Config, FoundLog, GroupId, Inbox, MemberChange, Members, Operation, Origin, Outcome,
+    PeerMessage, ReplicaId, Reply, ReplySink, Request, Shard,
 };
 
 /// Rounds after which a cluster that does not come to rest is given up.
@@ -547,7 +547,7 @@ impl Node {
         });
         for log in opened.logs {
             let group = log.log.id().0 / 100 + 1;
-            self.start(number, group, Origin::Recovered(Box::new(log)))?;
+            self.start(number, group, Origin::Recovered(FoundLog::new(log)))?;
         }
         Ok(())
     }

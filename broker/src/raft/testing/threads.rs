@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_storage::fs::{Fault, Operation as FsOperation, SimFs};
-use highwater_storage::{LogId, LogSpec, Opened, Store};
+use highwater_storage::{LogId, LogSpec, Opened, RaftIndex, Store};
 use tokio::sync::oneshot;
 
 use super::machine::{Add, Seen, WordError, Words};
 use crate::raft::machine::Refusal;
 use crate::raft::{
-    Config, GroupId, Instruments, Members, NoPeers, Operation, Origin, Outcome, ReplicaId, Reply,
-    Request, ShardThreads, Shards, ShardsSpec,
+    Config, FoundLog, GroupId, Instruments, Members, NoPeers, Operation, Origin, Outcome,
+    ReplicaId, Reply, Request, ShardThreads, Shards, ShardsSpec, Started,
 };
 
 const GROUPS: u64 = 5;
@@ -33,9 +33,9 @@ fn open(fs: &SimFs) -> Opened {
     Store::open(Arc::new(fs.clone()), random, config).unwrap()
 }
 
-fn start(store: Arc<Store>) -> (Shards<Words>, ShardThreads<Words>) {
+fn start_shards(store: Arc<Store>) -> (Shards<Words>, ShardThreads<Words>) {
     let mut seed = 0;
-    let (shards, threads) = Shards::start(ShardsSpec {
+    Shards::start(ShardsSpec {
         store,
         config: Config::default(),
         count: NonZeroUsize::new(2).unwrap(),
@@ -46,7 +46,11 @@ fn start(store: Arc<Store>) -> (Shards<Words>, ShardThreads<Words>) {
         transport: &mut || Box::new(NoPeers),
         instruments: Instruments::default(),
     })
-    .unwrap();
+    .unwrap()
+}
+
+fn start(store: Arc<Store>) -> (Shards<Words>, ShardThreads<Words>) {
+    let (shards, threads) = start_shards(store);
     for group in 1..=GROUPS {
         let (answer, started) = oneshot::channel();
         let replica = ReplicaId(group);
@@ -192,6 +196,71 @@ fn a_failed_journal_answers_everybody_and_stays_failed() {
     ));
     assert!(store.health().poisoned.is_some());
     threads.stop();
+}
+
+/// Starts group 1 on a log that was found, with a machine that cannot be built where `fails`.
+fn try_start(
+    shards: &Shards<Words>,
+    found: &FoundLog,
+    fails: bool,
+) -> Result<Started, crate::raft::Error> {
+    let (answer, started) = oneshot::channel();
+    let operation = Operation::Start {
+        group: GroupId(1),
+        replica: ReplicaId(1),
+        origin: Origin::Recovered(found.clone()),
+        build: Box::new(move |_, applied| {
+            if fails {
+                return Err("not now".to_owned());
+            }
+            Ok(Words::new(&applied.snapshot, Seen::default()))
+        }),
+        answer,
+    };
+    shards.operate(GroupId(1), operation).unwrap();
+    started.blocking_recv().unwrap()
+}
+
+/// The disk of a broker that was killed after two words, and shards on it without a group.
+fn killed() -> (SimFs, FoundLog, Shards<Words>, ShardThreads<Words>) {
+    let fs = SimFs::new(1);
+    let (shards, threads) = start(open(&fs).store);
+    for word in ["a", "b"] {
+        let answer = send(&shards, 1, word.to_owned());
+        answer.blocking_recv().unwrap().unwrap();
+    }
+    let fs = fs.crash(highwater_storage::fs::CrashMode::Process, 1);
+    threads.stop();
+    let Opened { store, logs, .. } = open(&fs);
+    let mut logs = logs.into_iter();
+    let log = logs.find(|log| log.log.id() == LogId(1)).unwrap();
+    let (shards, threads) = start_shards(store);
+    (fs, FoundLog::new(log), shards, threads)
+}
+
+#[test]
+fn a_start_that_failed_can_be_tried_again() {
+    let (_, found, shards, threads) = killed();
+    for _ in 0..2 {
+        let failed = try_start(&shards, &found, true).unwrap_err();
+        assert!(failed.to_string().contains("not now"), "{failed}");
+    }
+    try_start(&shards, &found, false).unwrap();
+    assert!(try_start(&shards, &found, false).is_err(), "it runs");
+    let outcome = send(&shards, 1, "c".to_owned()).blocking_recv().unwrap();
+    assert!(outcome.is_ok(), "{outcome:?}");
+    threads.stop();
+}
+
+#[test]
+fn what_a_start_applied_is_in_the_next_checkpoint() {
+    let (fs, found, shards, threads) = killed();
+    try_start(&shards, &found, false).unwrap();
+    threads.stop();
+    let logs = open(&fs).logs;
+    let log = logs.iter().find(|log| log.log.id() == LogId(1)).unwrap();
+    // The no-op and the word that was committed before the last: nothing was written since the start.
+    assert!(log.applied.index >= RaftIndex(2), "{:?}", log.applied);
 }
 
 #[test]
