@@ -145,10 +145,11 @@ impl Accumulator {
         }
         let builder = self.spare.pop().unwrap_or_default();
         let bytes = builder.batch_bytes_with(record);
-        let checked = check_first(bytes, &gathering).and_then(|()| match bytes <= room {
+        let fits = match bytes <= room {
             true => Ok(()),
             false => Err(Refused::Full { completed }),
-        });
+        };
+        let checked = check_first(bytes, &gathering).and(fits);
         if let Err(refused) = checked {
             self.spare.push(builder);
             return Err(refused);
