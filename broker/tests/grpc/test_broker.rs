@@ -67,6 +67,7 @@ impl TestBroker {
     pub(crate) async fn start_on(config: Config, fs: Arc<dyn Fs>) -> Self {
         let broker = Broker::builder()
             .configure(|all| *all = config.clone())
+            .http_address("127.0.0.1:0")
             .file_system(fs)
             .start()
             .await
