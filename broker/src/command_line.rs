@@ -10,7 +10,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{self, Effective, Layers, LogConfig, LogFormat};
 use crate::{Broker, Config, offline};
@@ -174,7 +178,6 @@ fn configure(command: &ConfigCommand) -> anyhow::Result<()> {
 
 fn run(options: &Run) -> anyhow::Result<()> {
     let config = options.load()?.into_config();
-    start_logging(&config.log)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = match config.server.worker_threads {
         0 => cores.max(LEAST_WORKER_THREADS),
@@ -186,7 +189,28 @@ fn run(options: &Run) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads that serve requests")?;
+    #[cfg(feature = "otlp")]
+    if !config.otlp.endpoint.is_empty() {
+        return run_traced(&runtime, config);
+    }
+    start_logging(&config.log)?;
     runtime.block_on(serve(config))
+}
+
+/// Serves, and exports the spans of calls meanwhile.
+#[cfg(feature = "otlp")]
+fn run_traced(runtime: &tokio::runtime::Runtime, config: Config) -> anyhow::Result<()> {
+    let exporter = {
+        let _entered = runtime.enter();
+        crate::otlp::Exporter::start(&config)?
+    };
+    tracing_subscriber::registry()
+        .with(exporter.layer())
+        .with(lines(&config.log)?)
+        .init();
+    let served = runtime.block_on(serve(config));
+    exporter.stop();
+    served
 }
 
 /// Serves until SIGTERM or SIGINT. A second signal ends the process at once: what was acknowledged is safe, and the
@@ -231,14 +255,22 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 fn start_logging(config: &LogConfig) -> anyhow::Result<()> {
+    tracing_subscriber::registry().with(lines(config)?).init();
+    Ok(())
+}
+
+/// What writes the log.
+fn lines<S>(config: &LogConfig) -> anyhow::Result<impl Layer<S> + use<S>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     let filter = EnvFilter::try_new(&config.level)?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    match config.format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
-    Ok(())
+    let lines = match config.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    Ok(lines.with_filter(filter))
 }

@@ -65,6 +65,8 @@ mod http;
 mod metrics;
 mod node;
 mod offline;
+#[cfg(feature = "otlp")]
+mod otlp;
 pub mod partition;
 mod producer_ids;
 pub mod raft;

@@ -12,6 +12,7 @@ mod effective;
 mod error;
 mod keys;
 mod layers;
+mod otlp;
 mod reference;
 mod requests;
 mod server;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 pub use effective::Effective;
 pub use error::{Error, Problem, Source};
 pub use layers::Layers;
+pub use otlp::OtlpConfig;
 pub use reference::reference;
 pub use requests::{AdminConfig, FetchConfig, OffsetsConfig, ProduceConfig, RequestsConfig};
 pub use server::{
@@ -48,6 +50,8 @@ settings! {
         pub rack: String = String::new(),
         /// What the process writes about itself, on stderr.
         pub log: LogConfig = LogConfig::default(),
+        /// Traces of calls, for an OpenTelemetry collector. Only in a broker that was built with the feature `otlp`.
+        pub otlp: OtlpConfig = OtlpConfig::default(),
         /// Where and how it listens.
         pub server: ServerConfig = ServerConfig::default(),
         /// Limits that all requests share.
@@ -87,6 +91,7 @@ impl Config {
         check.that("data_dir", "empty", has_data_dir, "the path of a directory");
         check.within("broker_id", self.broker_id, 1, u64::from(u32::MAX));
         self.log.check(check);
+        self.otlp.check(check);
         self.server.check(check, self.insecure);
         self.requests.check(check);
         self.produce.check(check, &self.requests);

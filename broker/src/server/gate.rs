@@ -19,6 +19,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use super::call_span::CallSpan;
 use super::metered_body::{Measure, MessageCharges, MeteredBody};
 use super::schema::{Method, Schema};
 use super::stall::{ConnectionCut, Stalls};
@@ -117,8 +118,10 @@ where
             deadline,
         } = admitted;
         let connection = request.extensions().get::<ConnectionCut>().cloned();
+        let name = number.and_then(|number| self.rules.schema.method_names().get(number));
+        let span = CallSpan::begin(name.map(String::as_str), request.headers());
         let rules = Arc::clone(&self.rules);
-        let answer = self.inner.call(request);
+        let answer = span.enclose(self.inner.call(request));
         Box::pin(async move {
             let response = match deadline {
                 None => answer.await?,
@@ -128,7 +131,7 @@ where
                 },
             };
             drop(charges);
-            let response = rules.count(method, began.elapsed(), finish(response));
+            let response = rules.count(method, began.elapsed(), &span, finish(response));
             Ok(match connection {
                 Some(connection) => response.map(|body| rules.stalls.watch(body, connection)),
                 None => response,
@@ -194,11 +197,13 @@ impl Rules {
         &self,
         method: Option<Method>,
         took: Duration,
+        span: &CallSpan,
         response: Response<Body>,
     ) -> Response<Body> {
         let number = method.map(|method| method.number);
         self.metrics.requests.answered(number, took);
         if let Some(error) = failure(response.headers()) {
+            span.failed(&error);
             self.metrics.requests.failed(number, &error);
             return response;
         }

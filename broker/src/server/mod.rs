@@ -2,6 +2,7 @@
 
 mod broker;
 mod builder;
+mod call_span;
 mod connector;
 mod gate;
 pub(crate) mod listener;
@@ -11,6 +12,8 @@ mod stall;
 
 pub use broker::{Addresses, Broker};
 pub use builder::BrokerBuilder;
+#[cfg(feature = "otlp")]
+pub(crate) use call_span::CALL_TARGET;
 pub use connector::Connector;
 pub(crate) use gate::{AnswerCharge, CallDeadline, explain};
 pub(crate) use listener::Connections;
