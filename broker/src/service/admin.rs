@@ -412,7 +412,11 @@ impl AdminService for Admin {
             let trimmed = self.trim(&item).await;
             let (error, log_start_offset) = match trimmed {
                 Ok(log_start) => (None, log_start),
-                Err(error) => (Some(error.into()), 0),
+                Err(error) => {
+                    let requests = &self.context.metrics.requests;
+                    requests.failed_with("TrimPartitions", error.reason_name());
+                    (Some(error.into()), 0)
+                }
             };
             outcomes.push(v1::TrimOutcome {
                 partition: item.partition,

@@ -174,13 +174,17 @@ impl OffsetsService for Offsets {
         for item in items {
             offsets.push(match self.answer(&item).await {
                 Ok(listed) => listed,
-                Err(error) => v1::ListedOffset {
-                    partition: item.partition,
-                    error: Some(error.into()),
-                    offset: None,
-                    timestamp_ms: -1,
-                    leader_epoch: 0,
-                },
+                Err(error) => {
+                    let requests = &self.context.metrics.requests;
+                    requests.failed_with("ListOffsets", error.reason_name());
+                    v1::ListedOffset {
+                        partition: item.partition,
+                        error: Some(error.into()),
+                        offset: None,
+                        timestamp_ms: -1,
+                        leader_epoch: 0,
+                    }
+                }
             });
         }
         Ok(Response::new(v1::ListOffsetsResponse { offsets }))
