@@ -41,6 +41,8 @@ pub(crate) struct Directory {
 pub(crate) struct Registry {
     /// The directories of all logs, deleted ones included as long as their files are there.
     pub(crate) directories: HashSet<String>,
+    /// Directories that were found at the start and belong to no log.
+    pub(crate) strangers: HashSet<String>,
     pub(crate) logs: BTreeMap<LogId, Registered>,
     /// Deleted logs whose files are still there.
     pub(crate) deleted: Vec<Deleted>,

@@ -152,7 +152,8 @@ impl Store {
     /// Creates an empty log whose group starts with `applied` (index 0 and the first members). Durable when the turn's ticket is done.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an id or a directory that a log has, or a directory that is no plain relative path; [`Error::Poisoned`].
+    /// [`Error::Invalid`] for an id or a directory that a log has, or a directory that is no plain relative path;
+    /// [`Error::Corrupt`] for a directory that was there at the start and belonged to no log; [`Error::Poisoned`].
     pub fn create_log(
         &self,
         turn: &mut Turn,
@@ -165,6 +166,15 @@ impl Store {
         let shared = Arc::new(LogShared::new(id));
         {
             let mut registry = self.directory.registry();
+            if registry.strangers.contains(&spec.directory) {
+                // What named its files may be what a damaged journal lost: an empty log would hide them for good.
+                return Err(Error::Corrupt {
+                    path: spec.directory,
+                    reason: format!(
+                        "there are files, but nothing says that log {id} was created: move them away to begin with an empty log"
+                    ),
+                });
+            }
             let is_taken = registry.logs.contains_key(&id)
                 || registry.deleted.iter().any(|deleted| deleted.log == id)
                 || registry.directories.contains(&spec.directory);

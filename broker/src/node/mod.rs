@@ -177,6 +177,16 @@ async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Recovered, Error> {
             ),
         ));
     }
+    if let Some(damage) = &opened.damage {
+        findings.push(finding(
+            HealthState::Critical,
+            "JOURNAL_DAMAGED",
+            format!(
+                "the journal in {data_dir} is damaged: {damage}. What each log may lack is reported beside this; a partition that was created \
+                 in what is lost does not start"
+            ),
+        ));
+    }
     for recovered in &opened.logs {
         if let Some(damage) = &recovered.damage {
             warn!(log = %recovered.log.id(), reason = damage.reason, "a log is damaged");

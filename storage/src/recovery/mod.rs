@@ -394,6 +394,8 @@ impl Recovered {
             .for_each(|recovered| recovered.log.release_tail());
         let named = orphans::Named::new(&self.logs, &directory.registry(), deleted);
         self.unknown_directories = orphans::remove(directory, &named)?;
+        let strangers = self.unknown_directories.iter().cloned();
+        directory.registry().strangers.extend(strangers);
         directory.registry().deleted.clear();
         Ok(self)
     }

@@ -68,6 +68,36 @@ fn hole_of_a_damaged_journal_is_filled_with_the_same_indexes_and_offsets() {
     goes_on(&mut opened);
 }
 
+#[test]
+fn log_whose_creation_is_lost_is_not_created_again_over_its_files() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut log = create(&opened.store, 7);
+    append_synced(&opened.store, &mut log, &[batch(1, 1, 300)]);
+    append_synced(&opened.store, &mut log, &[batch(2, 1, 300)]);
+    opened.store.heartbeat_journal().unwrap();
+    let directory = log.spec().directory.clone();
+    drop((opened, log));
+    super::damage::flip_in_journal(&fs, &batch(1, 1, 300).payload[30..]);
+    let opened = open(&fs);
+    assert!(opened.damage.is_some() && opened.logs.is_empty());
+    assert_eq!(opened.unknown_directories, [directory.as_str()]);
+    drop(opened);
+    // Also when the damaged journal is no longer there.
+    let opened = open(&fs);
+    let mut turn = opened.store.turn();
+    let created =
+        opened
+            .store
+            .create_log(&mut turn, LogId(7), spec("t/7"), AppliedState::default());
+    assert!(matches!(created, Err(Error::Corrupt { .. })), "{created:?}");
+    drop(opened);
+    let segment = Path::new(&directory).join("0000000001.segment");
+    fs.rename(&segment, Path::new("kept")).unwrap();
+    fs.remove_dir(Path::new(&directory)).unwrap();
+    create(&open(&fs).store, 7);
+}
+
 /// Also where the hole ends one full segment and the next begins right behind it, and where it is a segment's opening: then that
 /// segment is lost, and what comes after is not.
 #[test]
