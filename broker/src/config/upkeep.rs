@@ -185,7 +185,8 @@ impl StorageConfig {
 settings! {
     /// What happens by the clock.
     pub struct UpkeepConfig {
-        /// Time between two looks at retention and `segment.ms` of all partitions. Records may stay that much longer.
+        /// Time between two looks at retention and `segment.ms` of all partitions. Records may stay that much longer; what is too
+        /// much by `retention.bytes` goes within a second.
         pub retention_check_ms: u32 = 60_000,
         /// Time between two looks at the disk's free space, to say in the log when it gets full and when it has room again.
         pub disk_check_ms: u32 = 1_000,

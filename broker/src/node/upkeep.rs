@@ -21,6 +21,9 @@ use crate::replica::Replica;
 /// How long a partition is idle before its files are closed, at most twice that. What was written by then is checkpointed first, so that
 /// a start of many idle partitions has nothing to do for them.
 const IDLE_MS: u32 = 60_000;
+/// Time between two looks at partitions that are limited in size, while anything is written: records arrive faster than
+/// they age.
+const SIZE_CHECK_MS: u32 = 1_000;
 /// Memory of a command, for the mailbox.
 const COMMAND_BYTES: usize = 64;
 
@@ -33,6 +36,8 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     let mut retention = timer(config.upkeep.retention_check_ms);
+    let mut size = timer(config.upkeep.retention_check_ms.min(SIZE_CHECK_MS));
+    let mut written_bytes = store.written_bytes();
     let mut producers = timer(config.upkeep.producer_check_ms);
     let mut disk = timer(config.upkeep.disk_check_ms);
     let mut idle = timer(IDLE_MS);
@@ -42,6 +47,12 @@ pub(super) async fn run(
         tokio::select! {
             () = stop.cancelled() => return,
             _ = retention.tick() => retain(&hosted, &mut ages, now()).await,
+            _ = size.tick() => {
+                let written_before = std::mem::replace(&mut written_bytes, store.written_bytes());
+                if written_before != written_bytes {
+                    retain_by_size(&hosted, &mut ages, now()).await;
+                }
+            }
             _ = producers.tick() => expire_producers(&hosted).await,
             _ = idle.tick() => rest(&store, &shards),
             _ = disk.tick() => is_full = tell_of_disk(&store, is_full),
@@ -92,6 +103,17 @@ async fn retain(hosted: &Hosted, ages: &mut HashMap<GroupId, SegmentAges>, now: 
         kept.insert(partition.group, seen);
     }
     *ages = kept;
+}
+
+/// The same for partitions that are limited in size.
+async fn retain_by_size(hosted: &Hosted, ages: &mut HashMap<GroupId, SegmentAges>, now: Timestamp) {
+    let partitions = hosted.load();
+    let limited =
+        |partition: &&Arc<HostedPartition>| partition.shared.config().retention_bytes.is_some();
+    for partition in partitions.iter().filter(limited) {
+        let seen = ages.entry(partition.group).or_default();
+        retain_one(partition, seen, now).await;
+    }
 }
 
 async fn retain_one(partition: &HostedPartition, ages: &mut SegmentAges, now: Timestamp) {
