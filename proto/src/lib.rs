@@ -40,5 +40,9 @@ pub use ids::{
 };
 pub use reason::{Reason, UnknownReason};
 
+/// How many batches of an idempotent producer each partition remembers, so that it recognises one that is sent again. A
+/// producer has at most that many of a partition on their way.
+pub const REMEMBERED_BATCHES: usize = 16;
+
 /// The compiled `.proto` files as an encoded `FileDescriptorSet`, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/highwater.binpb"));

@@ -23,7 +23,7 @@ pub(crate) mod testing;
 pub use error::Error;
 pub use leaderships::Leaderships;
 pub use machine::{Command, Limits, PartitionMachine, Response, TrimTo};
-pub use producers::{ProducerTable, REMEMBERED_BATCHES};
+pub use producers::ProducerTable;
 pub use replica::PartitionReplica;
 pub use shared::{PartitionShared, Standing, Watch};
 pub use state::{BadSnapshot, State};

@@ -17,13 +17,10 @@ use std::collections::{HashMap, VecDeque};
 
 use highwater_proto::batch::ProducerStamp;
 use highwater_proto::internal::v1 as wire;
-use highwater_proto::{ProducerEpoch, ProducerId, Sequence};
+use highwater_proto::{ProducerEpoch, ProducerId, REMEMBERED_BATCHES, Sequence};
 use highwater_storage::Offset;
 
 use crate::raft::machine::Timestamp;
-
-/// Batches per producer whose offsets are remembered: Kafka's `max.in.flight.requests.per.connection` limit.
-pub const REMEMBERED_BATCHES: usize = 5;
 
 /// A sequence at least this far behind the last one is taken for one that lies ahead: half of the circle.
 const HALF_CIRCLE: u64 = 1 << 30;
@@ -387,9 +384,9 @@ mod tests {
     }
 
     #[test]
-    fn the_last_five_batches_are_remembered() {
+    fn the_last_batches_are_remembered() {
         let mut table = ProducerTable::default();
-        for number in 0..7 {
+        for number in 0..i32::try_from(REMEMBERED_BATCHES).unwrap() + 2 {
             let batch = StoredBatch {
                 sequence: Sequence(number * 2),
                 record_count: 2,
@@ -405,9 +402,9 @@ mod tests {
         };
         assert_eq!(offset(2), None);
         assert_eq!(offset(4), Some(Offset(102)));
-        assert_eq!(offset(12), Some(Offset(106)));
-        assert_eq!(table.duplicate(&stamp(0, 12), 1), None);
-        assert_eq!(table.duplicate(&stamp(1, 12), 2), None);
+        assert_eq!(offset(34), Some(Offset(117)));
+        assert_eq!(table.duplicate(&stamp(0, 34), 1), None);
+        assert_eq!(table.duplicate(&stamp(1, 34), 2), None);
     }
 
     #[test]
@@ -453,7 +450,7 @@ mod tests {
         };
         assert!(ProducerTable::decode(vec![state(1)]).is_ok());
         assert!(ProducerTable::decode(vec![state(0)]).is_err());
-        assert!(ProducerTable::decode(vec![state(6)]).is_err());
+        assert!(ProducerTable::decode(vec![state(REMEMBERED_BATCHES + 1)]).is_err());
         assert!(ProducerTable::decode(vec![state(1), state(1)]).is_err());
         let epoch = wire::ProducerState {
             epoch: 40_000,

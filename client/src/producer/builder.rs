@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use highwater_proto::batch::Compression;
-use highwater_proto::{ApiError, Reason};
+use highwater_proto::{ApiError, REMEMBERED_BATCHES, Reason};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -29,8 +29,6 @@ pub enum Acks {
     None,
 }
 
-/// Leaders remember the last five batches of a producer; more in flight could not be told from repetitions.
-const MAX_IN_FLIGHT: usize = 5;
 /// Where batches are not numbered, this bounds only what is kept to be sent again.
 const MAX_IN_FLIGHT_UNNUMBERED: usize = 64;
 /// Batches must fit a request, which brokers limit to 16 MiB.
@@ -65,7 +63,7 @@ impl ProducerBuilder {
                 linger: Duration::from_millis(5),
                 buffer_bytes: 64 << 20,
             },
-            max_in_flight: MAX_IN_FLIGHT,
+            max_in_flight: REMEMBERED_BATCHES,
             numbering: Numbering::On,
             delivery_timeout: Duration::from_secs(120),
             request_timeout: cluster.settings.request_timeout,
@@ -122,7 +120,7 @@ impl ProducerBuilder {
     ///
     /// Without it a record is stored *at least* once: after a lost connection it is sent again all the same, since an
     /// answer may have been lost and not the record, and so it may be stored twice, or behind records that were sent
-    /// after it. What it buys is more than five batches of a partition in flight, and no request for a producer id.
+    /// after it. What it buys is more than 16 batches of a partition in flight, and no request for a producer id.
     pub fn enable_idempotence(mut self, enable: bool) -> Self {
         self.rules.numbering = match enable {
             true => Numbering::On,
@@ -143,7 +141,7 @@ impl ProducerBuilder {
         self
     }
 
-    /// Batches of one partition that are on their way at the same time: 1 to 5, or 1 to 64 without idempotence; 5 unless
+    /// Batches of one partition that are on their way at the same time: 1 to 16, or 1 to 64 without idempotence; 16 unless
     /// set.
     pub fn max_in_flight(mut self, batches: usize) -> Self {
         self.rules.max_in_flight = batches;
@@ -154,7 +152,7 @@ impl ProducerBuilder {
     ///
     /// # Errors
     /// [`Error::Config`] naming the setting that is out of range, or contradicts another: idempotence requires acks=quorum
-    /// and at most 5 batches in flight. `UNSUPPORTED` for acks other than quorum.
+    /// and at most 16 batches in flight. `UNSUPPORTED` for acks other than quorum.
     pub fn build(self) -> Result<Producer, Error> {
         self.check()?;
         let runtime = tokio::runtime::Handle::try_current()
@@ -190,8 +188,8 @@ impl ProducerBuilder {
                 return Err(Error::config("acks", problem));
             }
             Numbering::On => (
-                MAX_IN_FLIGHT,
-                "must be 1 to 5: brokers recognise the last five batches only; \
+                REMEMBERED_BATCHES,
+                "must be 1 to 16: brokers recognise the last 16 batches only; \
                  up to 64 with enable_idempotence(false)",
             ),
             Numbering::Off => (MAX_IN_FLIGHT_UNNUMBERED, "must be 1 to 64"),

@@ -4,7 +4,7 @@
 //! follows the last one, or answers a repeated one with its first offset. So a batch may be sent again after any
 //! failure whose effect is unknown, as long as it keeps its number and the order is kept:
 //!
-//! - At most `max_in_flight` batches are out. Leaders remember the last five.
+//! - At most `max_in_flight` batches are out. Leaders remember the last 16.
 //! - After a failure nothing new is sent until every batch that is out has been answered; then all that failed are sent
 //!   again, in order, with their old numbers. A batch refused as out of order behind a failed one is such a failure.
 //! - A batch given up (refused for good, or too late) leaves a *gap*: its numbers may be unused. Those behind it are

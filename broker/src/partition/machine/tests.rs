@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use highwater_proto::batch::{Limits as BatchLimits, ProducerStamp, validate};
-use highwater_proto::{ProducerEpoch, ProducerId, Sequence};
+use highwater_proto::{ProducerEpoch, ProducerId, REMEMBERED_BATCHES, Sequence};
 use highwater_storage::Term;
 use proptest::prelude::*;
 
@@ -169,9 +169,9 @@ fn a_dropped_proposal_takes_only_what_follows_it_along() {
 }
 
 #[test]
-fn the_sixth_newest_batch_is_known_to_be_stored_without_its_offset() {
+fn a_batch_no_longer_remembered_is_known_to_be_stored_without_its_offset() {
     let mut leader = Leader::new();
-    for number in 0..6 {
+    for number in 0..=i32::try_from(REMEMBERED_BATCHES).unwrap() {
         leader.offset_of(produce(stamp(1, 0, number), 1));
     }
     leader.commit_all();

@@ -34,8 +34,8 @@ use crate::failure::Failure;
 /// How long a record may take before it counts as failed.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most batches of one partition that an idempotent producer has on their way: brokers remember the last five of each.
-const MAX_IDEMPOTENT_IN_FLIGHT: usize = 5;
+/// Most batches of one partition that an idempotent producer has on their way: brokers remember that many of each.
+const MAX_IDEMPOTENT_IN_FLIGHT: usize = highwater_proto::REMEMBERED_BATCHES;
 
 /// The same without idempotence.
 const MAX_IN_FLIGHT: usize = 64;
@@ -54,7 +54,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Load")]
     producers: u32,
 
-    /// Batches that each producer keeps unacknowledged; at most 5 of one partition are on their way at a time
+    /// Batches that each producer keeps unacknowledged; at most 16 of one partition are on their way at a time
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Load")]
     in_flight: u32,
 
