@@ -74,6 +74,7 @@ const PURE: &[&str] = &[
     "client/src/producer/pipeline.rs",
     "client/src/consumer/core.rs",
     "client/src/consumer/feed.rs",
+    "client/src/consumer/plan.rs",
     "client/src/consumer/prefetched.rs",
     "client/src/retry.rs",
     "cli/src/command/bench/amount.rs",

@@ -11,14 +11,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use highwater_proto::batch::BatchHeader;
 use highwater_proto::{ApiError, BrokerId, Offset, Reason, TopicId};
 
-use super::feed::Feed;
-pub(crate) use super::feed::FeedId;
-use super::prefetched::Prefetched;
-pub(crate) use super::prefetched::{Batch, Item};
+use super::feed::{Feed, FeedId};
+use super::plan::{Ask, Cursor, Fetched, Locate, Open, Plan, Pushed, Read};
+use super::prefetched::{Batch, Item, Prefetched};
 use crate::metadata::{Leader, Metadata};
 use crate::retry::{Backoff, wants_metadata};
 use crate::{Error, Start};
@@ -54,14 +52,6 @@ const MAX_NOT_FOUND: u32 = 6;
 const WELL_AFTER: Duration = Duration::from_secs(5);
 /// Credit is added when this fraction of a broker's share is missing.
 const CREDIT_STEPS: u64 = 4;
-
-/// A partition as of one assignment or seek: results that name another are too late.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Cursor {
-    /// Place among the assigned partitions.
-    pub(crate) place: usize,
-    generation: u64,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -101,79 +91,6 @@ struct Partition {
     /// How many of the last failures in a row said that it does not exist.
     not_found: u32,
     retry_at: Option<Instant>,
-}
-
-/// One partition in an assignment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Read {
-    pub(crate) topic: Arc<str>,
-    pub(crate) topic_id: TopicId,
-    pub(crate) partition: u32,
-    pub(crate) offset: Offset,
-    pub(crate) max_bytes: u32,
-    pub(crate) leader_epoch: u64,
-}
-
-/// What to tell the broker of a feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
-    Assign { id: u64, reads: Vec<Read> },
-    Credit { bytes: u64 },
-}
-
-/// A feed to open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Open {
-    pub(crate) feed: FeedId,
-    pub(crate) address: String,
-}
-
-/// An offset to look up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Locate {
-    pub(crate) cursor: Cursor,
-    pub(crate) topic: Arc<str>,
-    pub(crate) partition: u32,
-    pub(crate) start: Start,
-}
-
-/// What to do now.
-#[derive(Debug, Default)]
-pub(crate) struct Plan {
-    pub(crate) opens: Vec<Open>,
-    /// Feeds that nothing is read through any more.
-    pub(crate) closes: Vec<FeedId>,
-    /// Feeds for whose broker there is something: see [`Core::ask`].
-    pub(crate) asks: Vec<FeedId>,
-    pub(crate) locates: Vec<Locate>,
-    pub(crate) wants_metadata: bool,
-    /// The topics to watch from now on, when these have changed.
-    pub(crate) watch: Option<Vec<String>>,
-    /// When to ask again, if nothing happens before.
-    pub(crate) wake_at: Option<Instant>,
-}
-
-/// A message of a broker.
-#[derive(Debug)]
-pub(crate) struct Pushed {
-    pub(crate) assignment_id: u64,
-    pub(crate) credit_used_bytes: u64,
-    pub(crate) partitions: Vec<PushedPartition>,
-}
-
-/// What a message says of one partition.
-#[derive(Debug)]
-pub(crate) struct PushedPartition {
-    pub(crate) topic_id: TopicId,
-    pub(crate) partition: u32,
-    pub(crate) result: Result<Fetched, ApiError>,
-}
-
-/// What was read of one partition.
-#[derive(Debug)]
-pub(crate) struct Fetched {
-    pub(crate) batches: Vec<Bytes>,
-    pub(crate) next_offset: Offset,
 }
 
 /// See the module.
@@ -715,10 +632,12 @@ impl Partition {
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
     use highwater_proto::batch::{BatchBuilder, Compression, NewRecord, set_position};
     use highwater_proto::v1;
 
     use super::*;
+    use crate::consumer::plan::PushedPartition;
 
     fn metadata() -> Metadata {
         metadata_led_by([1, 1, 1], 4)

@@ -2,6 +2,7 @@
 
 mod core;
 mod feed;
+mod plan;
 mod prefetched;
 mod subscription;
 mod task;
@@ -19,7 +20,9 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::core::OffsetReset;
-use self::core::{Core, Cursor, Item, Rules};
+use self::core::{Core, Rules};
+use self::plan::Cursor;
+use self::prefetched::Item;
 use self::task::Task;
 use crate::cluster::Cluster;
 use crate::metadata::{Metadata, Topic};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use highwater_proto::{BrokerId, Offset};
 
-use super::core::Cursor;
+use super::plan::Cursor;
 use crate::Error;
 
 /// Something for the consumer: a batch, or the failure that ends the reading of its partition.

@@ -11,7 +11,8 @@ use v1::fetch_service_client::FetchServiceClient;
 use v1::subscribe_request::Request as Asked;
 
 use super::Shared;
-use super::core::{Ask, FeedId, Fetched, Open, Pushed, PushedPartition, Read};
+use super::feed::FeedId;
+use super::plan::{Ask, Fetched, Open, Pushed, PushedPartition, Read};
 use crate::cluster::{Cluster, MAX_RESPONSE_BYTES};
 
 /// See the module.

@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Shared;
-use super::core::{FeedId, Locate, Open};
+use super::feed::FeedId;
+use super::plan::{Locate, Open};
 use super::subscription::Subscription;
 use crate::cluster::Cluster;
 use crate::metadata::Metadata;
