@@ -177,6 +177,24 @@ async fn seeking_again_and_again_gives_nothing_of_an_old_position() {
 }
 
 #[tokio::test]
+async fn going_back_to_the_start_again_and_again_leaves_nothing_open() {
+    let (broker, client) = filled(20).await;
+    let mut consumer = small(&client)
+        .assign("t", 0, Start::Earliest)
+        .build()
+        .await
+        .unwrap();
+    // More often than one connection carries subscriptions: the start is looked up, and nothing is read meanwhile.
+    for _ in 0..100 {
+        assert_eq!(read(&mut consumer, 20).await, numbered(0..20));
+        consumer.seek("t", 0, Start::Earliest).unwrap();
+    }
+    assert!(broker.state().subscriptions > 20);
+    drop(consumer);
+    broker.until(|state| state.open_subscriptions == 0).await;
+}
+
+#[tokio::test]
 async fn a_broken_subscription_goes_on_behind_the_last_record() {
     let (broker, client) = filled(60).await;
     let mut consumer = small(&client)

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use highwater_proto::{ApiError, Offset, Reason, TopicId, v1};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use v1::fetch_service_client::FetchServiceClient;
 use v1::subscribe_request::Request as Asked;
 
@@ -47,7 +48,12 @@ impl Subscription {
             .map_err(|error| ApiError::new(Reason::BrokerNotAvailable, error.to_string()))?;
         let mut client =
             FetchServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
-        let asks = asks(Arc::clone(&self.shared), self.open.feed, self.news.clone());
+        // The transport keeps a call open as long as either side of it has not ended. It owns this side, and would wait
+        // for ever for something to tell a broker that nobody listens to any more.
+        let over = CancellationToken::new();
+        let _over = over.clone().drop_guard();
+        let asks = asks(Arc::clone(&self.shared), self.open.feed, self.news.clone())
+            .take_until(over.cancelled_owned());
         let mut messages = client.subscribe(asks).await?.into_inner();
         while let Some(message) = messages.message().await? {
             let pushed = pushed(message);

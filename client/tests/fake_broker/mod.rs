@@ -28,6 +28,8 @@ use v1::offsets_service_server::{OffsetsService, OffsetsServiceServer};
 use v1::produce_service_server::{ProduceService, ProduceServiceServer};
 
 const FOREVER: Duration = Duration::from_secs(3_600);
+/// Calls that one connection carries at a time.
+const MAX_CONCURRENT_STREAMS: u32 = 20;
 
 type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -64,6 +66,8 @@ pub(crate) struct State {
     pub(crate) streams: usize,
     /// Subscriptions opened so far.
     pub(crate) subscriptions: usize,
+    /// Subscriptions that have not ended.
+    pub(crate) open_subscriptions: usize,
     /// So many subscriptions break when they next have something to do.
     pub(crate) cut_subscriptions: usize,
     /// Metadata watches are refused.
@@ -175,6 +179,7 @@ impl FakeBroker {
             let incoming = TcpListenerStream::new(socket.listen(64).unwrap());
             ready.send(()).unwrap();
             let server = tonic::transport::Server::builder()
+                .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
                 .add_service(ClusterServiceServer::new(service.clone()))
                 .add_service(ProduceServiceServer::new(service.clone()))
                 .add_service(FetchServiceServer::new(service.clone()))
@@ -397,7 +402,11 @@ impl FetchService for Service {
         &self,
         request: Request<Streaming<v1::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        self.state().subscriptions += 1;
+        {
+            let mut state = self.state();
+            state.subscriptions += 1;
+            state.open_subscriptions += 1;
+        }
         self.changed();
         let subscription = Subscription {
             service: self.clone(),
@@ -424,6 +433,13 @@ struct Subscription {
     changes: watch::Receiver<u64>,
     assigned: v1::SubscribeAssign,
     credit: i64,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.service.state().open_subscriptions -= 1;
+        self.service.changed();
+    }
 }
 
 impl Subscription {
