@@ -191,6 +191,19 @@ impl Cluster {
     where
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
+        self.ask_with(self.settings.backoff, repeat, call).await
+    }
+
+    /// The same, with other waits.
+    pub(crate) async fn ask_with<T, F>(
+        &self,
+        backoff: Backoff,
+        repeat: Repeat,
+        call: impl Fn(Channel) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
         let give_up_at = Instant::now() + self.settings.request_timeout;
         let addresses = self.addresses();
         for (failures, address) in (1..).zip(addresses.iter().cycle()) {
@@ -201,10 +214,7 @@ impl Cluster {
             let again = error.is_retriable() && (error.is_definite() || repeat == Repeat::Safe);
             // A topic or group that does not exist is an answer, even if it may appear later.
             let absent = error.code() == tonic::Code::NotFound;
-            let wait = self
-                .settings
-                .backoff
-                .wait_after(&error, failures, rand::random());
+            let wait = backoff.wait_after(&error, failures, rand::random());
             if !again || absent || Instant::now() + wait > give_up_at {
                 return Err(Error::Api(error));
             }

@@ -23,7 +23,22 @@ impl Default for Backoff {
     }
 }
 
+/// Attempts that fit at least into the time that something has; see [`Backoff::within`].
+const ATTEMPTS: u32 = 10;
+/// No wait is made shorter than this.
+const SHORTEST: Duration = Duration::from_millis(10);
+
 impl Backoff {
+    /// The same, with waits short enough for what must be done within `time`: a broker that is back is noticed long before
+    /// the time is over.
+    pub(crate) fn within(self, time: Duration) -> Self {
+        let max = self.max.min((time / ATTEMPTS).max(SHORTEST));
+        Self {
+            initial: self.initial.min(max),
+            max,
+        }
+    }
+
     /// The wait after `failures` failures in a row, at least 1. `random` is any number.
     pub(crate) fn wait(&self, failures: u32, random: u64) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
@@ -70,6 +85,16 @@ mod tests {
             .map(|n| backoff.wait(n, 0).as_millis())
             .into();
         assert_eq!(waits, [100, 200, 400, 450, 450]);
+    }
+
+    #[test]
+    fn waits_leave_time_for_several_attempts() {
+        let backoff = Backoff::default();
+        assert_eq!(backoff.within(Duration::from_secs(120)), backoff);
+        let short = backoff.within(Duration::from_millis(300));
+        assert_eq!(short.wait(9, 0), Duration::from_millis(30));
+        let shortest = backoff.within(Duration::from_millis(1));
+        assert_eq!(shortest.wait(1, 0), Duration::from_millis(10));
     }
 
     #[test]

@@ -157,7 +157,11 @@ impl ProducerBuilder {
         self.check()?;
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|error| Error::config("runtime", error.to_string()))?;
-        let core = Core::new(self.rules, Box::new(rand::random));
+        let rules = Rules {
+            backoff: self.rules.backoff.within(self.rules.delivery_timeout),
+            ..self.rules
+        };
+        let core = Core::new(rules, Box::new(rand::random));
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
             wake: Notify::new(),
@@ -168,7 +172,8 @@ impl ProducerBuilder {
             Arc::clone(&shared),
             Arc::clone(&self.cluster),
             self.compression,
-            self.rules.request_timeout,
+            rules.request_timeout,
+            rules.backoff,
         );
         let task = AbortOnDropHandle::new(runtime.spawn(task.run(stop.clone())));
         Ok(Producer {

@@ -22,6 +22,7 @@ use super::pipeline::{ConnectionId, Identity};
 use crate::Error;
 use crate::cluster::{Cluster, MAX_RESPONSE_BYTES, Repeat};
 use crate::metadata::Metadata;
+use crate::retry::Backoff;
 use crate::watch::Watch;
 
 /// Bytes of batches that are gathered into one request, unless a single batch is larger.
@@ -71,6 +72,7 @@ pub(super) struct Task {
     cluster: Arc<Cluster>,
     compressor: Compressor,
     request_timeout: Duration,
+    backoff: Backoff,
     connections: HashMap<BrokerId, Connection>,
     next_connection: u64,
     /// A request for an identity, while one is under way.
@@ -87,12 +89,14 @@ impl Task {
         cluster: Arc<Cluster>,
         compression: Compression,
         request_timeout: Duration,
+        backoff: Backoff,
     ) -> Self {
         Self {
             shared,
             cluster,
             compressor: Compressor::new(compression),
             request_timeout,
+            backoff,
             connections: HashMap::new(),
             next_connection: 0,
             identity: None,
@@ -124,7 +128,8 @@ impl Task {
         }
         let plan = self.plan(now);
         if plan.wants_identity && self.identity.is_none() {
-            self.identity = Some(Box::pin(init_producer_id(Arc::clone(&self.cluster))));
+            let cluster = Arc::clone(&self.cluster);
+            self.identity = Some(Box::pin(init_producer_id(cluster, self.backoff)));
         }
         let aged = self.refreshed_at + METADATA_MAX_AGE;
         if (plan.wants_metadata || now >= aged) && self.refresh.is_none() {
@@ -276,9 +281,9 @@ async fn pending_or<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
     }
 }
 
-async fn init_producer_id(cluster: Arc<Cluster>) -> Result<Identity, Error> {
+async fn init_producer_id(cluster: Arc<Cluster>, backoff: Backoff) -> Result<Identity, Error> {
     let answer = cluster
-        .ask(Repeat::Safe, |channel| {
+        .ask_with(backoff, Repeat::Safe, |channel| {
             let request = cluster.request(v1::InitProducerIdRequest::default());
             async move {
                 let mut client = ProduceServiceClient::new(channel);
