@@ -1,4 +1,5 @@
-//! Prints the records of partition 0 of a topic, from the first on: `cargo run --example consume -- flights`.
+//! Prints the records of a topic, from the first of each partition on, until it is stopped:
+//! `cargo run --example consume -- flights`.
 
 use highwater_client::{Client, Start};
 
@@ -8,14 +9,16 @@ async fn main() -> anyhow::Result<()> {
         .nth(1)
         .unwrap_or_else(|| "flights".to_owned());
     let client = Client::connect("127.0.0.1:7410").await?;
-    let mut consumer = client
-        .consumer()
-        .assign(&topic, 0, Start::Earliest)
-        .build()
-        .await?;
+    let described = client.admin().describe_topic(&topic).await?;
+    let mut builder = client.consumer();
+    for partition in described.partitions {
+        builder = builder.assign(&topic, partition.partition, Start::Earliest);
+    }
+    let mut consumer = builder.build().await?;
     loop {
         let record = consumer.recv().await?;
         let value = record.value.unwrap_or_default();
-        println!("{} {}", record.offset, String::from_utf8_lossy(&value));
+        let value = String::from_utf8_lossy(&value);
+        println!("{}:{} {value}", record.partition, record.offset);
     }
 }

@@ -14,7 +14,7 @@ use highwater_proto::{ApiError, Offset, Reason};
 #[non_exhaustive]
 pub enum Error {
     /// The broker refused, or the connection to it failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Api(#[from] ApiError),
 
     /// No broker could be reached.

@@ -41,6 +41,54 @@ async fn a_client_needs_no_port() {
 }
 
 #[tokio::test]
+async fn a_consumer_can_go_back_to_the_start_as_often_as_it_likes() {
+    let broker = Broker::builder()
+        .in_memory()
+        .without_ports()
+        .start()
+        .await
+        .expect("it starts");
+    let client = Client::builder()
+        .connector(broker.connector())
+        .connect(broker.address())
+        .await
+        .expect("it connects");
+    reread(&client).await.expect("records come again");
+    drop(client);
+    broker.shutdown().await;
+}
+
+/// Reads a partition from its start more often than one connection carries calls at a time.
+async fn reread(client: &Client) -> Result<(), Error> {
+    const RECORDS: u64 = 100;
+    const ROUNDS: usize = 300;
+    let flights = NewTopic::new("flights").partitions(1);
+    client.admin().create_topic(flights).await?;
+    let producer = client.producer().build()?;
+    for _ in 0..RECORDS {
+        drop(
+            producer
+                .send(Record::to("flights").value("JFK,MIA"))
+                .await?,
+        );
+    }
+    producer.close().await?;
+
+    let mut consumer = client
+        .consumer()
+        .assign("flights", 0, Start::Earliest)
+        .build()
+        .await?;
+    for _ in 0..ROUNDS {
+        for offset in 0..RECORDS {
+            assert_eq!(consumer.recv().await?.offset, offset);
+        }
+        consumer.seek("flights", 0, Start::Earliest)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_client_connects_to_the_port_that_was_free() {
     let broker = Broker::builder()
         .in_memory()
