@@ -260,7 +260,11 @@ mod tests {
     #[test]
     fn each_setting_out_of_range_is_named() {
         let cases = [
-            (builder().max_in_flight(6), "max_in_flight"),
+            (builder().max_in_flight(REMEMBERED_BATCHES), "runtime"),
+            (
+                builder().max_in_flight(REMEMBERED_BATCHES + 1),
+                "max_in_flight",
+            ),
             (builder().max_in_flight(0), "max_in_flight"),
             (
                 builder().enable_idempotence(false).max_in_flight(65),

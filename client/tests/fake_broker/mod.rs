@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, Stream, StreamExt};
 use highwater_proto::batch::{self, BatchHeader, Limits, Records};
-use highwater_proto::{ApiError, Offset, Reason, v1};
+use highwater_proto::{ApiError, Offset, REMEMBERED_BATCHES, Reason, v1};
 use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
@@ -297,7 +297,7 @@ fn append(state: &mut State, item: v1::ProduceItem) -> Result<v1::ProduceAck, Ap
     }
     known.0 = stamp.sequence.plus(header.record_count).0;
     known.1.push_back((stamp.sequence.0, log.next));
-    if known.1.len() > 5 {
+    if known.1.len() > REMEMBERED_BATCHES {
         known.1.pop_front();
     }
     Ok(ack(store(log, &bytes, header.record_count)))
