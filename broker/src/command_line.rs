@@ -224,6 +224,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             _ = interrupt.recv() => {}
         }
     };
+    crate::raise_open_file_limit();
     let broker = tokio::select! {
         started = Broker::start(config) => started?,
         () = stop() => return Ok(()),

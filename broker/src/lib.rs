@@ -65,6 +65,7 @@ mod http;
 mod metrics;
 mod node;
 mod offline;
+mod open_files;
 #[cfg(feature = "otlp")]
 mod otlp;
 pub mod partition;
@@ -77,4 +78,5 @@ pub mod topic;
 
 pub use config::Config;
 pub use node::Error;
+pub use open_files::raise_open_file_limit;
 pub use server::{Addresses, Broker, BrokerBuilder, Connector};

@@ -60,6 +60,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     }
     let mut stop_signals =
         StopSignals::new().map_err(|error| Failure::new("cannot listen for signals", error))?;
+    highwater_broker::raise_open_file_limit();
     let builder = builder(&options, resolve(&options.listen).await?);
     let broker = builder
         .start()
