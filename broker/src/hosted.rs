@@ -96,6 +96,8 @@ struct HostedEntry {
     /// Number of partitions that the topic has, here or elsewhere.
     partition_count: u32,
     partitions: HashMap<PartitionIndex, Arc<HostedPartition>>,
+    /// Why partitions that have their replica here have lost it.
+    lost: HashMap<PartitionIndex, String>,
 }
 
 impl Hosted {
@@ -145,6 +147,7 @@ impl HostedPartitions {
                 topic: Arc::clone(topic),
                 partition_count,
                 partitions: HashMap::new(),
+                lost: HashMap::new(),
             })
             .partition_count = partition_count;
     }
@@ -153,6 +156,13 @@ impl HostedPartitions {
     pub(crate) fn insert(&mut self, partition: Arc<HostedPartition>) {
         if let Some(entry) = self.topics.get_mut(&partition.topic.id) {
             entry.partitions.insert(partition.index, partition);
+        }
+    }
+
+    /// Notes that a partition of a topic that was set has lost its replica here.
+    pub(crate) fn set_lost(&mut self, topic: TopicId, index: PartitionIndex, reason: String) {
+        if let Some(entry) = self.topics.get_mut(&topic) {
+            entry.lost.insert(index, reason);
         }
     }
 
@@ -184,7 +194,8 @@ impl HostedPartitions {
     ///
     /// # Errors
     /// `INVALID_REQUEST` where nothing is named or the id is none; `UNKNOWN_TOPIC_ID`, also where name and id are of two
-    /// topics; `UNKNOWN_TOPIC_OR_PARTITION`; `LEADER_NOT_AVAILABLE` for a partition that exists and has no replica here yet.
+    /// topics; `UNKNOWN_TOPIC_OR_PARTITION`; `LEADER_NOT_AVAILABLE` for a partition that exists and has no replica here yet,
+    /// `DATA_LOSS` for one that has lost it.
     pub(crate) fn find(
         &self,
         named: Option<&v1::TopicPartition>,
@@ -201,6 +212,12 @@ impl HostedPartitions {
             return Ok(Arc::clone(partition));
         }
         let name = &entry.topic.name;
+        if let Some(reason) = entry.lost.get(&index) {
+            let message = format!(
+                "partition {index} of topic {name} has lost its log on this broker: {reason}"
+            );
+            return Err(ApiError::new(Reason::DataLoss, message));
+        }
         Err(if named.partition < entry.partition_count {
             ApiError::new(
                 Reason::LeaderNotAvailable,

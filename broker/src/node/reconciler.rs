@@ -50,6 +50,8 @@ pub(super) struct Reconciler {
     me: BrokerId,
     limits: partition::Limits,
     running: HashMap<Location, Running>,
+    /// Why replicas cannot be started whose logs are lost.
+    lost: HashMap<Location, String>,
     done: watch::Sender<Arc<ClusterImage>>,
     /// The image that was reconciled last.
     last: Option<Arc<ClusterImage>>,
@@ -78,6 +80,7 @@ impl Reconciler {
             parts,
             limits,
             running: HashMap::new(),
+            lost: HashMap::new(),
             done,
             last: None,
         };
@@ -186,9 +189,9 @@ impl Reconciler {
     async fn start_all(&mut self, starts: Vec<StartReplica>) -> bool {
         if starts.is_empty() {
             self.parts.health.set_failed_starts(Vec::new());
+            self.lost.clear();
             return true;
         }
-        let count = starts.len();
         let jobs: Vec<_> = starts
             .into_iter()
             .map(|start| self.start_one(start))
@@ -196,16 +199,29 @@ impl Reconciler {
         let mut jobs = futures::stream::iter(jobs).buffer_unordered(OPERATIONS_AT_ONCE);
         let mut started = Vec::new();
         let mut failed = Vec::new();
+        let mut lost = HashMap::new();
         while let Some(result) = jobs.next().await {
             match result {
                 Ok(replica) => started.push(replica),
                 Err((location, error)) => {
-                    error!(topic = %location.topic_id, partition = %location.partition, %error, "a replica cannot be started");
+                    let is_lost = matches!(
+                        error,
+                        raft::Error::Storage(highwater_storage::Error::Corrupt { .. })
+                    );
+                    if !self.lost.contains_key(&location) {
+                        error!(topic = %location.topic_id, partition = %location.partition, %error, "a replica cannot be started");
+                    }
+                    if is_lost {
+                        lost.insert(location, error.to_string());
+                    }
                     failed.push(format!("{}: {error}", name_of(&location)));
                 }
             }
         }
-        info!(count, failed = failed.len(), "replicas started");
+        if !started.is_empty() {
+            info!(count = started.len(), "replicas started");
+        }
+        self.lost = lost;
         let is_done = failed.is_empty();
         self.parts.health.set_failed_starts(failed);
         for (location, running) in started {
@@ -372,6 +388,9 @@ impl Reconciler {
                     partition: index,
                     replica: replica.id,
                 };
+                if let Some(reason) = self.lost.get(&location) {
+                    hosted.set_lost(topic.id, index, reason.clone());
+                }
                 if let Some(running) = self.running.get(&location) {
                     hosted.insert(Arc::new(HostedPartition {
                         topic: Arc::clone(&name),
