@@ -117,9 +117,9 @@ fn findings(scene: &Scene) -> Vec<v1::HealthFinding> {
 enum Outcome {
     /// It did not start, and said why.
     Refused,
-    /// It serves everything: the damage was in bytes that nothing needs any more.
+    /// It serves everything and knows of no damage: it was in bytes that nothing needs any more.
     Whole,
-    /// It does not serve everything, and says so.
+    /// It tells of damage, whether or not records are missing.
     Reported,
 }
 
@@ -155,7 +155,8 @@ fn outcome_on(copy: &Path, original: &Original, context: &str) -> Outcome {
             );
         }
     }
-    if whole {
+    if whole && findings(&scene).is_empty() {
+        println!("{context}: nothing is missing");
         Outcome::Whole
     } else {
         Outcome::Reported
