@@ -72,19 +72,21 @@ async fn send(
     headers: &[(&str, &str)],
     body: Vec<u8>,
 ) -> Response<Body> {
-    let mut request = Request::post(format!("http://broker{path}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
+    loop {
+        let mut request = Request::post(format!("http://broker{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Body::new(http_body_util::Full::new(Bytes::from(body.clone())));
+        let mut channel = channel.clone();
+        let ready = channel.ready().await.unwrap();
+        match ready.call(request.body(body).unwrap()).await {
+            Ok(response) => return response,
+            // The channel keeps to `grpc-timeout` too; what is wanted is the broker's answer.
+            Err(error) if format!("{error:?}").contains("TimeoutExpired") => {}
+            Err(error) => panic!("the connection carries no answer: {error:?}"),
+        }
     }
-    let body = Body::new(http_body_util::Full::new(Bytes::from(body)));
-    let mut channel = channel.clone();
-    channel
-        .ready()
-        .await
-        .unwrap()
-        .call(request.body(body).unwrap())
-        .await
-        .expect("the connection carries an answer")
 }
