@@ -17,15 +17,18 @@
 //!
 //! Left out: snapshots, reads through Raft, priorities.
 
+mod check;
+mod ready;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use highwater_storage::{AppliedState, Frame, HardState, Log, Offset, RaftIndex, Term};
 use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType};
-use raft::{Changer, GetEntriesContext, RawNode, Ready, StateRole};
+use raft::{Changer, GetEntriesContext, RawNode, StateRole};
 
 use super::config::{Config, TERM_LIMIT};
-use super::effects::{Applicable, Effects, WriteNumber};
+use super::effects::{Effects, WriteNumber};
 use super::election::ElectionClock;
 use super::entry::{self, BadEntry};
 use super::event::{Event, Ignored};
@@ -85,7 +88,7 @@ impl Group {
         applied: &AppliedState,
         seed: u64,
     ) -> Result<Self, Box<(Log, Error)>> {
-        let (hard_state, conf_state) = match check_log(replica, &log, applied) {
+        let (hard_state, conf_state) = match check::check_log(replica, &log, applied) {
             Ok(states) => states,
             Err(error) => return Err(Box::new((log, error))),
         };
@@ -404,140 +407,10 @@ impl Group {
         }
     }
 
-    fn take(&mut self, mut ready: Ready, effects: &mut Effects) -> Result<(), Error> {
-        let number = WriteNumber(ready.number());
-        let entries = ready.take_entries();
-        for entry in &entries {
-            let frame = entry::to_frame(entry).map_err(|bad| self.damaged(&bad))?;
-            effects.write.frames.push(frame);
-        }
-        effects.write.truncate_from = self.node.mut_store().push(&entries);
-        if effects.write.truncate_from.is_some() {
-            self.truncated_by = number;
-        }
-        let may_leave = self.durable_term >= self.node.raft.term;
-        let mut held = ready.take_persisted_messages();
-        if may_leave {
-            effects.send.extend(ready.take_messages());
-        } else {
-            held.extend(ready.take_messages());
-        }
-        let committed = ready.take_committed_entries();
-        let must_sync = ready.must_sync();
-        self.node.advance_append_async(ready);
-        self.wait_for_sync(number, must_sync, held, effects);
-        for entry in committed {
-            let applicable = self.commit_entry(entry)?;
-            effects.apply.push(applicable);
-        }
-        Ok(())
-    }
-
-    fn wait_for_sync(
-        &mut self,
-        number: WriteNumber,
-        must_sync: bool,
-        messages: Vec<Message>,
-        effects: &mut Effects,
-    ) {
-        if must_sync || !(self.unsynced.is_empty() || messages.is_empty()) {
-            let term = self.node.raft.term;
-            self.unsynced.push_back(Unsynced {
-                number,
-                term,
-                messages,
-            });
-            effects.number = Some(number);
-        } else if self.unsynced.is_empty() {
-            self.node.on_persist_ready(number.0);
-            effects.send.extend(messages);
-        }
-    }
-
-    fn commit_entry(&mut self, entry: Entry) -> Result<Applicable, Error> {
-        let index = RaftIndex(entry.index);
-        let term = Term(entry.term);
-        if entry.get_entry_type() == EntryType::EntryConfChangeV2 {
-            self.apply_change(&entry)?;
-        }
-        let committed =
-            entry::to_committed(entry, self.next_offset).map_err(|bad| self.damaged(&bad))?;
-        self.next_offset = committed.next_offset(self.next_offset);
-        self.applied = (index, term);
-        Ok(Applicable { index, committed })
-    }
-
-    fn apply_change(&mut self, entry: &Entry) -> Result<(), Error> {
-        let change = membership::decode_change(&entry.data)?;
-        match self.node.apply_conf_change(&change) {
-            Ok(state) => {
-                self.members = Members::from_raft(&state);
-                self.conf_state = state;
-            }
-            // Every replica refuses it alike: the members stay.
-            Err(error) => {
-                tracing::error!(replica = self.replica.0, index = entry.index, %error, "a membership change cannot be applied");
-            }
-        }
-        Ok(())
-    }
-
-    fn hard_state_to_write(&mut self) -> Option<HardState> {
-        let raft = &self.node.raft;
-        let durable_commit = raft.raft_log.committed.min(raft.raft_log.persisted);
-        let hard_state = HardState {
-            term: Term(raft.term),
-            vote: raft.vote,
-            commit: RaftIndex(durable_commit).max(self.written.commit),
-        };
-        let is_new = hard_state != self.written;
-        self.written = hard_state;
-        is_new.then_some(hard_state)
-    }
-
     fn damaged(&self, bad: &BadEntry) -> Error {
         Error::Damaged {
             replica: self.replica,
             reason: bad.to_string(),
         }
     }
-}
-
-/// The hard state and the members that Raft starts with; an error where log and applied state do not fit together,
-/// which inside Raft would be a panic.
-fn check_log(
-    replica: ReplicaId,
-    log: &Log,
-    applied: &AppliedState,
-) -> Result<(HardState, ConfState), Error> {
-    let damaged = |reason: String| Error::Damaged { replica, reason };
-    let conf_state = membership::decode(&applied.conf_state)?;
-    let mut hard_state = log.hard_state();
-    let (first, last) = (log.first_index(), log.last_index());
-    if log.id().0 != replica.0 {
-        return Err(damaged(format!("its log belongs to replica {}", log.id())));
-    }
-    if hard_state.term.0 >= TERM_LIMIT {
-        return Err(damaged(format!("its term is {}", hard_state.term)));
-    }
-    if hard_state.commit > last || applied.index > last || applied.index.next() < first {
-        return Err(damaged(format!(
-            "its log holds entries {first} to {last}, its state is applied up to {}, committed up to {}",
-            applied.index, hard_state.commit
-        )));
-    }
-    if log.term_at(applied.index)? != Some(applied.term) {
-        return Err(damaged(format!(
-            "entry {} is not of the term {} in which it was applied",
-            applied.index, applied.term
-        )));
-    }
-    if log.term_at(last)?.is_none_or(|term| term > hard_state.term) {
-        return Err(damaged(format!(
-            "its last entry {last} is of a later term than the hard state's {}",
-            hard_state.term
-        )));
-    }
-    hard_state.commit = hard_state.commit.max(applied.index);
-    Ok((hard_state, conf_state))
 }

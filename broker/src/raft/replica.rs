@@ -10,8 +10,10 @@
 mod capture;
 mod change;
 mod decide;
+mod leadership;
 mod quarantine;
 mod start;
+mod status;
 
 use std::collections::VecDeque;
 
@@ -23,10 +25,10 @@ use super::counters::ShardCounters;
 use super::effects::{Applicable, Effects, Write, WriteNumber};
 use super::entry::Committed;
 use super::event::{Event, Ignored};
-use super::group::{Group, Standing};
+use super::group::Group;
 use super::machine::{Machine, Refusal, Role, Timestamp};
 use super::message::PeerMessage;
-use super::request::{ReplicaStatus, Request};
+use super::request::Request;
 use super::waiters::Waiters;
 use super::{Error, GroupId, ReplicaId};
 
@@ -209,43 +211,6 @@ impl<M: Machine> Replica<M> {
         self.group_id
     }
 
-    pub(super) fn status(&self) -> Option<ReplicaStatus> {
-        let (log, term, commit, applied, members, failure) = match &self.consensus {
-            Consensus::Running(group) => (
-                group.log(),
-                group.term(),
-                group.commit(),
-                group.applied().0,
-                group.members().clone(),
-                None,
-            ),
-            Consensus::Quarantined { log, reason } => {
-                let log = log.as_deref()?;
-                let hard_state = log.hard_state();
-                (
-                    log,
-                    hard_state.term,
-                    hard_state.commit,
-                    self.captured.index,
-                    start::members(&self.captured),
-                    Some(reason.clone()),
-                )
-            }
-        };
-        Some(ReplicaStatus {
-            replica: self.id,
-            role: self.role,
-            failure,
-            term,
-            commit,
-            applied,
-            first: log.first_index(),
-            last: log.last_index(),
-            next_offset: log.next_offset(),
-            members,
-        })
-    }
-
     /// Ends the replica and gives its log away. What was proposed may commit yet; what was not is refused.
     pub(super) fn stop(mut self) -> (Option<Log>, Released) {
         let mut released = Released::default();
@@ -313,47 +278,6 @@ impl<M: Machine> Replica<M> {
         }
         self.observe_role();
         Ok(())
-    }
-
-    /// Sees to a change of role before anything else happens: who lost leadership answers nobody with success.
-    fn observe_role(&mut self) {
-        let Consensus::Running(group) = &self.consensus else {
-            return;
-        };
-        let term = group.term();
-        let led = match self.role {
-            Role::Leader { term, .. } => Some(term),
-            _ => None,
-        };
-        let leads = group.standing() == Standing::Leader;
-        if leads && led != Some(term) {
-            self.serving_from = group.last_index();
-        }
-        let role = match group.standing() {
-            Standing::Leader => Role::Leader {
-                term,
-                serving: group.applied().0 >= self.serving_from,
-            },
-            Standing::Follower { leader } => Role::Follower { term, leader },
-            Standing::Candidate => Role::Follower { term, leader: None },
-        };
-        let next_to_apply = group.applied().0.next();
-        if led.is_some() && !(leads && led == Some(term)) {
-            self.end_leadership(next_to_apply);
-        }
-        if self.role != role {
-            self.role = role;
-            self.machine.role_changed(role);
-            self.is_unpublished = true;
-        }
-    }
-
-    fn end_leadership(&mut self, next_to_apply: RaftIndex) {
-        self.machine.retract(next_to_apply);
-        self.waiters.abandon();
-        if let Some(change) = self.change.take() {
-            change.answer(Err(Refusal::Indefinite.into()));
-        }
     }
 
     /// False when the disk has no room for the write: the effects wait, and with them everything Raft wants.

@@ -1,0 +1,45 @@
+//! How a replica stands, for who asks.
+
+use super::{Consensus, Replica, start};
+use crate::raft::machine::Machine;
+use crate::raft::request::ReplicaStatus;
+
+impl<M: Machine> Replica<M> {
+    /// How it stands; `None` when its log is gone.
+    pub(in crate::raft) fn status(&self) -> Option<ReplicaStatus> {
+        let (log, term, commit, applied, members, failure) = match &self.consensus {
+            Consensus::Running(group) => (
+                group.log(),
+                group.term(),
+                group.commit(),
+                group.applied().0,
+                group.members().clone(),
+                None,
+            ),
+            Consensus::Quarantined { log, reason } => {
+                let log = log.as_deref()?;
+                let hard_state = log.hard_state();
+                (
+                    log,
+                    hard_state.term,
+                    hard_state.commit,
+                    self.captured.index,
+                    start::members(&self.captured),
+                    Some(reason.clone()),
+                )
+            }
+        };
+        Some(ReplicaStatus {
+            replica: self.id,
+            role: self.role,
+            failure,
+            term,
+            commit,
+            applied,
+            first: log.first_index(),
+            last: log.last_index(),
+            next_offset: log.next_offset(),
+            members,
+        })
+    }
+}
