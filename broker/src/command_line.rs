@@ -77,18 +77,30 @@ struct Run {
     /// TOML file to configure the broker by
     #[arg(long, value_name = "FILE", env = "HIGHWATER_CONFIG")]
     config: Option<PathBuf>,
+    /// Number of this broker, from 1; another for each broker of a cluster
+    #[arg(long, value_name = "N")]
+    node_id: Option<String>,
     /// Directory that holds everything the broker stores
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Where clients connect; port 0 takes any free port
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<String>,
+    /// Where the other brokers of the cluster connect; port 0 takes any free port
+    #[arg(long, value_name = "IP:PORT")]
+    peer_listen: Option<String>,
+    /// The brokers that found the cluster, by their addresses for brokers; the same on each of them
+    #[arg(long, value_name = "N@HOST:PORT,..")]
+    seeds: Option<String>,
     /// Where probes connect by HTTP; port 0 takes any free port
     #[arg(long, value_name = "IP:PORT")]
     http_listen: Option<String>,
     /// Host and port that clients are told to connect to
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
+    /// Host and port that other brokers are told to connect to
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_advertise: Option<String>,
     /// Listen where other machines can connect, without encryption or authentication
     #[arg(long)]
     insecure: bool,
@@ -114,8 +126,16 @@ impl Run {
             layers = layers.flag("--set", key, value);
         }
         let flags = [
+            ("--node-id", "broker_id", &self.node_id),
             ("--data-dir", "data_dir", &self.data_dir),
             ("--listen", "server.client.address", &self.listen),
+            ("--peer-listen", "server.peer.address", &self.peer_listen),
+            (
+                "--peer-advertise",
+                "server.peer.advertised",
+                &self.peer_advertise,
+            ),
+            ("--seeds", "cluster.seeds", &self.seeds),
             ("--http-listen", "server.http.address", &self.http_listen),
             ("--advertise", "server.client.advertised", &self.advertise),
             ("--log-format", "log.format", &self.log_format),

@@ -52,6 +52,7 @@ impl Setup {
             .set("storage.min_free_bytes", 64 << 20)
             .set("storage.reserve_bytes", 1 << 20)
             .set("server.shutdown_grace_ms", 5_000)
+            .set("server.peer.address", "\"127.0.0.1:0\"")
             .set("log.level", "\"info\"")
     }
 

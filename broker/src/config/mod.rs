@@ -8,6 +8,7 @@
 //! `docs/configuration.md` is generated from the declarations in here.
 
 mod check;
+mod cluster;
 mod effective;
 mod error;
 mod keys;
@@ -21,6 +22,7 @@ mod upkeep;
 
 use std::path::PathBuf;
 
+pub use cluster::{ClusterConfig, Seed};
 pub use effective::Effective;
 pub use error::{Error, Problem, Source};
 pub use layers::Layers;
@@ -28,7 +30,8 @@ pub use otlp::OtlpConfig;
 pub use reference::reference;
 pub use requests::{AdminConfig, FetchConfig, OffsetsConfig, ProduceConfig, RequestsConfig};
 pub use server::{
-    Http2Config, HttpListenerConfig, ListenerConfig, LogConfig, LogFormat, ServerConfig,
+    Http2Config, HttpListenerConfig, ListenerConfig, LogConfig, LogFormat, PeerListenerConfig,
+    ServerConfig,
 };
 pub use upkeep::{ShardsConfig, StorageConfig, TopicsConfig, UpkeepConfig};
 
@@ -48,6 +51,8 @@ settings! {
         pub broker_id: u32 = 1,
         /// Rack or zone of this broker, shown in metadata; empty: none.
         pub rack: String = String::new(),
+        /// How this broker finds the others.
+        pub cluster: ClusterConfig = ClusterConfig::default(),
         /// What the process writes about itself, on stderr.
         pub log: LogConfig = LogConfig::default(),
         /// Traces of calls, for an OpenTelemetry collector. Only in a broker that was built with the feature `otlp`.
@@ -90,6 +95,7 @@ impl Config {
         let has_data_dir = !self.data_dir.as_os_str().is_empty();
         check.that("data_dir", "empty", has_data_dir, "the path of a directory");
         check.within("broker_id", self.broker_id, 1, u64::from(u32::MAX));
+        self.cluster.check(check);
         self.log.check(check);
         self.otlp.check(check);
         self.server.check(check, self.insecure);

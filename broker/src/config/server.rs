@@ -12,6 +12,8 @@ settings! {
     pub struct ServerConfig {
         /// gRPC for clients.
         pub client: ListenerConfig = ListenerConfig::default(),
+        /// gRPC for the other brokers of the cluster.
+        pub peer: PeerListenerConfig = PeerListenerConfig::default(),
         /// HTTP for probes.
         pub http: HttpListenerConfig = HttpListenerConfig::default(),
         /// HTTP/2 of the client listener.
@@ -39,6 +41,19 @@ settings! {
 }
 
 settings! {
+    /// The listener for the other brokers of the cluster.
+    pub struct PeerListenerConfig {
+        /// IP address and port; port 0 takes any free one.
+        pub address: String = "127.0.0.1:7411".to_owned(),
+        /// Host and port that other brokers are told to use; empty: the address that was bound. Needed where they reach this
+        /// broker by another name.
+        pub advertised: String = String::new(),
+        /// Connections at once; further ones are closed. Each other broker needs two.
+        pub max_connections: usize = 256,
+    }
+}
+
+settings! {
     /// The listener for probes.
     pub struct HttpListenerConfig {
         /// IP address and port; port 0 takes any free one.
@@ -62,17 +77,28 @@ impl ServerConfig {
             &self.client.address,
             insecure,
         );
+        check_address(check, "server.peer.address", &self.peer.address, insecure);
         check_address(check, "server.http.address", &self.http.address, insecure);
-        let advertised = &self.client.advertised;
-        check.that(
-            "server.client.advertised",
-            format_args!("{advertised:?}"),
-            advertised.is_empty() || split_host_port(advertised).is_some(),
-            HOST_AND_PORT,
-        );
+        for (key, advertised) in [
+            ("server.client.advertised", &self.client.advertised),
+            ("server.peer.advertised", &self.peer.advertised),
+        ] {
+            check.that(
+                key,
+                format_args!("{advertised:?}"),
+                advertised.is_empty() || split_host_port(advertised).is_some(),
+                HOST_AND_PORT,
+            );
+        }
         check.within(
             "server.client.max_connections",
             self.client.max_connections,
+            1,
+            1 << 20,
+        );
+        check.within(
+            "server.peer.max_connections",
+            self.peer.max_connections,
             1,
             1 << 20,
         );
@@ -103,8 +129,20 @@ impl ListenerConfig {
     /// Host and port that clients are told to use, given what was bound.
     #[must_use]
     pub fn advertised_or(&self, bound: SocketAddr) -> (String, u16) {
-        split_host_port(&self.advertised).unwrap_or_else(|| (bound.ip().to_string(), bound.port()))
+        advertised_or(&self.advertised, bound)
     }
+}
+
+impl PeerListenerConfig {
+    /// Host and port that other brokers are told to use, given what was bound.
+    #[must_use]
+    pub fn advertised_or(&self, bound: SocketAddr) -> (String, u16) {
+        advertised_or(&self.advertised, bound)
+    }
+}
+
+fn advertised_or(advertised: &str, bound: SocketAddr) -> (String, u16) {
+    split_host_port(advertised).unwrap_or_else(|| (bound.ip().to_string(), bound.port()))
 }
 
 fn check_address(check: &mut Check, key: &'static str, text: &str, insecure: bool) {
@@ -122,7 +160,7 @@ fn check_address(check: &mut Check, key: &'static str, text: &str, insecure: boo
     }
 }
 
-fn split_host_port(text: &str) -> Option<(String, u16)> {
+pub(super) fn split_host_port(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = port.parse().ok().filter(|port| *port != 0)?;

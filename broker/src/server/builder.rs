@@ -48,6 +48,7 @@ enum Disk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ports {
     pub(super) client: bool,
+    pub(super) peer: bool,
     pub(super) http: bool,
 }
 
@@ -60,6 +61,7 @@ impl BrokerBuilder {
             disk: Disk::Directory,
             ports: Ports {
                 client: true,
+                peer: false,
                 http: false,
             },
         }
@@ -72,6 +74,7 @@ impl BrokerBuilder {
             disk: Disk::Directory,
             ports: Ports {
                 client: true,
+                peer: true,
                 http: true,
             },
         }
@@ -129,10 +132,30 @@ impl BrokerBuilder {
         self
     }
 
+    /// Number of this broker, from 1; each of a cluster has its own.
+    pub fn broker_id(mut self, id: u32) -> Self {
+        self.config.broker_id = id;
+        self
+    }
+
+    /// Listens for the other brokers of its cluster at this IP address and port.
+    pub fn peer_address(mut self, address: impl ToString) -> Self {
+        self.config.server.peer.address = address.to_string();
+        self.ports.peer = true;
+        self
+    }
+
+    /// The brokers that found the cluster, as in the key `cluster.seeds`.
+    pub fn seeds(mut self, seeds: impl ToString) -> Self {
+        self.config.cluster.seeds = seeds.to_string();
+        self
+    }
+
     /// Opens no port at all: clients reach the broker by its [`Connector`](crate::Connector) only.
     pub fn without_ports(mut self) -> Self {
         self.ports = Ports {
             client: false,
+            peer: false,
             http: false,
         };
         self
