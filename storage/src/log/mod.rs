@@ -6,6 +6,7 @@ pub(crate) mod encoding;
 mod entries;
 mod frontiers;
 mod head;
+mod install;
 #[expect(clippy::module_inception, reason = "the noun of this folder")]
 mod log;
 mod reader;

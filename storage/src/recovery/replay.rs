@@ -168,7 +168,7 @@ impl LogReplay {
                 log_start,
                 ..
             } => {
-                self.install(applied, next_offset, log_start);
+                self.install(applied, next_offset, log_start, group);
             }
             Record::SpecChanged {
                 max_segment_bytes,
@@ -231,12 +231,23 @@ impl LogReplay {
         segment.add_frames(position, frames, location)
     }
 
-    fn install(&mut self, applied: AppliedState, next_offset: Offset, log_start: Offset) {
+    /// Begins anew: what the log held, and what was not known of it, counts for nothing any more. Generations go on. A snapshot at or
+    /// below the applied state was installed before that was captured.
+    fn install(
+        &mut self,
+        applied: AppliedState,
+        next_offset: Offset,
+        log_start: Offset,
+        group: u64,
+    ) {
         if applied.index <= self.applied.index {
             return;
         }
         self.segments.clear();
         self.terms.clear();
+        self.has_strays = false;
+        self.misfit = None;
+        self.last_frames_group = group;
         self.start = LogStart {
             index: applied.index.next(),
             offset: next_offset,

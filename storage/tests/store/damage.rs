@@ -16,6 +16,7 @@ const PAGE_BYTES: usize = 4096;
 /// What a log held when the store was closed.
 struct Held {
     frames: Vec<Frame>,
+    last_index: RaftIndex,
     hard_state: HardState,
     /// Also what was truncated.
     ever: Vec<Frame>,
@@ -42,6 +43,7 @@ fn closed_after(seed: u64, last: impl Fn(&mut Workload)) -> Closed {
     workload.heartbeat().expect("a disk without faults");
     let fs = workload.fs.clone();
     let held = |(id, contents): (LogId, Contents)| {
+        let last_index = contents.last_index();
         let Contents {
             frames, hard_state, ..
         } = contents;
@@ -49,6 +51,7 @@ fn closed_after(seed: u64, last: impl Fn(&mut Workload)) -> Closed {
             id,
             Held {
                 frames,
+                last_index,
                 hard_state,
                 ever: workload.model.logs[&id].appended(),
             },
@@ -125,7 +128,7 @@ fn log_outcome(opened: &Opened, id: LogId, held: &Held, what: &str) -> Outcome {
     assert_eq!((found.term, found.vote), ballot, "{what}: log {id}");
     assert_eq!(
         log.last_index(),
-        held.last_index(),
+        held.last_index,
         "{what}: log {id} was cut in silence"
     );
     if is_whole {
@@ -146,12 +149,6 @@ fn log_outcome(opened: &Opened, id: LogId, held: &Held, what: &str) -> Outcome {
     let stranger = frames.iter().find(|frame| !kept.contains(frame));
     assert_eq!(stranger, None, "{what}: log {id} serves what is not there");
     Outcome::LogDamaged
-}
-
-impl Held {
-    fn last_index(&self) -> RaftIndex {
-        self.frames.last().map_or(RaftIndex(0), |frame| frame.index)
-    }
 }
 
 /// The folder of a file, which says what kind it is.

@@ -46,6 +46,8 @@ pub(crate) struct Stamp {
 pub(crate) enum Change {
     Append(Vec<Frame>),
     Truncate(RaftIndex),
+    /// A snapshot takes the place of all before, and the next record gets this offset.
+    Install(AppliedState, Offset),
     /// The hard state, and the commit index that must not be lost with it.
     HardState(HardState, RaftIndex),
     /// Whether appends are cached from here on. Turning it off makes all before it durable.
@@ -62,9 +64,19 @@ pub(crate) struct Capture {
 /// The contents of a log after some of its changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Contents {
+    /// What the frames follow.
+    pub(crate) base: Base,
     pub(crate) frames: Vec<Frame>,
     pub(crate) hard_state: HardState,
     pub(crate) commit_floor: RaftIndex,
+}
+
+/// Where a log begins: the index and the term of the entry before, and the first offset.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Base {
+    pub(crate) index: RaftIndex,
+    pub(crate) term: Term,
+    pub(crate) offset: Offset,
 }
 
 impl Model {
@@ -86,7 +98,10 @@ impl LogModel {
     pub(crate) fn appended(&self) -> Vec<Frame> {
         let appended = self.changes.iter().filter_map(|(_, change)| match change {
             Change::Append(frames) => Some(frames.clone()),
-            Change::Truncate(_) | Change::HardState(..) | Change::Caching(_) => None,
+            Change::Truncate(_)
+            | Change::Install(..)
+            | Change::HardState(..)
+            | Change::Caching(_) => None,
         });
         appended.flatten().collect()
     }
@@ -122,6 +137,9 @@ impl LogModel {
                     frames.last().expect("not empty").index
                 }
                 Change::Truncate(first_removed) => floor.min(first_removed.previous()),
+                Change::Install(applied, _) if stamp.is_promised(step, done) => applied.index,
+                // One that may show takes away what was cached, and then it is what shows.
+                Change::Install(applied, _) => floor.min(applied.index),
                 Change::Append(_) | Change::HardState(..) | Change::Caching(_) => floor,
             })
     }
@@ -158,6 +176,16 @@ impl Contents {
             Change::Truncate(first_removed) => {
                 self.frames.retain(|frame| frame.index < *first_removed)
             }
+            Change::Install(applied, next_offset) => {
+                self.frames.clear();
+                self.base = Base {
+                    index: applied.index,
+                    term: applied.term,
+                    offset: *next_offset,
+                };
+                self.hard_state.commit = applied.index;
+                self.commit_floor = applied.index;
+            }
             Change::HardState(hard_state, commit_floor) => {
                 self.hard_state = *hard_state;
                 self.commit_floor = self.commit_floor.max(*commit_floor);
@@ -167,15 +195,21 @@ impl Contents {
     }
 
     pub(crate) fn last_index(&self) -> RaftIndex {
-        self.frames.last().map_or(RaftIndex(0), |frame| frame.index)
+        self.frames
+            .last()
+            .map_or(self.base.index, |frame| frame.index)
     }
 
     pub(crate) fn last_term(&self) -> Term {
-        self.frames.last().map_or(Term(0), |frame| frame.term)
+        self.frames
+            .last()
+            .map_or(self.base.term, |frame| frame.term)
     }
 
     pub(crate) fn next_offset(&self) -> Offset {
-        self.frames.last().map_or(Offset(0), Frame::next_offset)
+        self.frames
+            .last()
+            .map_or(self.base.offset, Frame::next_offset)
     }
 }
 

@@ -19,6 +19,8 @@ enum Op {
     /// Removes a part of the log, in 256ths.
     Truncate(u8),
     Roll,
+    /// Begins anew so many indexes and records further on.
+    Install(u64, u32),
     Checkpoint,
     /// The process ends, by itself or not.
     Reopen(CrashMode),
@@ -38,6 +40,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (0..600usize).prop_map(Op::Events),
         1 => any::<u8>().prop_map(Op::Truncate),
         1 => Just(Op::Roll),
+        1 => (0..9u64, 0..9u32).prop_map(|(indexes, records)| Op::Install(indexes, records)),
         1 => Just(Op::Checkpoint),
         1 => mode.prop_map(Op::Reopen),
         3 => (any::<u8>(), any::<u8>(), 0..20_000u64).prop_map(|(from, to, max)| Op::ReadEntries(from, to, max)),
@@ -53,6 +56,9 @@ struct Pair {
     store: Arc<Store>,
     log: Log,
     list: Vec<Frame>,
+    /// The state that the log follows, and its first offset.
+    base: AppliedState,
+    base_offset: Offset,
 }
 
 impl Pair {
@@ -75,15 +81,22 @@ impl Pair {
             store,
             log,
             list: Vec::new(),
+            base: AppliedState::default(),
+            base_offset: Offset(0),
         }
     }
 
     fn next_index(&self) -> RaftIndex {
-        RaftIndex(self.list.len() as u64 + 1)
+        RaftIndex(self.base.index.0 + self.list.len() as u64 + 1)
     }
 
     fn next_offset(&self) -> Offset {
-        self.list.last().map_or(Offset(0), Frame::next_offset)
+        let last = self.list.last();
+        last.map_or(self.base_offset, Frame::next_offset)
+    }
+
+    fn records(&self) -> u64 {
+        self.next_offset().0 - self.base_offset.0
     }
 
     /// The position in 256ths of a count of things.
@@ -120,7 +133,8 @@ impl Pair {
                 self.append(vec![new]);
             }
             Op::Truncate(part) => {
-                let first_removed = RaftIndex(self.part(*part, self.list.len() as u64) + 1);
+                let kept = self.part(*part, self.list.len() as u64);
+                let first_removed = RaftIndex(self.base.index.0 + kept + 1);
                 if first_removed < self.next_index() {
                     let mut turn = self.store.turn();
                     self.log.truncate_suffix(&mut turn, first_removed).unwrap();
@@ -129,11 +143,12 @@ impl Pair {
                 }
             }
             Op::Roll => self.log.roll(),
+            Op::Install(indexes, records) => self.install(*indexes, *records),
             Op::Checkpoint => {
                 let mut checkpoint = self.store.begin_checkpoint().unwrap();
                 checkpoint.sync_segments().unwrap();
                 checkpoint
-                    .finish(vec![self.log.capture(AppliedState::default())])
+                    .finish(vec![self.log.capture(self.base.clone())])
                     .unwrap();
             }
             Op::Reopen(mode) => self.reopen(*mode),
@@ -143,6 +158,24 @@ impl Pair {
         }
     }
 
+    fn install(&mut self, indexes: u64, records: u32) {
+        let index = RaftIndex(self.next_index().0 + indexes);
+        let applied = AppliedState {
+            index,
+            term: Term(1),
+            conf_state: vec![1; 9].into(),
+            snapshot: vec![2; usize::try_from(index.0).unwrap()].into(),
+        };
+        let next_offset = self.next_offset().plus(records);
+        let mut turn = self.store.turn();
+        self.log
+            .install_snapshot(&mut turn, applied.clone(), next_offset, Offset(0))
+            .unwrap();
+        self.store.submit(turn);
+        self.list.clear();
+        (self.base, self.base_offset) = (applied, next_offset);
+    }
+
     fn reopen(&mut self, mode: CrashMode) {
         self.store.sync().unwrap();
         self.fs = self.fs.crash(mode, self.list.len() as u64);
@@ -150,16 +183,18 @@ impl Pair {
         self.store = opened.store;
         let recovered = opened.logs.remove(0);
         assert_eq!(recovered.damage, None);
+        assert_eq!(recovered.applied, self.base);
         self.log = recovered.log;
     }
 
     fn read_entries(&self, from: u8, to: u8, max_bytes: u64) {
         let count = self.list.len() as u64;
-        let (from, to) = (self.part(from, count) + 1, self.part(to, count) + 2);
-        if from >= to || from > count {
+        let (from, to) = (self.part(from, count), self.part(to, count) + 1);
+        if from >= to || from >= count {
             return;
         }
-        let to = RaftIndex(to.min(count + 1));
+        let first = self.base.index.0 + 1;
+        let (from, to) = (first + from, RaftIndex(first + to.min(count)));
         let read = self.log.read(RaftIndex(from), to, max_bytes).unwrap();
         let wanted = self
             .list
@@ -169,8 +204,9 @@ impl Pair {
     }
 
     fn read_records(&self, from: u8, to: u8, max_bytes: u64) {
-        let end = self.next_offset().0;
-        let (from, to) = (Offset(self.part(from, end)), Offset(self.part(to, end + 1)));
+        let (first, count) = (self.base_offset.0, self.records());
+        let from = Offset(first + self.part(from, count));
+        let to = Offset(first + self.part(to, count + 1));
         // A reader sees up to a high watermark, which is between two batches.
         let upto = self
             .list
@@ -178,7 +214,7 @@ impl Pair {
             .map(Frame::next_offset)
             .filter(|next| *next <= to)
             .max();
-        let upto = upto.unwrap_or(Offset(0));
+        let upto = upto.unwrap_or(self.base_offset);
         if from >= upto {
             return;
         }
@@ -198,7 +234,7 @@ impl Pair {
     }
 
     fn find_time(&self, at: u8) {
-        let timestamp_ms = i64::try_from(self.part(at, 10 * self.list.len() as u64 + 20)).unwrap();
+        let timestamp_ms = i64::try_from(self.part(at, 10 * self.next_index().0 + 20)).unwrap();
         let found = self
             .log
             .reader()
@@ -224,7 +260,7 @@ impl Pair {
             .filter(|frame| frame.record_count > 0)
             .cloned()
             .collect();
-        assert_eq!(records_of(&self.log, Offset(0)), records);
+        assert_eq!(records_of(&self.log, self.base_offset), records);
         for frame in &self.list {
             assert_eq!(self.log.term_at(frame.index).unwrap(), Some(frame.term));
         }

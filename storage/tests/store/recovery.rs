@@ -5,7 +5,6 @@ use std::sync::Arc;
 use highwater_storage::fs::{CrashMode, Fs, SimFs};
 use highwater_storage::{
     Config, Error, Frame, HardState, Log, LogId, Offset, Opened, RaftIndex, RecoveredLog, Store,
-    Term,
 };
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -201,7 +200,7 @@ fn check_log(
         recovered.applied.index,
         id,
     );
-    check_applied(model, step, recovered);
+    check_applied(model, step, may, recovered);
     let records: Vec<Frame> = frames
         .iter()
         .filter(|frame| frame.record_count > 0)
@@ -222,6 +221,7 @@ fn is_what_is_left(
     may_lack_tail: bool,
 ) -> bool {
     let first = log.first_index();
+    let base = contents.base;
     let (left, kept): (Vec<&Frame>, Vec<&Frame>) = contents
         .frames
         .iter()
@@ -235,10 +235,15 @@ fn is_what_is_left(
     let next_offset = frames
         .last()
         .or(left.last().copied())
-        .map_or(Offset(0), Frame::next_offset);
-    let previous_term = left.last().map_or(Term(0), |frame| frame.term);
+        .map_or(base.offset, Frame::next_offset);
+    let previous_term = left.last().map_or(base.term, |frame| frame.term);
     let knows_previous_term = log.term_at(first.previous()).ok() == Some(Some(previous_term));
-    lawfully_left && lawfully_kept && log.next_offset() == next_offset && knows_previous_term
+    let begins_there = first > base.index;
+    begins_there
+        && lawfully_left
+        && lawfully_kept
+        && log.next_offset() == next_offset
+        && knows_previous_term
 }
 
 fn check_ballot(states: &[Contents], found: HardState, id: LogId) {
@@ -291,7 +296,7 @@ fn check_hard_state(
     );
 }
 
-fn check_applied(model: &LogModel, step: u64, recovered: &RecoveredLog) {
+fn check_applied(model: &LogModel, step: u64, may: usize, recovered: &RecoveredLog) {
     let id = recovered.log.id();
     let captures: Vec<_> = model
         .captures
@@ -310,9 +315,16 @@ fn check_applied(model: &LogModel, step: u64, recovered: &RecoveredLog) {
         "log {id}: applied {} is older than {newest}",
         recovered.applied.index
     );
+    let installed = model.changes[..may]
+        .iter()
+        .filter_map(|(_, change)| match change {
+            Change::Install(applied, _) => Some(applied),
+            _ => None,
+        });
     let known = captures
         .iter()
         .map(|capture| &capture.applied)
+        .chain(installed)
         .chain([&model.initial]);
     assert!(
         known

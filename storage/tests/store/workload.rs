@@ -352,11 +352,12 @@ impl Live {
 
     fn change(&mut self, turn: &mut Turn, random: &mut StdRng) -> Result<()> {
         match random.random_range(0..20) {
-            0..11 => self.append(turn, random)?,
-            11..14 => self.elect(turn, random),
-            14..17 => self.commit(turn, random),
-            17 => self.truncate(turn, random)?,
-            18 => self.reconfigure(turn, random)?,
+            0..10 => self.append(turn, random)?,
+            10..13 => self.elect(turn, random),
+            13..16 => self.commit(turn, random),
+            16 => self.truncate(turn, random)?,
+            17 => self.reconfigure(turn, random)?,
+            18 => self.install(turn, random)?,
             _ => self.trim(random),
         }
         Ok(())
@@ -491,6 +492,25 @@ impl Live {
         Ok(())
     }
 
+    /// Sometimes the log begins anew after a snapshot, somewhere above what is committed.
+    fn install(&mut self, turn: &mut Turn, random: &mut StdRng) -> Result<()> {
+        if random.random_ratio(2, 3) {
+            return Ok(());
+        }
+        let lowest = self.contents.hard_state.commit.0 + 1;
+        let index = RaftIndex(random.random_range(lowest..lowest + 12));
+        let next_offset = Offset(
+            self.log.log_start().0.max(self.contents.base.offset.0) + random.random_range(0..20),
+        );
+        let applied = applied_state(self.log.id(), index, self.contents.hard_state.term);
+        self.log
+            .install_snapshot(turn, applied.clone(), next_offset, self.log.log_start())?;
+        self.record(Change::Install(applied, next_offset));
+        (self.applied, self.durable) = (index, index);
+        self.appended.clear();
+        Ok(())
+    }
+
     /// Lets applied frames go, by offset as retention does or by index as an event log does.
     fn trim(&mut self, random: &mut StdRng) {
         let applied = self
@@ -520,12 +540,17 @@ impl Live {
     }
 
     fn applied_state(&self, id: LogId) -> AppliedState {
+        let base = self.contents.base;
         let frame = self
             .contents
             .frames
             .iter()
             .find(|frame| frame.index == self.applied);
-        applied_state(id, self.applied, frame.map_or(Term(0), |frame| frame.term))
+        applied_state(
+            id,
+            self.applied,
+            frame.map_or(base.term, |frame| frame.term),
+        )
     }
 }
 

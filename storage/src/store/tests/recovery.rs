@@ -497,3 +497,108 @@ fn idle_journal_says_that_its_last_group_was_synced() {
         RaftIndex(1)
     );
 }
+
+fn state_at(index: u64, term: u64) -> AppliedState {
+    AppliedState {
+        index: RaftIndex(index),
+        term: Term(term),
+        conf_state: Bytes::from_static(b"members then"),
+        snapshot: Bytes::from_static(b"the state then"),
+    }
+}
+
+/// A log of ten batches, of which five are committed, and a reader's slice of the first.
+fn ten_batches(store: &Store) -> (Log, Bytes) {
+    let mut log = create(store, 7);
+    let frames: Vec<_> = (1..=10).map(|index| batch(index, 1, 3000)).collect();
+    append_synced(store, &mut log, &frames);
+    vote(store, &mut log, 2, 7, 5);
+    let read = log.reader().read(Offset(0), Offset(2), 1).unwrap();
+    (log, read.frames[0].payload.clone())
+}
+
+#[test]
+fn snapshot_takes_the_place_of_the_log_when_it_is_synced() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let (mut log, held) = ten_batches(store);
+    let before = entries(&log);
+    let seen = held.to_vec();
+
+    let mut turn = store.turn();
+    log.install_snapshot(&mut turn, state_at(30, 3), Offset(70), Offset(40))
+        .unwrap();
+    log.append(&mut turn, &[batch(31, 4, 100)]).unwrap();
+    store.submit(turn);
+    let reopened = open(&crash(&fs, CrashMode::PowerKept));
+    assert_eq!(entries(&reopened.logs[0].log), before, "it is not synced");
+
+    store.sync().unwrap();
+    assert_eq!(entries(&log), [(31, 4, 70)]);
+    assert_eq!(held, seen, "a reader keeps what it holds");
+    let below = log.reader().read(Offset(69), Offset(72), 1);
+    assert!(matches!(below, Err(Error::OffsetOutOfRange { .. })));
+    for _ in 0..2 {
+        let fs = crash(&fs, CrashMode::PowerDropped);
+        let reopened = open(&fs);
+        let recovered = &reopened.logs[0];
+        assert_eq!(recovered.damage, None);
+        assert_eq!(recovered.applied, state_at(30, 3));
+        assert_eq!(entries(&recovered.log), [(31, 4, 70)]);
+        assert_eq!(recovered.log.log_start(), Offset(40));
+        let hard_state = HardState {
+            term: Term(3),
+            vote: 0,
+            commit: RaftIndex(30),
+        };
+        assert_eq!(recovered.log.hard_state(), hard_state);
+        assert_eq!(files_in(&fs, "topics"), 1, "what was replaced has no files");
+
+        // The same from a checkpoint that knows it, with the journal that told of it.
+        let mut checkpoint = store.begin_checkpoint().unwrap();
+        checkpoint.sync_segments().unwrap();
+        let captured = log.capture(state_at(30, 3));
+        checkpoint.finish(vec![captured]).unwrap();
+    }
+    drop(held);
+    append_synced(store, &mut log, &[batch(32, 4, 100)]);
+    let mut last = store.begin_checkpoint().unwrap();
+    last.sync_segments().unwrap();
+    let captured = log.capture(state_at(30, 3));
+    last.finish(vec![captured]).unwrap();
+    assert_eq!(files_in(&fs, "topics"), 1);
+}
+
+#[test]
+fn snapshot_never_takes_back_what_was_committed() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let (mut log, _) = ten_batches(store);
+    let before = entries(&log);
+    let mut turn = store.turn();
+    let too_large = AppliedState {
+        snapshot: vec![0; 65 << 20].into(),
+        ..state_at(30, 3)
+    };
+    for (applied, next_offset, log_start) in [
+        (state_at(5, 1), 10, 0),
+        (state_at(u64::MAX, 1), 10, 0),
+        (state_at(6, 1), 10, 11),
+        (too_large, 10, 0),
+    ] {
+        let refused =
+            log.install_snapshot(&mut turn, applied, Offset(next_offset), Offset(log_start));
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+    }
+    assert!(turn.is_empty());
+    assert_eq!(entries(&log), before);
+    // Above the commit index a suffix that others do not have may go, even for a state of fewer entries.
+    log.install_snapshot(&mut turn, state_at(6, 1), Offset(12), Offset(0))
+        .unwrap();
+    assert_eq!(
+        (log.last_index(), log.next_offset()),
+        (RaftIndex(6), Offset(12))
+    );
+}
