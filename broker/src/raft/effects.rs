@@ -17,6 +17,8 @@ pub(super) struct Effects {
     pub(super) send: Vec<Message>,
     /// Entries to apply.
     pub(super) apply: Vec<Applicable>,
+    /// Reads that may go on once what stands up to their index is applied, in order of both.
+    pub(super) reads: Vec<(ReadNumber, RaftIndex)>,
     /// Cold entries that Raft waits for.
     pub(super) fetch: Vec<Fetch>,
 }
@@ -43,12 +45,30 @@ pub(super) struct Applicable {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WriteNumber(pub(super) u64);
 
+/// Numbers the rounds in which a leader asks whether it still leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ReadNumber(pub(super) u64);
+
+impl ReadNumber {
+    /// As a heartbeat carries it.
+    pub(super) fn encode(self) -> Vec<u8> {
+        self.0.to_be_bytes().to_vec()
+    }
+
+    /// `None` for what no round of ours carries.
+    pub(super) fn decode(context: &[u8]) -> Option<Self> {
+        let bytes = context.try_into().ok()?;
+        Some(Self(u64::from_be_bytes(bytes)))
+    }
+}
+
 impl Effects {
     pub(super) fn is_empty(&self) -> bool {
         self.number.is_none()
             && self.write == Write::default()
             && self.send.is_empty()
             && self.apply.is_empty()
+            && self.reads.is_empty()
             && self.fetch.is_empty()
     }
 }

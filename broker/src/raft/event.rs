@@ -5,7 +5,7 @@ use raft::GetEntriesContext;
 use raft::eraftpb::{ConfChangeV2, Entry, Message};
 
 use super::ReplicaId;
-use super::effects::WriteNumber;
+use super::effects::{ReadNumber, WriteNumber};
 use super::message::Unacceptable;
 
 /// What happens to a group.
@@ -22,6 +22,8 @@ pub(super) enum Event {
     ChangeMembers(ConfChangeV2),
     /// The leader is to hand over.
     TransferLeader(ReplicaId),
+    /// The leader is to find out up to where a read that begins now must see; comes back under this number.
+    ReadIndex(ReadNumber),
     /// The leader's broker is gone.
     LeaderLost,
     /// All writes up to this one are durable.

@@ -15,7 +15,7 @@
 //!   pushed.
 //! - The crate's own election jitter is off; ours is drawn from a seed, so a run can be repeated.
 //!
-//! Left out: snapshots, reads through Raft, priorities.
+//! Left out: snapshots, priorities.
 
 mod check;
 mod ready;
@@ -129,6 +129,7 @@ impl Group {
             Event::Propose(entries) => self.propose(entries)?,
             Event::ChangeMembers(change) => self.change_members(&change)?,
             Event::TransferLeader(to) => self.node.transfer_leader(to.0),
+            Event::ReadIndex(number) => self.node.read_index(number.encode()),
             Event::LeaderLost => self.forget_leader(),
             Event::Synced(number) => self.synced(number),
             Event::Applied => {

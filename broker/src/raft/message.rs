@@ -1,5 +1,6 @@
 //! Messages between the replicas of a group, and what is taken from a peer.
 
+use highwater_storage::Term;
 use raft::eraftpb::{Message, MessageType};
 
 use super::config::{Config, TERM_LIMIT};
@@ -14,10 +15,29 @@ pub struct PeerMessage {
     pub message: Message,
 }
 
+/// A replica that leads its group and serves: it has applied an entry of its own term, so nothing that was committed
+/// before is missing in what it shows.
+///
+/// Of two leaderships of one group that with the higher term is the newer; a term has one leader at most. Nobody says
+/// that a leadership ended: the next one does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// The group.
+    pub group: GroupId,
+    /// The term that it leads.
+    pub term: Term,
+    /// Who leads.
+    pub replica: ReplicaId,
+}
+
 /// The way to the other replicas: the door that the network will be behind.
 pub trait PeerTransport: Send {
     /// Sends the messages, or loses them: Raft repeats what matters. Must not block.
     fn send(&mut self, messages: Vec<PeerMessage>);
+
+    /// Tells this broker and its peers of replicas here that began to lead and serve. Said once per leadership: a peer
+    /// that connects later has to be told by whoever keeps them. Must not block.
+    fn announce(&mut self, leaderships: Vec<Leadership>);
 }
 
 /// The transport of a broker without peers.
@@ -28,6 +48,8 @@ impl PeerTransport for NoPeers {
     fn send(&mut self, messages: Vec<PeerMessage>) {
         tracing::debug!(count = messages.len(), "no peers to send to");
     }
+
+    fn announce(&mut self, _leaderships: Vec<Leadership>) {}
 }
 
 impl PeerMessage {

@@ -54,7 +54,7 @@ pub use error::Error;
 pub use instruments::Instruments;
 pub use mailbox::{Inbox, MailboxLevel};
 pub use membership::{MemberChange, Members};
-pub use message::{NoPeers, PeerMessage, PeerTransport};
+pub use message::{Leadership, NoPeers, PeerMessage, PeerTransport};
 pub use reply::{Outcome, Reply, ReplySink};
 pub use request::{
     Answer, BuildMachine, FoundLog, Operation, Origin, ReplicaStatus, Request, Started,

@@ -12,13 +12,14 @@ mod change;
 mod decide;
 mod leadership;
 mod quarantine;
+mod read;
 mod start;
 mod status;
 
 use std::collections::VecDeque;
 
 use highwater_storage::{
-    AppliedState, Error as StorageError, Log, Offset, RaftIndex, Ticket, Turn,
+    AppliedState, Error as StorageError, Log, Offset, RaftIndex, Term, Ticket, Turn,
 };
 
 use super::counters::ShardCounters;
@@ -27,7 +28,7 @@ use super::entry::Committed;
 use super::event::{Event, Ignored};
 use super::group::Group;
 use super::machine::{Machine, Refusal, Role, Timestamp};
-use super::message::PeerMessage;
+use super::message::{Leadership, PeerMessage};
 use super::request::Request;
 use super::waiters::Waiters;
 use super::{Error, GroupId, ReplicaId};
@@ -47,6 +48,8 @@ pub(super) struct Replica<M: Machine> {
     queue: VecDeque<Request<M>>,
     /// Callers whose entries are on the way.
     waiters: Waiters<M>,
+    /// Callers who read.
+    reads: read::Reads,
     change: Option<change::PendingChange>,
     /// The last index of proposals that are in the log before Raft hands them out.
     written_ahead: Option<RaftIndex>,
@@ -62,6 +65,8 @@ pub(super) struct Replica<M: Machine> {
     captured: AppliedState,
     /// Whether readers have not seen the newest applied state or role.
     is_unpublished: bool,
+    /// The term of the leadership that was announced last.
+    announced: Term,
     /// Whether its shard has it on the list of those to drive.
     pub(super) is_active: bool,
 }
@@ -86,6 +91,8 @@ pub(super) struct TurnContext<'a> {
     pub(super) is_disk_full: bool,
     /// Messages to peers, in order.
     pub(super) outbox: Vec<PeerMessage>,
+    /// Leaderships that began to serve.
+    pub(super) leaderships: Vec<Leadership>,
     /// Commands decided or refused, and the bytes they held.
     pub(super) released: Released,
     pub(super) counters: &'a ShardCounters,
@@ -142,6 +149,14 @@ impl<M: Machine> Replica<M> {
         Ok(())
     }
 
+    /// Starts an election where no leader is known.
+    pub(super) fn campaign_if_leaderless(&mut self) -> Result<(), Error> {
+        match self.role {
+            Role::Follower { leader: None, .. } => self.handle(Event::Campaign, |_| {}),
+            _ => Ok(()),
+        }
+    }
+
     /// Elects the only voter of a cold group.
     pub(super) fn campaign_if_cold(&mut self) -> Result<(), Error> {
         let is_cold = matches!(self.role, Role::Follower { .. });
@@ -166,7 +181,8 @@ impl<M: Machine> Replica<M> {
                 }
             }
             self.publish();
-            if !self.decide(context)? {
+            self.announce(context);
+            if !(self.decide(context)? | self.ask_reads()?) {
                 return Ok(());
             }
         }
@@ -203,6 +219,14 @@ impl<M: Machine> Replica<M> {
         }
     }
 
+    /// The leader that it follows.
+    pub(super) fn leader(&self) -> Option<ReplicaId> {
+        match self.role {
+            Role::Follower { leader, .. } => leader,
+            Role::Leader { .. } | Role::Quarantined => None,
+        }
+    }
+
     pub(super) fn id(&self) -> ReplicaId {
         self.id
     }
@@ -219,6 +243,7 @@ impl<M: Machine> Replica<M> {
             request.reply.refuse(Refusal::UnknownGroup);
         }
         self.waiters.abandon();
+        self.reads.refuse(&Refusal::UnknownGroup);
         if let Some(change) = self.change.take() {
             change.answer(Err(Refusal::Indefinite.into()));
         }
@@ -312,6 +337,7 @@ impl<M: Machine> Replica<M> {
         if applied_any {
             self.after_apply()?;
         }
+        self.reads_confirmed(effects.reads);
         for fetch in effects.fetch {
             let Consensus::Running(running) = &self.consensus else {
                 break;
@@ -389,6 +415,7 @@ impl<M: Machine> Replica<M> {
         self.publish();
         if let Consensus::Running(group) = &self.consensus {
             self.waiters.applied(group.applied().0);
+            self.reads.applied(group.applied().0);
         }
         Ok(())
     }

@@ -138,6 +138,21 @@ pub enum Operation<M: Machine> {
         /// The group.
         group: GroupId,
     },
+    /// Makes a replica start an election where it knows of no leader. Does nothing to others.
+    Campaign {
+        /// The group.
+        group: GroupId,
+    },
+    /// Asks a leader up to where a read that begins now must see: at least everything that was acknowledged before.
+    /// The leader makes sure that it still leads by hearing from a majority.
+    ReadIndex {
+        /// The group.
+        group: GroupId,
+        /// Answered once that index is applied here;
+        /// [`Refusal::NotLeader`](super::machine::Refusal::NotLeader) where this replica does not lead, has not
+        /// applied an entry of its own term yet, or loses leadership first: as definite as any refused read.
+        answer: Answer<Result<RaftIndex, Error>>,
+    },
     /// Asks a leader to change its group's members, all at once. Answered when the change is in force and, where it
     /// went through a joint configuration, that is left.
     ChangeMembers {
@@ -160,6 +175,11 @@ pub enum Operation<M: Machine> {
     LeaderLost {
         /// The group.
         group: GroupId,
+    },
+    /// The same for every group of the shard that follows one of these replicas.
+    LeadersLost {
+        /// The replicas of a broker that is gone.
+        replicas: Arc<HashSet<ReplicaId>>,
     },
     /// Captures those of these logs that are here, for a checkpoint.
     Capture {
@@ -225,10 +245,13 @@ impl<M: Machine> fmt::Debug for Operation<M> {
             Self::SetLogConfig { group, .. } => ("SetLogConfig", group),
             Self::Roll { group } => ("Roll", group),
             Self::CampaignIfCold { group } => ("CampaignIfCold", group),
+            Self::Campaign { group } => ("Campaign", group),
+            Self::ReadIndex { group, .. } => ("ReadIndex", group),
             Self::ChangeMembers { group, .. } => ("ChangeMembers", group),
             Self::TransferLeader { group, .. } => ("TransferLeader", group),
             Self::LeaderLost { group } => ("LeaderLost", group),
             Self::Status { group, .. } => ("Status", group),
+            Self::LeadersLost { .. } => return f.write_str("LeadersLost"),
             Self::Capture { .. } => return f.write_str("Capture"),
             Self::Fail { replica, .. } => return write!(f, "Fail({})", replica.0),
         };

@@ -17,7 +17,7 @@ use highwater_storage::{Store, Ticket};
 use super::counters::ShardCounters;
 use super::machine::{Machine, Refusal, Timestamp};
 use super::mailbox::Inbox;
-use super::message::PeerMessage;
+use super::message::{Leadership, PeerMessage};
 use super::registry::{Registry, Slot};
 use super::replica::{Released, Replica, TurnContext};
 use super::request::{Answer, ReplicaStatus};
@@ -52,6 +52,8 @@ pub struct Shard<M: Machine> {
 pub struct TurnReport {
     /// Messages to peers. They may leave at once: what had to be durable first is.
     pub messages: Vec<PeerMessage>,
+    /// Leaderships that began to serve, for [`PeerTransport::announce`](super::PeerTransport::announce).
+    pub leaderships: Vec<Leadership>,
     /// Requests that no longer wait in the shard.
     pub released_messages: usize,
     /// The bytes those requests held.
@@ -102,6 +104,7 @@ impl<M: Machine> Shard<M> {
             now,
             is_disk_full: !inbox.requests.is_empty() && self.store.space().refusing,
             outbox: Vec::new(),
+            leaderships: Vec::new(),
             released: Released::default(),
             counters: &counters,
         };
@@ -133,6 +136,7 @@ impl<M: Machine> Shard<M> {
         released.merge(context.released);
         TurnReport {
             messages: context.outbox,
+            leaderships: context.leaderships,
             released_messages: released.messages,
             released_bytes: released.bytes,
             needs_sync: self.failure.is_none() && self.store.has_unsynced(),

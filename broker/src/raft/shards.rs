@@ -147,6 +147,19 @@ impl<M: Machine> Shards<M> {
         self.port(group).mailbox.operate(operation)
     }
 
+    /// Sends an operation to every shard.
+    ///
+    /// # Errors
+    /// [`Error::ShardBusy`] when one or more of them did not take it; the others did.
+    pub fn broadcast(&self, operation: impl Fn() -> Operation<M>) -> Result<(), Error> {
+        let sent = self
+            .ports
+            .iter()
+            .map(|port| port.mailbox.operate(operation()));
+        // Each is tried.
+        sent.fold(Ok(()), Result::and)
+    }
+
     /// Asks for a checkpoint, which is made some time later.
     pub fn request_checkpoint(&self) {
         self.checkpoints.request();

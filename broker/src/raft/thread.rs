@@ -112,6 +112,9 @@ impl<M: Machine> ShardThread<M> {
         if !report.messages.is_empty() {
             self.transport.send(report.messages);
         }
+        if !report.leaderships.is_empty() {
+            self.transport.announce(report.leaderships);
+        }
         let mailbox = &self.port.mailbox;
         mailbox.release(report.released_messages, report.released_bytes);
         if report.needs_sync && !mailbox.is_empty() {

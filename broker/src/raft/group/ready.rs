@@ -6,7 +6,7 @@ use raft::eraftpb::{Entry, EntryType, Message};
 
 use super::{Group, Unsynced};
 use crate::raft::Error;
-use crate::raft::effects::{Applicable, Effects, WriteNumber};
+use crate::raft::effects::{Applicable, Effects, ReadNumber, WriteNumber};
 use crate::raft::entry;
 use crate::raft::membership::{self, Members};
 
@@ -29,6 +29,14 @@ impl Group {
         } else {
             held.extend(ready.take_messages());
         }
+        effects.reads = ready
+            .take_read_states()
+            .into_iter()
+            .filter_map(|read| {
+                let number = ReadNumber::decode(&read.request_ctx)?;
+                Some((number, RaftIndex(read.index)))
+            })
+            .collect();
         let committed = ready.take_committed_entries();
         let must_sync = ready.must_sync();
         self.node.advance_append_async(ready);

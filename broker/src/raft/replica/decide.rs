@@ -223,7 +223,7 @@ impl<M: Machine> Replica<M> {
         }
     }
 
-    fn applied_index(&self) -> RaftIndex {
+    pub(super) fn applied_index(&self) -> RaftIndex {
         match &self.consensus {
             Consensus::Running(group) => group.applied().0,
             Consensus::Quarantined { .. } => self.captured.index,

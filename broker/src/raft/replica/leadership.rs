@@ -2,9 +2,10 @@
 
 use highwater_storage::RaftIndex;
 
-use super::{Consensus, Replica};
+use super::{Consensus, Replica, TurnContext};
 use crate::raft::group::Standing;
 use crate::raft::machine::{Machine, Refusal, Role};
+use crate::raft::message::Leadership;
 
 impl<M: Machine> Replica<M> {
     /// Sees to a change of role before anything else happens: who lost leadership answers nobody with success.
@@ -43,8 +44,27 @@ impl<M: Machine> Replica<M> {
     fn end_leadership(&mut self, next_to_apply: RaftIndex) {
         self.machine.retract(next_to_apply);
         self.waiters.abandon();
+        self.reads.refuse(&Refusal::NotLeader { leader: None });
         if let Some(change) = self.change.take() {
             change.answer(Err(Refusal::Indefinite.into()));
+        }
+    }
+
+    /// Has a leadership that began to serve told to the peers.
+    pub(super) fn announce(&mut self, context: &mut TurnContext<'_>) {
+        match self.role {
+            Role::Leader {
+                term,
+                serving: true,
+            } if self.announced < term => {
+                self.announced = term;
+                context.leaderships.push(Leadership {
+                    group: self.group_id,
+                    term,
+                    replica: self.id,
+                });
+            }
+            _ => {}
         }
     }
 }

@@ -32,6 +32,7 @@ impl<M: Machine> Replica<M> {
         self.unsubmitted = None;
         self.unsynced.clear();
         self.waiters.abandon();
+        self.reads.refuse(&self.failed());
         if let Some(change) = self.change.take() {
             change.answer(Err(Refusal::Indefinite.into()));
         }

@@ -5,9 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use highwater_storage::{
-    AppliedState, Damage, Log, LogId, LogReader, RaftIndex, RecoveredLog, Store, Turn,
+    AppliedState, Damage, Log, LogId, LogReader, RaftIndex, RecoveredLog, Store, Term, Turn,
 };
 
+use super::read::Reads;
 use super::{Consensus, Replica};
 use crate::raft::entry::{self, Committed};
 use crate::raft::group::Group;
@@ -106,6 +107,7 @@ impl<M: Machine> Start<M> {
             serving_from: RaftIndex(0),
             queue: VecDeque::new(),
             waiters: Waiters::new(),
+            reads: Reads::default(),
             change: None,
             unsubmitted: None,
             unsynced: VecDeque::new(),
@@ -113,6 +115,7 @@ impl<M: Machine> Start<M> {
             written_ahead: None,
             blocked: None,
             is_unpublished: true,
+            announced: Term(0),
             is_active: false,
         };
         if is_damaged {

@@ -10,7 +10,7 @@ use crate::raft::machine::Machine;
 use crate::raft::registry::Slot;
 use crate::raft::replica::{Replica, Start, TurnContext};
 use crate::raft::request::{Operation, Started};
-use crate::raft::{Error, GroupId};
+use crate::raft::{Error, GroupId, ReplicaId};
 
 impl<M: Machine> Shard<M> {
     /// Carries out one operation. Whoever asked may have gone: then nobody hears the answer.
@@ -64,6 +64,16 @@ impl<M: Machine> Shard<M> {
             Operation::CampaignIfCold { group } => {
                 self.with_group(group, Replica::campaign_if_cold);
             }
+            Operation::Campaign { group } => {
+                self.with_group(group, Replica::campaign_if_leaderless);
+            }
+            Operation::ReadIndex { group, answer } => match self.slot(group) {
+                Ok(slot) => self.with(slot, |replica| {
+                    replica.read_index(answer);
+                    Ok(())
+                }),
+                Err(error) => drop(answer.send(Err(error))),
+            },
             Operation::ChangeMembers {
                 group,
                 changes,
@@ -76,6 +86,7 @@ impl<M: Machine> Shard<M> {
                 self.with_group(group, |replica| replica.transfer_leader(to));
             }
             Operation::LeaderLost { group } => self.with_group(group, Replica::leader_lost),
+            Operation::LeadersLost { replicas } => self.leaders_lost(&replicas),
             Operation::Capture { logs, answer } => {
                 drop(answer.send(self.capture(&logs, context)));
             }
@@ -111,6 +122,15 @@ impl<M: Machine> Shard<M> {
         self.drive_one(slot, context);
         self.with(slot, |_| Ok(()));
         Ok(Started { reader })
+    }
+
+    fn leaders_lost(&mut self, lost: &HashSet<ReplicaId>) {
+        for slot in self.replicas.slots() {
+            let leader = self.replicas.get(slot).and_then(Replica::leader);
+            if leader.is_some_and(|leader| lost.contains(&leader)) {
+                self.with(slot, Replica::leader_lost);
+            }
+        }
     }
 
     fn remove(&mut self, group: GroupId) -> Result<Option<Log>, Error> {

@@ -14,8 +14,8 @@ use super::machine::{Add, Seen, WordError, Words};
 use super::script::{Command, Stage};
 use crate::raft::machine::{Role, Timestamp};
 use crate::raft::{
-    Config, FoundLog, GroupId, Inbox, MemberChange, Members, Operation, Origin, Outcome,
-    PeerMessage, ReplicaId, Reply, ReplySink, Request, Shard,
+    Config, Error, FoundLog, GroupId, Inbox, Leadership, MemberChange, Members, Operation, Origin,
+    Outcome, PeerMessage, ReplicaId, Reply, ReplySink, Request, Shard,
 };
 
 /// Rounds after which a cluster that does not come to rest is given up.
@@ -41,7 +41,13 @@ struct Running {
     store: Arc<Store>,
     shard: Shard<Words>,
     inbox: Inbox<Words>,
+    /// Reads that wait for their index.
+    reads: Vec<Answered<RaftIndex>>,
+    /// Leaderships that were announced since anybody asked.
+    announced: Vec<Leadership>,
 }
+
+type Answered<T> = oneshot::Receiver<Result<T, Error>>;
 
 /// Tells the news of a node how a word was answered.
 struct Answers {
@@ -78,6 +84,10 @@ impl Stage for Cluster {
                 let to = ReplicaId(command.number(1)?);
                 self.operate(command, |group| Operation::TransferLeader { group, to })
             }
+            "campaign" => self.operate(command, |group| Operation::Campaign { group }),
+            "lose-leaders" => self.lose_leaders(command),
+            "read" => self.read(command),
+            "announced" => self.announced(command.number(0)?),
             "members" => self.change_members(command),
             "deliver" => self.deliver(command),
             "drop" => self.drop_messages(command),
@@ -190,7 +200,20 @@ impl Cluster {
     fn turn(&mut self, number: u64) -> Result<Vec<String>, String> {
         let running = self.running(number)?;
         let report = running.shard.turn(&mut running.inbox, Timestamp(0));
+        let mut reads = Vec::new();
+        running.announced.extend(report.leaderships);
+        running.reads.retain_mut(|read| {
+            let Ok(answer) = read.try_recv() else {
+                return true;
+            };
+            reads.push(match answer {
+                Ok(index) => format!("{number}: reads up to {index}"),
+                Err(error) => format!("{number}: may not read: {error}"),
+            });
+            false
+        });
         let mut said = self.news(number)?;
+        said.extend(reads);
         for message in report.messages {
             said.push(format!("{number}: sends {}", describe(&message.message)));
             self.in_flight.push(message);
@@ -275,6 +298,39 @@ impl Cluster {
         let number = command.number(0)?;
         self.running(number)?.inbox.operations.push(operation);
         self.turn(number)
+    }
+
+    /// `lose-leaders 1 2 3`: node 1 hears that the replicas of group 1 on nodes 2 and 3 are gone.
+    fn lose_leaders(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let group = group(command)?;
+        let lost = numbers(command, &command.arguments[1..])?;
+        let replicas = lost.into_iter().map(|node| replica_of(node, group));
+        let replicas = Arc::new(replicas.collect());
+        self.operate(command, |_| Operation::LeadersLost { replicas })
+    }
+
+    /// `read 1`: a read whose answer a later turn says.
+    fn read(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let (answer, answered) = oneshot::channel();
+        self.running(command.number(0)?)?.reads.push(answered);
+        self.operate(command, |group| Operation::ReadIndex { group, answer })
+    }
+
+    /// `announced 1`: the leaderships that node 1 announced since the last such command.
+    fn announced(&mut self, number: u64) -> Result<Vec<String>, String> {
+        let announced = std::mem::take(&mut self.running(number)?.announced);
+        let announced = announced.iter().map(|leadership| {
+            let Leadership {
+                group,
+                term,
+                replica,
+            } = leadership;
+            format!(
+                "{number}: {} leads group {} in term {term}",
+                replica.0, group.0
+            )
+        });
+        Ok(announced.collect())
     }
 
     /// `members 1 +4 ^4 -2`: adds learner 4, makes 4 a voter, removes 2. The answer is the future's.
@@ -544,6 +600,8 @@ impl Node {
             store: opened.store,
             shard,
             inbox: Inbox::default(),
+            reads: Vec::new(),
+            announced: Vec::new(),
         });
         for log in opened.logs {
             let group = log.log.id().0 / 100 + 1;
