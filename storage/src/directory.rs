@@ -41,7 +41,7 @@ pub(crate) struct Directory {
 pub(crate) struct Registry {
     /// The directories of all logs, deleted ones included as long as their files are there.
     pub(crate) directories: HashSet<String>,
-    /// Directories that were found at the start and belong to no log.
+    /// Directories that were found at the start and belong to no log. What is in them nobody was ever told of, unless they are marked.
     pub(crate) strangers: HashSet<String>,
     pub(crate) logs: BTreeMap<LogId, Registered>,
     /// Deleted logs whose files are still there.

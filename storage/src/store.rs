@@ -150,10 +150,12 @@ impl Store {
     }
 
     /// Creates an empty log whose group starts with `applied` (index 0 and the first members). Durable when the turn's ticket is done.
+    /// What a creation that a crash undid left in its directory is removed.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an id or a directory that a log has, or a directory that is no plain relative path;
-    /// [`Error::Corrupt`] for a directory that was there at the start and belonged to no log; [`Error::Poisoned`].
+    /// [`Error::Corrupt`] for a directory that belonged to no log at a start that found the journal or a checkpoint damaged;
+    /// [`Error::Io`]; [`Error::Poisoned`].
     pub fn create_log(
         &self,
         turn: &mut Turn,
@@ -167,13 +169,8 @@ impl Store {
         {
             let mut registry = self.directory.registry();
             if registry.strangers.contains(&spec.directory) {
-                // What named its files may be what a damaged journal lost: an empty log would hide them for good.
-                return Err(Error::Corrupt {
-                    path: spec.directory,
-                    reason: format!(
-                        "there are files, but nothing says that log {id} was created: move them away to begin with an empty log"
-                    ),
-                });
+                self.clear_remains(id, &spec.directory)?;
+                registry.strangers.remove(&spec.directory);
             }
             let is_taken = registry.logs.contains_key(&id)
                 || registry.deleted.iter().any(|deleted| deleted.log == id)
@@ -218,6 +215,22 @@ impl Store {
             damage: None,
         };
         Ok(Log::new(Arc::clone(&self.directory), shared, parts))
+    }
+
+    /// Removes what is left of a creation that was never durable.
+    fn clear_remains(&self, id: LogId, directory: &str) -> Result<()> {
+        let fs = &*self.directory.fs;
+        if recovery::is_marked(fs, Path::new(directory))? {
+            // What named its files may be what was lost: an empty log would hide them for good.
+            return Err(Error::Corrupt {
+                path: directory.to_owned(),
+                reason: format!(
+                    "there are files, but nothing says that log {id} was created: move the directory away to begin with an empty log"
+                ),
+            });
+        }
+        tracing::info!(log = %id, directory, "a crash undid the creation of the log; its files are removed");
+        Ok(recovery::remove_remains(fs, Path::new(directory))?)
     }
 
     /// Deletes a log. Its files go when no checkpoint or journal names them.

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-pub(crate) use self::orphans::OWN_DIRECTORIES;
+pub(crate) use self::orphans::{OWN_DIRECTORIES, is_marked, remove_remains};
 use self::rebuild::{Evidence, Rebuilder, Rebuilt};
 use self::replay::LogReplay;
 use crate::checkpoint::{self, Applied, Checkpoint, Contents, LogEntry, Snapshot};
@@ -58,6 +58,8 @@ struct Loaded {
     contents: Contents,
     logs: BTreeMap<LogId, LogReplay>,
     snapshots: BTreeSet<PathBuf>,
+    /// Whether a newer checkpoint is damaged.
+    fell_back: bool,
 }
 
 /// Phase 2: all that is known without the segments.
@@ -70,6 +72,7 @@ struct Replayed {
     deleted: BTreeMap<LogId, String>,
     scan: Scan,
     evidence: Evidence,
+    fell_back: bool,
 }
 
 /// Phase 3: logs that are whole, or known not to be, and durable.
@@ -81,6 +84,7 @@ struct Restored {
     deleted: BTreeMap<LogId, String>,
     scan: Scan,
     damaged_group: Option<u64>,
+    fell_back: bool,
 }
 
 /// Writes the first checkpoint and the identity of a new directory.
@@ -142,7 +146,13 @@ impl Loaded {
         let mut first_error = None;
         while let Some(number) = numbers.pop() {
             match Self::read_one(fs, number) {
-                Ok(loaded) => return Ok(loaded),
+                Ok(loaded) => {
+                    let fell_back = first_error.is_some();
+                    return Ok(Self {
+                        fell_back,
+                        ..loaded
+                    });
+                }
                 Err(error @ Error::Corrupt { .. }) => {
                     tracing::warn!(%error, "a checkpoint is damaged; the one before it is used if there is one");
                     first_error.get_or_insert(error);
@@ -184,6 +194,7 @@ impl Loaded {
             contents,
             logs,
             snapshots,
+            fell_back: false,
         })
     }
 
@@ -193,6 +204,7 @@ impl Loaded {
             contents,
             mut logs,
             snapshots,
+            fell_back,
         } = self;
         let mut deleted: BTreeMap<LogId, String> = contents.deleted.iter().cloned().collect();
         let scan = journal::scan(fs, contents.journal, &mut |mut group| {
@@ -236,6 +248,7 @@ impl Loaded {
             deleted,
             scan,
             evidence,
+            fell_back,
         })
     }
 }
@@ -306,6 +319,7 @@ impl Replayed {
             deleted: self.deleted,
             scan: self.scan,
             damaged_group: self.evidence.damaged_group,
+            fell_back: self.fell_back,
         })
     }
 }
@@ -326,6 +340,7 @@ impl Restored {
             deleted,
             scan,
             damaged_group,
+            fell_back,
         } = self;
         let poison = Arc::new(Poison::default());
         let pool = Arc::new(Pool::open(Arc::clone(&fs), config.pool_bytes)?);
@@ -372,14 +387,20 @@ impl Restored {
             unknown_directories: vec![],
             damage: damaged_group.map(|group| format!("group {group} of the journal is damaged")),
         };
-        recovered.settle(&deleted)
+        let lost_something = damaged_group.is_some() || fell_back;
+        recovered.settle(&deleted, lost_something)
     }
 }
 
 impl Recovered {
     /// Makes what was recovered the checkpoint of record, and lets go of the rest.
-    fn settle(mut self, deleted: &BTreeMap<LogId, String>) -> Result<Self> {
+    fn settle(mut self, deleted: &BTreeMap<LogId, String>, lost_something: bool) -> Result<Self> {
         let directory = &self.directory;
+        if lost_something {
+            // The new checkpoint is whole: the next start would not know any more.
+            let named = orphans::Named::new(&self.logs, &directory.registry(), deleted);
+            orphans::mark(&*directory.fs, &named)?;
+        }
         self.progress.begin()?;
         let first = Checkpoint::begin(Arc::clone(directory), Arc::clone(&self.progress))?;
         let captured = self

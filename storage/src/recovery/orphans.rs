@@ -1,7 +1,13 @@
 //! Files that nothing names.
 //!
 //! A segment that neither checkpoint nor journal names does not exist; its file is removed, and not used again, because nobody knows how
-//! much of its space it still has. A directory that belongs to no log may be anybody's: it is reported and kept. Only the directories of logs that were deleted go.
+//! much of its space it still has. A directory that belongs to no log may be anybody's: it is reported and kept. Only the directories of
+//! logs that were deleted go.
+//!
+//! A directory without a log is of one of two kinds. If all of the journal was there, its log was never created as far as anybody was
+//! told: the crash came first, and whoever creates the log again may have its files removed ([`remove_remains`]). If something was lost,
+//! that may have been the creation of a log with records: such a directory is marked, so that later starts, which find no damage any
+//! more, still know ([`mark`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,6 +21,10 @@ use crate::store::RecoveredLog;
 /// Top-level directories that hold no logs.
 pub(crate) const OWN_DIRECTORIES: [&str; 4] = ["journal", "checkpoint", "pool", "recycled"];
 const SEGMENT_SUFFIX: &str = ".segment";
+/// Marks a directory without a log that may hold one whose creation is lost.
+const MARK: &str = "unclaimed";
+const MARK_TEXT: &[u8] =
+    b"The journal was damaged when this directory was found, and nothing is left that says whose it is.\n";
 
 /// What checkpoint and journal name.
 #[derive(Debug)]
@@ -65,6 +75,46 @@ pub(crate) fn remove(directory: &Directory, named: &Named) -> fs::Result<Vec<Str
     for path in &named.deleted {
         checkpoint::remove_log_directory(fs, path)?;
     }
+    find_all_unknown(fs, named)
+}
+
+/// Marks the directories that belong to no log. To be called where something was lost, before anything hides that.
+///
+/// # Errors
+/// When a mark cannot be made durable: the start must be tried again.
+pub(crate) fn mark(fs: &dyn Fs, named: &Named) -> fs::Result<()> {
+    for directory in find_all_unknown(fs, named)? {
+        let directory = Path::new(&directory);
+        if !named.deleted.contains(directory) && !is_marked(fs, directory)? {
+            checkpoint::write_whole(fs, &directory.join(MARK), MARK_TEXT)?;
+            fs.sync_dir(directory)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the directory may hold a log whose creation is lost.
+///
+/// # Errors
+/// When that cannot be read.
+pub(crate) fn is_marked(fs: &dyn Fs, directory: &Path) -> fs::Result<bool> {
+    Ok(fs.len(&directory.join(MARK))?.is_some())
+}
+
+/// Removes what a creation that never became durable left in `directory`.
+///
+/// # Errors
+/// When the directory cannot be read or a file not be removed; what is left can still be removed later.
+pub(crate) fn remove_remains(fs: &dyn Fs, directory: &Path) -> fs::Result<()> {
+    for entry in fs.list(directory)? {
+        if !entry.is_dir && entry.name.ends_with(SEGMENT_SUFFIX) {
+            fs.remove_file(&directory.join(entry.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn find_all_unknown(fs: &dyn Fs, named: &Named) -> fs::Result<Vec<String>> {
     let mut unknown = vec![];
     for entry in fs.list(Path::new(""))? {
         if entry.is_dir && !OWN_DIRECTORIES.contains(&entry.name.as_str()) {

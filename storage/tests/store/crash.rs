@@ -3,7 +3,9 @@
 use std::panic::resume_unwind;
 
 use highwater_storage::fs::{CrashMode, Image, SimFs};
-use highwater_storage::{HardState, Opened, Term};
+use highwater_storage::{
+    AppliedState, HardState, LogId, LogSpec, Opened, RecoveredLog, Store, Term, Turn,
+};
 
 use crate::model::{Model, expected, new_batch};
 use crate::recovery::{check, describe, open, readable_frames_of};
@@ -70,10 +72,16 @@ fn crash_once(model: &Model, image: &Image, mode: CrashMode, seed: u64) -> u64 {
 
 /// The store takes frames, keeps them over another power loss, and has lost nothing that it showed before.
 fn works_on(fs: SimFs, opened: Opened, seed: u64) {
-    let Opened { store, logs, .. } = opened;
+    let Opened {
+        store, mut logs, ..
+    } = opened;
     let mut kept = Vec::new();
     let mut turn = store.turn();
     let mut open_logs = Vec::new();
+    for directory in opened.unknown_directories {
+        logs.push(create_again(&store, &mut turn, directory));
+    }
+    logs.sort_by_key(|recovered| recovered.log.id());
     for mut recovered in logs {
         let log = &mut recovered.log;
         let (mut frames, _) = readable_frames_of(log);
@@ -133,6 +141,23 @@ fn works_on(fs: SimFs, opened: Opened, seed: u64) {
         } else {
             assert_eq!(found, frames, "log {id}");
         }
+    }
+}
+
+/// Creates the log whose creation a crash undid.
+fn create_again(store: &Store, turn: &mut Turn, directory: String) -> RecoveredLog {
+    let id = directory.rsplit('/').next().and_then(|id| id.parse().ok());
+    let spec = LogSpec {
+        directory,
+        max_segment_bytes: 8192,
+        write_caching: false,
+    };
+    let applied = AppliedState::default();
+    let created = store.create_log(turn, LogId(id.expect("its name")), spec, applied.clone());
+    RecoveredLog {
+        log: created.unwrap_or_else(|error| panic!("{error}")),
+        applied,
+        damage: None,
     }
 }
 

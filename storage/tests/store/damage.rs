@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use highwater_storage::fs::{CrashMode, SimFs};
-use highwater_storage::{Error, Frame, HardState, LogId, Opened, RaftIndex};
+use highwater_storage::{AppliedState, Error, Frame, HardState, LogId, LogSpec, Opened, RaftIndex};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -86,11 +86,34 @@ fn outcome(closed: &Closed, damaged: &SimFs, what: &str) -> Outcome {
         }
         Err(error) => panic!("{what}: {error}"),
     };
+    if opened.damage.is_some() {
+        assert_kept(&opened, what);
+    }
     let outcomes = closed
         .logs
         .iter()
         .map(|(id, held)| log_outcome(&opened, *id, held, what));
     outcomes.max().unwrap_or(Outcome::Harmless)
+}
+
+/// What may be a log whose creation is lost is not taken for another.
+fn assert_kept(opened: &Opened, what: &str) {
+    for directory in &opened.unknown_directories {
+        let spec = LogSpec {
+            directory: directory.clone(),
+            max_segment_bytes: 8192,
+            write_caching: false,
+        };
+        let mut turn = opened.store.turn();
+        let id = LogId(u64::MAX);
+        let created = opened
+            .store
+            .create_log(&mut turn, id, spec, AppliedState::default());
+        assert!(
+            matches!(created, Err(Error::Corrupt { .. })),
+            "{what}: {directory}"
+        );
+    }
 }
 
 fn log_outcome(opened: &Opened, id: LogId, held: &Held, what: &str) -> Outcome {

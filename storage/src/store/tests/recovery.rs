@@ -602,3 +602,48 @@ fn snapshot_never_takes_back_what_was_committed() {
         (RaftIndex(6), Offset(12))
     );
 }
+
+#[test]
+fn creation_that_a_crash_undid_can_be_repeated() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut log = create(&opened.store, 7);
+    append(&opened.store, &mut log, &[batch(1, 1, 300)]);
+    // The file and its name reach the disk, the journal does not.
+    let fs = crash(&fs, CrashMode::PowerKept);
+    let opened = open(&fs);
+    assert!(opened.logs.is_empty() && opened.damage.is_none());
+    assert_eq!(opened.unknown_directories, ["topics/t/7"]);
+    assert_eq!(files_in(&fs, "topics/t/7"), 1, "nobody asked for it yet");
+    let mut log = create(&opened.store, 7);
+    assert_eq!(files_in(&fs, "topics/t/7"), 0);
+    append_synced(&opened.store, &mut log, &[batch(1, 4, 300)]);
+    let opened = open(&crash(&fs, CrashMode::PowerDropped));
+    assert_eq!(entries(&opened.logs[0].log), [(1, 4, 0)]);
+}
+
+#[test]
+fn directory_without_a_log_is_kept_where_a_checkpoint_was_damaged() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut log = create(&opened.store, 7);
+    append(&opened.store, &mut log, &[batch(1, 1, 300)]);
+    let fs = crash(&fs, CrashMode::PowerKept);
+    drop(open(&fs));
+    let checkpoints = fs
+        .files()
+        .into_keys()
+        .filter(|path| path.ends_with(".checkpoint"));
+    let newest = checkpoints.max().unwrap();
+    fs.corrupt(&newest, |bytes| bytes[20] ^= 1);
+    for _ in 0..2 {
+        let opened = open(&fs);
+        let mut turn = opened.store.turn();
+        let applied = AppliedState::default();
+        let created = opened
+            .store
+            .create_log(&mut turn, LogId(7), spec("t/7"), applied);
+        assert!(matches!(created, Err(Error::Corrupt { .. })), "{created:?}");
+        assert_eq!(files_in(&fs, "topics/t/7"), 2, "the segment and the mark");
+    }
+}

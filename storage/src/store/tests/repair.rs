@@ -94,6 +94,8 @@ fn log_whose_creation_is_lost_is_not_created_again_over_its_files() {
     drop(opened);
     let segment = Path::new(&directory).join("0000000001.segment");
     fs.rename(&segment, Path::new("kept")).unwrap();
+    fs.remove_file(&Path::new(&directory).join("unclaimed"))
+        .unwrap();
     fs.remove_dir(Path::new(&directory)).unwrap();
     create(&open(&fs).store, 7);
 }
