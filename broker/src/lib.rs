@@ -69,6 +69,8 @@ mod open_files;
 #[cfg(feature = "otlp")]
 mod otlp;
 pub mod partition;
+#[expect(dead_code, reason = "the lanes to other brokers use the rest")]
+mod peer;
 mod producer_ids;
 pub mod raft;
 mod replica;

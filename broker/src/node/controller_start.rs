@@ -19,7 +19,7 @@ use crate::raft::{FoundLog, Members, Operation, Origin, Shards};
 use crate::replica::Replica;
 
 /// The feature level that this program writes.
-const FEATURE_LEVEL: u32 = 1;
+pub(super) const FEATURE_LEVEL: u32 = 1;
 /// The log of the controller group's replica on the founding broker.
 pub(super) const LOG: LogId = LogId(FOUNDING_REPLICA.0);
 /// Its directory.

@@ -16,6 +16,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use highwater_proto::BrokerId;
 use highwater_proto::v1::{HealthFinding, HealthState};
 use highwater_storage::fs::Fs;
 use highwater_storage::{Identity, LogId, Opened, RecoveredLog, Store};
@@ -32,8 +33,10 @@ use crate::health::{Health, finding};
 use crate::hosted::Hosted;
 use crate::offline::repair_command;
 use crate::partition::Leaderships;
-use crate::raft::{self, FoundLog, Instruments, NoPeers, ShardThreads, Shards, ShardsSpec};
+use crate::peer::{self, Me, Peers};
+use crate::raft::{self, FoundLog, Instruments, ShardThreads, Shards, ShardsSpec};
 use crate::replica::Replica;
+use crate::server::Listener;
 
 pub use error::Error;
 
@@ -62,7 +65,7 @@ struct Recovered {
 }
 
 impl Node {
-    /// Starts everything; `describe` makes this broker's entry in the cluster of its data directory's UUID.
+    /// Starts everything. Other brokers come in by `peer_listener`; without it there are none. `describe` makes this broker's entry in the cluster of its data directory's UUID.
     ///
     /// # Errors
     /// What does not work, with what to do about it.
@@ -70,14 +73,24 @@ impl Node {
         config: &Arc<Config>,
         fs: Arc<dyn Fs>,
         instruments: Instruments,
+        peer_listener: Option<Listener>,
         describe: impl FnOnce(&Identity) -> Broker,
     ) -> Result<Self, Error> {
         let mut recovered = open(config, fs).await?;
-        let (shards, threads) = start_shards(config, &recovered.store, instruments)?;
+        let peers = meet(config, &recovered, peer_listener.is_some());
+        let (shards, threads) = start_shards(config, &recovered.store, instruments, &peers)?;
         // From here on a start that fails, or that nobody waits for any more, stops what it started.
         let engine = Engine::new(threads, Arc::clone(&recovered.store));
         let stop = CancellationToken::new().drop_guard();
+        let tasks = TaskTracker::new();
         let cluster = Arc::new(ClusterView::default());
+        if let Some(listener) = peer_listener {
+            // Whatever other brokers may ask for is added here.
+            let services = peers.services();
+            let stop = stop.token();
+            tasks.spawn(peer::serve(listener, services, stop.clone()));
+            tasks.spawn(peers.clone().run(Arc::clone(&cluster), stop.clone()));
+        }
         let timeout = Duration::from_millis(u64::from(config.requests.timeout_ms));
         let controller = ControllerClient::new(shards.clone(), timeout);
 
@@ -93,7 +106,6 @@ impl Node {
             std::mem::take(&mut recovered.findings),
         ));
         let hosted = Arc::new(Hosted::new(Leaderships::since(SystemTime::now())));
-        let tasks = TaskTracker::new();
         let (reconciler, reconciled) = Reconciler::new(reconciler::Parts {
             config: Arc::clone(config),
             shards: shards.clone(),
@@ -215,10 +227,25 @@ async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Recovered, Error> {
     })
 }
 
+/// This broker as it meets others.
+fn meet(config: &Config, recovered: &Recovered, is_reachable: bool) -> Peers {
+    let identity = &recovered.identity;
+    let me = Me {
+        broker: BrokerId(config.broker_id),
+        incarnation_id: identity.incarnation,
+        run_id: rand::rng().random(),
+        feature_level: controller_start::FEATURE_LEVEL,
+        seeds: config.cluster.seeds.clone(),
+        was_empty: identity.cluster.is_none() && recovered.logs.is_empty(),
+    };
+    Peers::new(config, me, identity.cluster, is_reachable)
+}
+
 fn start_shards(
     config: &Config,
     store: &Arc<Store>,
     instruments: Instruments,
+    peers: &Peers,
 ) -> Result<(Shards<Replica>, ShardThreads<Replica>), Error> {
     let count = NonZeroUsize::new(config.shards.thread_count()).unwrap_or(NonZeroUsize::MIN);
     let mut random = rand::rng();
@@ -227,7 +254,7 @@ fn start_shards(
         config: config.shards.to_raft(config.requests.max_produce_bytes),
         count,
         seed: &mut || random.random(),
-        transport: &mut || Box::new(NoPeers),
+        transport: &mut || peers.transport(),
         instruments,
     };
     Shards::start(spec).map_err(Error::Raft)

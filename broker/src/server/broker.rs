@@ -19,7 +19,7 @@ use super::builder::{BrokerBuilder, Ports};
 use super::connector::Connector;
 use super::gate::GateLayer;
 use super::listener::{Connections, Listener};
-use super::schema::Schema;
+use super::schema::{Schema, client_descriptors};
 use super::stall::Stalls;
 use crate::budget::Budget;
 use crate::config::Config;
@@ -28,6 +28,7 @@ use crate::health::Readiness;
 use crate::http::Pages;
 use crate::metrics::{Metrics, Sources};
 use crate::node::{Error, Node};
+use crate::peer::PEER_LISTENER;
 use crate::service::metadata::CLIENT_LISTENER;
 use crate::service::{self, Context, Parts};
 
@@ -42,6 +43,8 @@ const FRAME_BYTES: u32 = 256 << 10;
 pub struct Addresses {
     /// gRPC for clients; `None` for a broker without ports.
     pub client: Option<SocketAddr>,
+    /// gRPC for other brokers; `None` when it is off.
+    pub peer: Option<SocketAddr>,
     /// HTTP for probes and metrics; `None` when it is off.
     pub http: Option<SocketAddr>,
 }
@@ -94,9 +97,8 @@ impl Broker {
         let (connector, incoming) = Connector::new();
         let doors = Doors::open(&config, ports, incoming, &abort).await?;
         let addresses = doors.addresses;
-        let connections = doors.connections();
-        let schema = Schema::parse(highwater_proto::FILE_DESCRIPTOR_SET)
-            .expect("the compiled protos are a descriptor set");
+        let descriptors = client_descriptors();
+        let schema = Schema::parse(&descriptors).expect("the compiled protos are a descriptor set");
         let metrics = Arc::new(Metrics::new(schema.method_names()));
         let readiness = Readiness::default();
         let pages = Arc::new(Pages::new(readiness.clone(), Arc::clone(&metrics)));
@@ -106,7 +108,7 @@ impl Broker {
             servers.push(tokio::spawn(unless_aborted(abort.clone(), probes)));
         }
         let describe = |identity: &Identity| entry(&config, identity, addresses);
-        let node = Node::start(&config, fs, metrics.raft.clone(), describe).await;
+        let node = Node::start(&config, fs, metrics.raft.clone(), doors.peer, describe).await;
         let node = match node {
             Ok(node) => node,
             Err(error) => {
@@ -135,7 +137,7 @@ impl Broker {
             cluster: Arc::clone(&node.cluster),
             health: Arc::clone(&node.health),
             shards: node.shards.clone(),
-            connections,
+            connections: doors.connections,
         });
         let stall_timeout = Duration::from_millis(u64::from(config.server.stall_timeout_ms));
         let watching = tokio::spawn(stalls.clone().run(stall_timeout, abort.clone()));
@@ -154,6 +156,7 @@ impl Broker {
         let address = address(&config, addresses);
         info!(
             client = address,
+            peer = addresses.peer.map(tracing::field::display),
             http = addresses.http.map(tracing::field::display),
             broker_id = config.broker_id,
             version = env!("CARGO_PKG_VERSION"),
@@ -221,7 +224,10 @@ impl Broker {
 /// Where connections come in.
 struct Doors {
     client: Listener,
+    peer: Option<Listener>,
     http: Option<Listener>,
+    /// By the listener's name, for as long as they are listened for.
+    connections: Vec<(&'static str, Connections)>,
     addresses: Addresses,
 }
 
@@ -235,24 +241,32 @@ impl Doors {
         let config = &config.server;
         let client = Listener::new(config.client.max_connections, abort.clone()).also(incoming);
         let client = bind(client, ports.client, &config.client.address).await?;
+        let peer = Listener::new(config.peer.max_connections, abort.clone());
+        let peer = bind(peer, ports.peer, &config.peer.address).await?;
         let http = Listener::new(config.http.max_connections, abort.clone());
         let http = bind(http, ports.http, &config.http.address).await?;
         let addresses = Addresses {
             client: client.address().map_err(Error::Listen)?,
+            peer: peer.address().map_err(Error::Listen)?,
             http: http.address().map_err(Error::Listen)?,
         };
+        let peer = addresses.peer.map(|_| peer);
+        let http = addresses.http.map(|_| http);
+        let listeners = [
+            ("client", Some(&client)),
+            ("peer", peer.as_ref()),
+            ("http", http.as_ref()),
+        ];
         Ok(Self {
+            connections: listeners
+                .into_iter()
+                .filter_map(|(name, listener)| Some((name, listener?.connections())))
+                .collect(),
             client,
-            http: addresses.http.map(|_| http),
+            peer,
+            http,
             addresses,
         })
-    }
-
-    /// The connections of each listener by its name, for as long as they are listened for.
-    fn connections(&self) -> Vec<(&'static str, Connections)> {
-        let client = ("client", self.client.connections());
-        let http = self.http.as_ref().map(|http| ("http", http.connections()));
-        std::iter::once(client).chain(http).collect()
     }
 }
 
@@ -281,18 +295,24 @@ fn name_of_no_port(config: &Config) -> String {
 
 /// This broker's entry in the cluster.
 fn entry(config: &Config, identity: &Identity, addresses: Addresses) -> controller::Broker {
-    let (host, port) = addresses.client.map_or_else(
+    let listener = |name: &str, (host, port)| controller::Listener {
+        name: name.to_owned(),
+        host,
+        port,
+    };
+    let client = addresses.client.map_or_else(
         || (name_of_no_port(config), PORT_OF_NO_PORT),
         |bound| config.server.client.advertised_or(bound),
     );
+    let peer = addresses
+        .peer
+        .map(|bound| config.server.peer.advertised_or(bound));
+    let client = listener(CLIENT_LISTENER, client);
+    let peer = peer.map(|address| listener(PEER_LISTENER, address));
     controller::Broker {
         id: BrokerId(config.broker_id),
         incarnation_id: identity.incarnation,
-        listeners: vec![controller::Listener {
-            name: CLIENT_LISTENER.to_owned(),
-            host,
-            port,
-        }],
+        listeners: std::iter::once(client).chain(peer).collect(),
         rack: (!config.rack.is_empty()).then(|| config.rack.clone()),
     }
 }
@@ -309,9 +329,10 @@ async fn serve_clients(
     reporter
         .set_service_status("", ServingStatus::Serving)
         .await;
+    let descriptors = client_descriptors();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(highwater_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(&descriptors)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let v1 = reflection()

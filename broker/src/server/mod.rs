@@ -16,5 +16,5 @@ pub use builder::BrokerBuilder;
 pub(crate) use call_span::CALL_TARGET;
 pub use connector::Connector;
 pub(crate) use gate::{AnswerCharge, CallDeadline, explain};
-pub(crate) use listener::Connections;
+pub(crate) use listener::{Connections, Listener};
 pub(crate) use metered_body::{MessageCharges, out_of_memory};

@@ -42,6 +42,16 @@ enum Field {
     Bytes,
 }
 
+/// The files of the API for clients, as an encoded `FileDescriptorSet`: without what only brokers say to each other.
+pub(super) fn client_descriptors() -> Vec<u8> {
+    let mut descriptors = FileDescriptorSet::decode(highwater_proto::FILE_DESCRIPTOR_SET)
+        .expect("the compiled protos are a descriptor set");
+    descriptors
+        .file
+        .retain(|file| !file.package().starts_with("highwater.internal."));
+    descriptors.encode_to_vec()
+}
+
 /// Why an encoded message is refused before it is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is not a protobuf message: {0}")]

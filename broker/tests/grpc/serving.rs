@@ -553,6 +553,7 @@ async fn health_and_reflection_answer() {
     let answer = answers.into_inner().next().await.unwrap().unwrap();
     let text = format!("{answer:?}");
     assert!(text.contains("highwater.v1.ProduceService"), "{text}");
+    assert!(!text.contains("internal"), "{text}");
     let described = broker
         .cluster()
         .describe_cluster(v1::DescribeClusterRequest {})
