@@ -3,14 +3,18 @@
 //! A test starts a broker as a process of its own ([`process`]), puts load on it ([`workload`]), does something terrible
 //! to it, and lets the checker decide whether the clients saw anything that must not be:
 //!
+//! Several brokers are a [`cluster`], whose brokers reach each other through a [`network`] that a test can cut.
+//!
 //! - [`stamp`]: records that say themselves who sent them, in which order and where to.
 //! - [`history`]: what every client asked and was told, in real-time order.
 //! - [`checker`]: the promises (docs: `Rule`), pure.
 //! - [`topic_model`]: the same for the state of topics.
 
 pub mod checker;
+pub mod cluster;
 pub mod data_files;
 pub mod history;
+pub mod network;
 pub mod process;
 pub mod stamp;
 pub mod topic_model;

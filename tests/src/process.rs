@@ -88,6 +88,7 @@ pub struct Broker {
     folder: Option<tempfile::TempDir>,
     data_dir: PathBuf,
     address: SocketAddr,
+    http_address: SocketAddr,
     starts: u32,
     running: Option<Running>,
 }
@@ -119,6 +120,7 @@ impl Broker {
             data_dir,
             folder: Some(folder),
             address: free_address()?,
+            http_address: free_address()?,
             starts: 0,
             running: None,
         })
@@ -138,6 +140,23 @@ impl Broker {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves probes and metrics while it runs.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Number of the process, while there is one.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.running.as_ref().map(|running| running.child.id())
+    }
+
+    /// Changes a configuration key from the next start on.
+    pub fn set(&mut self, key: &str, value: impl ToString) {
+        self.setup = self.setup.clone().set(key, value);
     }
 
     /// Where it keeps everything.
@@ -355,7 +374,7 @@ impl Broker {
         let mut text = String::new();
         writeln!(text, "data_dir = {:?}", self.data_dir)?;
         writeln!(text, "server.client.address = \"{}\"", self.address)?;
-        writeln!(text, "server.http.address = \"127.0.0.1:0\"")?;
+        writeln!(text, "server.http.address = \"{}\"", self.http_address)?;
         for (key, value) in &self.setup.settings {
             writeln!(text, "{key} = {value}")?;
         }
@@ -401,7 +420,7 @@ fn forward_lines(stdout: ChildStdout, lines: &Sender<String>) {
 }
 
 /// An address that nobody listens at and that no other test of this process gets.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     const ATTEMPTS: u32 = 1_000;
     static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut taken = TAKEN.lock().expect("nobody panics with the lock");
