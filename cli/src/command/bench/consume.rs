@@ -15,7 +15,7 @@ use super::amount::Size;
 use super::observer::{Counter, observe};
 use super::payload::Payload;
 use super::records;
-use super::report::{Bound, Report};
+use super::report::{Bound, Parameters, Report};
 use super::session::{answer, with_topic};
 use super::tally::Tally;
 use super::target::{self, Target};
@@ -62,16 +62,6 @@ pub(crate) struct Options {
     #[command(flatten)]
     #[serde(flatten)]
     target: target::Options,
-}
-
-/// What was run, as JSON.
-#[derive(Debug, Serialize)]
-struct Parameters<'a> {
-    workload: &'static str,
-    topic: &'a str,
-    partitions: u32,
-    #[serde(flatten)]
-    options: &'a Options,
 }
 
 /// Measures and prints.
@@ -128,7 +118,7 @@ async fn measure<'a>(
     options: &'a Options,
     target: &Target,
     topic: &'a Topic,
-) -> Result<Report<Parameters<'a>>, Failure> {
+) -> Result<Report<Parameters<'a, Options>>, Failure> {
     let (firsts, shares) = shares(options, &target.client, topic).await?;
     let counter = Arc::new(Counter::default());
     let window = options.records.window();
@@ -145,12 +135,7 @@ async fn measure<'a>(
         readers.spawn(reader.run());
     }
     let (tally, observed) = observe(window, &target.meter, &counter, readers).await?;
-    let parameters = Parameters {
-        workload: "consume",
-        topic: &topic.name,
-        partitions: topic.partitions,
-        options,
-    };
+    let parameters = Parameters::new("consume", topic, options);
     let limits = target.limits;
     Ok(Report::new(
         window,

@@ -16,7 +16,7 @@ use super::latencies::Percentiles;
 use super::observer::{Counter, observe};
 use super::payload::Payload;
 use super::records;
-use super::report::{Bound, Report};
+use super::report::{Bound, Parameters, Report};
 use super::schedule::Schedule;
 use super::session::with_topic;
 use super::tally::Tally;
@@ -52,15 +52,12 @@ pub(crate) struct Options {
     target: target::Options,
 }
 
-/// What was run, and the second part of the answer, as JSON.
+/// The second part of the answer and what was run, as JSON.
 #[derive(Debug, Serialize)]
-struct Parameters<'a> {
+struct WithEndToEnd<'a> {
     end_to_end: EndToEnd,
-    workload: &'static str,
-    topic: &'a str,
-    partitions: u32,
     #[serde(flatten)]
-    options: &'a Options,
+    parameters: Parameters<'a, Options>,
 }
 
 /// From producer to consumer, as JSON.
@@ -91,7 +88,7 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
                 end_to_end.text(),
             );
             let checks = [alone.check(), end_to_end.check()];
-            let report = alone.with(Parameters {
+            let report = alone.with(WithEndToEnd {
                 end_to_end: EndToEnd {
                     records_per_second: end_to_end.records_per_second,
                     latency_us: end_to_end.latency_us,
@@ -99,10 +96,7 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
                     errors: end_to_end.errors,
                     unsent: end_to_end.unsent,
                 },
-                workload: "latency",
-                topic: &topic.name,
-                partitions: topic.partitions,
-                options: &options,
+                parameters: Parameters::new("latency", topic, &options),
             });
             context.answer(|| text, || report)?;
             checks.into_iter().collect()

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use highwater_client::{Client, Producer};
+use highwater_proto::REMEMBERED_BATCHES;
 use highwater_proto::batch::{BatchBuilder, NewRecord};
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -18,7 +19,7 @@ use super::amount::Time;
 use super::generator::{Generator, Pace};
 use super::observer::{Counter, observe};
 use super::payload::Payload;
-use super::report::{Bound, Report};
+use super::report::{Bound, Parameters, Report};
 use super::schedule::Schedule;
 use super::session::{answer, with_topic};
 use super::tally::Tally;
@@ -34,10 +35,7 @@ use crate::failure::Failure;
 /// How long a record may take before it counts as failed.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most batches of one partition that an idempotent producer has on their way: brokers remember that many of each.
-const MAX_IDEMPOTENT_IN_FLIGHT: usize = highwater_proto::REMEMBERED_BATCHES;
-
-/// The same without idempotence.
+/// Most batches of one partition that a producer without idempotence has on their way.
 const MAX_IN_FLIGHT: usize = 64;
 
 /// The least that a producer may buffer, in bytes.
@@ -90,16 +88,6 @@ pub(crate) struct Options {
     target: target::Options,
 }
 
-/// What was run, as JSON.
-#[derive(Debug, Serialize)]
-struct Parameters<'a> {
-    workload: &'static str,
-    topic: &'a str,
-    partitions: u32,
-    #[serde(flatten)]
-    options: &'a Options,
-}
-
 /// Measures and prints.
 pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failure> {
     with_topic(
@@ -137,7 +125,7 @@ async fn measure<'a>(
     options: &'a Options,
     target: &Target,
     topic: &'a Topic,
-) -> Result<Report<Parameters<'a>>, Failure> {
+) -> Result<Report<Parameters<'a, Options>>, Failure> {
     let counter = Arc::new(Counter::default());
     let window = options.records.window();
     let generators = match options.raw {
@@ -158,12 +146,7 @@ async fn measure<'a>(
         true => Bound::SequentialWrite,
         false => Bound::OverwriteSync,
     };
-    let parameters = Parameters {
-        workload: "produce",
-        topic: &topic.name,
-        partitions: topic.partitions,
-        options,
-    };
+    let parameters = Parameters::new("produce", topic, options);
     Ok(Report::new(
         window,
         tally,
@@ -229,7 +212,7 @@ fn producer(options: &Options, client: &Client, number: u32) -> Result<(Producer
     };
     let most_in_flight = match options.no_idempotence {
         true => MAX_IN_FLIGHT,
-        false => MAX_IDEMPOTENT_IN_FLIGHT,
+        false => REMEMBERED_BATCHES,
     };
     let producer = client
         .producer()

@@ -6,6 +6,7 @@ use super::latencies::{Percentiles, human_microseconds};
 use super::observer::Observed;
 use super::probe::Limits;
 use super::tally::Tally;
+use super::topic::Topic;
 use super::window::Window;
 use crate::failure::Failure;
 use crate::quantity::{counted, human_bytes};
@@ -28,6 +29,28 @@ pub(crate) struct Report<P> {
     pub(crate) first_error: Option<String>,
     #[serde(flatten)]
     pub(crate) parameters: P,
+}
+
+/// What was run, as JSON, with the options `O` of the workload.
+#[derive(Debug, Serialize)]
+pub(crate) struct Parameters<'a, O> {
+    pub(crate) workload: &'static str,
+    pub(crate) topic: &'a str,
+    pub(crate) partitions: u32,
+    #[serde(flatten)]
+    pub(crate) options: &'a O,
+}
+
+impl<'a, O> Parameters<'a, O> {
+    /// Those of `workload` on `topic`.
+    pub(crate) fn new(workload: &'static str, topic: &'a Topic, options: &'a O) -> Self {
+        Self {
+            workload,
+            topic: &topic.name,
+            partitions: topic.partitions,
+            options,
+        }
+    }
 }
 
 /// How near a figure is to what bounds it.
