@@ -43,6 +43,9 @@ pub use error::Error;
 use engine::Engine;
 use reconciler::Reconciler;
 
+/// How long a stop waits for other brokers to take over what this one leads.
+const HANDOVER_LIMIT: Duration = Duration::from_secs(5);
+
 /// A running node. [`Node::stop`] waits until everything has ended; dropping it lets that happen by itself.
 pub(crate) struct Node {
     pub(crate) hosted: Arc<Hosted>,
@@ -144,8 +147,16 @@ impl Node {
         })
     }
 
-    /// Stops the tasks and the shards, makes a last checkpoint and gives the data directory free.
+    /// Hands leaderships over, stops the tasks and the shards, makes a last checkpoint and gives the data directory
+    /// free.
     pub(crate) async fn stop(self) {
+        let handover = self.shards.transfer_all_away();
+        if tokio::time::timeout(HANDOVER_LIMIT, handover)
+            .await
+            .is_err()
+        {
+            warn!("not every leadership could be handed over");
+        }
         self.stop.token().cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -14,6 +14,8 @@ pub struct Config {
     pub heartbeat_ticks: u32,
     /// Largest number of ticks by which a group's random draw prolongs its election timeout (exclusive).
     pub election_jitter_ticks: u32,
+    /// Ticks without an end of the oldest sync after which the disk counts as stuck: leaders then step down.
+    pub sync_stall_ticks: u32,
     /// Milliseconds of one tick.
     pub tick_interval_ms: u64,
     /// Entry bytes in one append message; a larger entry goes alone.
@@ -43,6 +45,7 @@ impl Default for Config {
             election_ticks: 10,
             heartbeat_ticks: 2,
             election_jitter_ticks: 10,
+            sync_stall_ticks: 50,
             tick_interval_ms: 100,
             append_message_bytes: MIB,
             inflight_messages: 64,
@@ -72,6 +75,9 @@ impl Config {
         }
         if self.election_jitter_ticks == 0 {
             return refuse("election_jitter_ticks", "must be at least 1");
+        }
+        if self.sync_stall_ticks == 0 {
+            return refuse("sync_stall_ticks", "must be at least 1");
         }
         if self.tick_interval_ms == 0 {
             return refuse("tick_interval_ms", "must be at least 1");

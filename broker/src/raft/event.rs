@@ -26,6 +26,8 @@ pub(super) enum Event {
     ReadIndex(ReadNumber),
     /// The leader's broker is gone.
     LeaderLost,
+    /// The disk has not finished a sync for so long that it counts as stuck; or, with false, it goes on again.
+    DiskStalled(bool),
     /// All writes up to this one are durable.
     Synced(WriteNumber),
     /// All that was handed out is applied.

@@ -13,11 +13,13 @@
 //! - The journaled commit index is the smaller of commit and what is durable here, so it never points above the log.
 //! - A membership change takes effect where it is applied. A joint configuration that does not leave by itself is
 //!   pushed.
+//! - A leader whose disk is stuck steps down, and nobody with a stuck disk campaigns.
 //! - The crate's own election jitter is off; ours is drawn from a seed, so a run can be repeated.
 //!
 //! Left out: snapshots, priorities.
 
 mod check;
+mod leadership;
 mod ready;
 
 use std::collections::VecDeque;
@@ -27,7 +29,7 @@ use highwater_storage::{AppliedState, Frame, HardState, Log, Offset, RaftIndex, 
 use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType};
 use raft::{Changer, GetEntriesContext, RawNode, StateRole};
 
-use super::config::{Config, TERM_LIMIT};
+use super::config::Config;
 use super::effects::{Effects, WriteNumber};
 use super::election::ElectionClock;
 use super::entry::{self, BadEntry};
@@ -59,6 +61,8 @@ pub(super) struct Group {
     applied: (RaftIndex, Term),
     /// The offset that the next applied record has.
     next_offset: Offset,
+    /// Whether the disk has not finished a sync for too long.
+    is_disk_stalled: bool,
     /// Messages whose time to leave has come.
     outbox: Vec<Message>,
 }
@@ -116,6 +120,7 @@ impl Group {
             members,
             applied: (applied.index, applied.term),
             next_offset,
+            is_disk_stalled: false,
             outbox: Vec::new(),
         })
     }
@@ -131,6 +136,7 @@ impl Group {
             Event::TransferLeader(to) => self.node.transfer_leader(to.0),
             Event::ReadIndex(number) => self.node.read_index(number.encode()),
             Event::LeaderLost => self.forget_leader(),
+            Event::DiskStalled(is_stalled) => self.disk_stalled(is_stalled),
             Event::Synced(number) => self.synced(number),
             Event::Applied => {
                 self.advance_applied();
@@ -271,6 +277,9 @@ impl Group {
                 message.from, message.commit
             )));
         }
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && !self.may_campaign() {
+            return Err(Ignored::NotNow);
+        }
         // What Raft itself ignores (a response of somebody who is no member any more) is no news.
         if let Err(error) = self.node.step(message) {
             tracing::debug!(replica = self.replica.0, %error, "ignored a message");
@@ -284,23 +293,6 @@ impl Group {
         if is_due {
             self.node.tick();
         }
-    }
-
-    fn campaign(&mut self) -> Result<(), Ignored> {
-        let raft = &self.node.raft;
-        if raft.state == StateRole::Leader {
-            return Ok(());
-        }
-        if !raft.promotable() || !self.may_campaign() {
-            return Err(Ignored::NotNow);
-        }
-        self.node.campaign().map_err(|_| Ignored::NotNow)
-    }
-
-    /// A sole voter wins at once, and then counts all its entries as durable: they must be. Terms run out at 2^31.
-    fn may_campaign(&self) -> bool {
-        let is_settled = self.unsynced.is_empty() && !self.node.has_ready();
-        self.node.raft.term + 1 < TERM_LIMIT && (is_settled || !self.is_sole_voter())
     }
 
     fn propose(&mut self, entries: Vec<Entry>) -> Result<(), Ignored> {
@@ -349,15 +341,6 @@ impl Group {
         // Raft writes the end of a joint configuration without telling anybody before the next heartbeat.
         if self.node.raft.raft_log.last_index() > last {
             self.node.raft.bcast_append();
-        }
-    }
-
-    fn forget_leader(&mut self) {
-        let raft = &mut self.node.raft;
-        if raft.state == StateRole::Follower {
-            let term = raft.term;
-            raft.become_follower(term, raft::INVALID_ID);
-            self.clock.hurry(raft);
         }
     }
 

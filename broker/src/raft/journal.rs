@@ -39,6 +39,7 @@ pub(super) struct Journal {
     changed: Condvar,
     /// Whether a sync runs or is about to.
     is_syncing: AtomicBool,
+    clock: Arc<SyncClock>,
     /// Whether the journal thread looks after the heartbeat.
     is_armed: AtomicBool,
     /// Syncs since the start.
@@ -47,6 +48,26 @@ pub(super) struct Journal {
     instruments: Instruments,
     /// What the store had written when the last sync was measured.
     measured_bytes: AtomicU64,
+}
+
+/// When the sync under way began; it outlives the journal.
+#[derive(Debug, Default)]
+pub(super) struct SyncClock(Mutex<Option<Instant>>);
+
+impl SyncClock {
+    /// For how long the sync under way has been so; `None` while there is none.
+    pub(super) fn age(&self) -> Option<Duration> {
+        let began = *self.began();
+        began.map(|began| began.elapsed())
+    }
+
+    fn set(&self, began: Option<Instant>) {
+        *self.began() = began;
+    }
+
+    fn began(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Default)]
@@ -78,6 +99,7 @@ impl Journal {
             state: Mutex::default(),
             changed: Condvar::new(),
             is_syncing: AtomicBool::new(false),
+            clock: Arc::default(),
             is_armed: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
             failure: OnceLock::new(),
@@ -209,7 +231,10 @@ impl Journal {
 
     fn measured_sync(&self) -> Result<(), StorageError> {
         let (began, before) = (Instant::now(), self.store.synced());
-        let synced = self.store.sync()?;
+        self.clock.set(Some(began));
+        let synced = self.store.sync();
+        self.clock.set(None);
+        let synced = synced?;
         let took = began.elapsed();
         let turns = synced.0.saturating_sub(before.0);
         if turns > 0 {
@@ -219,6 +244,11 @@ impl Journal {
                 .synced(took, turns, written.saturating_sub(measured));
         }
         Ok(())
+    }
+
+    /// Shows when the sync under way began.
+    pub(super) fn clock(&self) -> Arc<SyncClock> {
+        Arc::clone(&self.clock)
     }
 
     fn heartbeat(&self) {

@@ -149,6 +149,28 @@ impl<M: Machine> Replica<M> {
         Ok(())
     }
 
+    /// Hands leadership over to whoever is best prepared. True while it leads and somebody else could.
+    pub(super) fn transfer_away(&mut self) -> Result<bool, Error> {
+        let Consensus::Running(group) = &self.consensus else {
+            return Ok(false);
+        };
+        if !matches!(self.role, Role::Leader { .. }) {
+            return Ok(false);
+        }
+        match group.successor() {
+            Some(successor) if !group.is_handing_over() => {
+                self.handle(Event::TransferLeader(successor), |_| {})?;
+                Ok(true)
+            }
+            successor => Ok(successor.is_some()),
+        }
+    }
+
+    /// The disk is stuck, or goes on again.
+    pub(super) fn disk_stalled(&mut self, is_stalled: bool) -> Result<(), Error> {
+        self.handle(Event::DiskStalled(is_stalled), |_| {})
+    }
+
     /// Starts an election where no leader is known.
     pub(super) fn campaign_if_leaderless(&mut self) -> Result<(), Error> {
         match self.role {
@@ -225,6 +247,11 @@ impl<M: Machine> Replica<M> {
             Role::Follower { leader, .. } => leader,
             Role::Leader { .. } | Role::Quarantined => None,
         }
+    }
+
+    /// Whether it leads its group.
+    pub(super) fn leads(&self) -> bool {
+        matches!(self.role, Role::Leader { .. })
     }
 
     pub(super) fn id(&self) -> ReplicaId {

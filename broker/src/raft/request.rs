@@ -164,12 +164,22 @@ pub enum Operation<M: Machine> {
         /// lost first.
         answer: Answer<Result<Members, Error>>,
     },
-    /// Asks a leader to hand over to another voter. Requests are refused as busy meanwhile.
+    /// Asks a leader to hand over to another voter. Requests wait meanwhile: for the end of its leadership, which turns
+    /// them away, or for the end of the attempt, after the election timeout.
     TransferLeader {
         /// The group.
         group: GroupId,
         /// The voter to lead next.
         to: ReplicaId,
+    },
+    /// Has leaders hand over, each to the voter that is most caught up, as before a shutdown. Tries again for two
+    /// election timeouts.
+    TransferAway {
+        /// The group; `None` means all groups of the shard.
+        group: Option<GroupId>,
+        /// Answered when it is over, with the number of groups that this broker leads still: those without another
+        /// voter, and those whose voters did not take over.
+        answer: Answer<usize>,
     },
     /// Forgets the leader and campaigns after a jitter: the broker it ran on is gone.
     LeaderLost {
@@ -251,6 +261,7 @@ impl<M: Machine> fmt::Debug for Operation<M> {
             Self::TransferLeader { group, .. } => ("TransferLeader", group),
             Self::LeaderLost { group } => ("LeaderLost", group),
             Self::Status { group, .. } => ("Status", group),
+            Self::TransferAway { .. } => return f.write_str("TransferAway"),
             Self::LeadersLost { .. } => return f.write_str("LeadersLost"),
             Self::Capture { .. } => return f.write_str("Capture"),
             Self::Fail { replica, .. } => return write!(f, "Fail({})", replica.0),

@@ -5,7 +5,9 @@
 //! nor sleeps nor looks at a clock. Who calls it (a thread, a test, the simulator) passes the time in, sends the
 //! messages that come out, and sees that [`Store::sync`] runs while [`TurnReport::needs_sync`].
 
+mod leaving;
 mod operate;
+mod stall;
 
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
@@ -14,6 +16,8 @@ use std::sync::Arc;
 
 use highwater_storage::{Store, Ticket};
 
+use self::leaving::Leaving;
+use self::stall::StallClock;
 use super::counters::ShardCounters;
 use super::machine::{Machine, Refusal, Timestamp};
 use super::mailbox::Inbox;
@@ -38,6 +42,11 @@ pub struct Shard<M: Machine> {
     deleted: VecDeque<(Ticket, Answer<Result<(), Error>>)>,
     /// Deletions of this turn, whose ticket is not known yet.
     deleting: Vec<Answer<Result<(), Error>>>,
+    /// Leaderships that are to go elsewhere.
+    leaving: Vec<Leaving>,
+    stall: StallClock,
+    /// Whether the disk counts as stuck.
+    is_stalled: bool,
     /// Replicas that need ticks.
     ticking: BTreeSet<Slot>,
     /// Requests that left the shard since the last report.
@@ -83,6 +92,9 @@ impl<M: Machine> Shard<M> {
             unsynced: VecDeque::new(),
             deleted: VecDeque::new(),
             deleting: Vec::new(),
+            leaving: Vec::new(),
+            stall: StallClock::default(),
+            is_stalled: false,
             ticking: BTreeSet::new(),
             released: Released::default(),
             counters: Arc::default(),
@@ -132,6 +144,7 @@ impl<M: Machine> Shard<M> {
             }
         }
         self.drive(&mut context);
+        self.answer_leaving();
         let mut released = std::mem::take(&mut self.released);
         released.merge(context.released);
         TurnReport {
@@ -141,7 +154,7 @@ impl<M: Machine> Shard<M> {
             released_bytes: released.bytes,
             needs_sync: self.failure.is_none() && self.store.has_unsynced(),
             awaits_sync: !self.unsynced.is_empty() || !self.deleted.is_empty(),
-            wants_ticks: !self.ticking.is_empty(),
+            wants_ticks: !(self.ticking.is_empty() && self.leaving.is_empty()) || self.is_stalled,
         }
     }
 
@@ -240,6 +253,8 @@ impl<M: Machine> Shard<M> {
     }
 
     fn tick(&mut self) {
+        self.tick_stall();
+        self.tick_leaving();
         for slot in self.ticking.clone() {
             self.with(slot, Replica::tick);
         }

@@ -7,11 +7,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use highwater_storage::Store;
+use tokio::sync::oneshot;
 
 use super::checkpoint::{CheckpointSignal, Checkpointer};
 use super::counters::ShardCounters;
 use super::instruments::Instruments;
-use super::journal::{Journal, SyncWaiter};
+use super::journal::{Journal, SyncClock, SyncWaiter};
 use super::machine::Machine;
 use super::mailbox::{Mailbox, MailboxLevel};
 use super::message::{PeerMessage, PeerTransport};
@@ -25,6 +26,7 @@ pub struct Shards<M: Machine> {
     ports: Arc<[Arc<ShardPort<M>>]>,
     counters: Arc<[Arc<ShardCounters>]>,
     checkpoints: Arc<CheckpointSignal>,
+    sync_clock: Arc<SyncClock>,
 }
 
 /// The threads behind [`Shards`].
@@ -58,6 +60,7 @@ impl<M: Machine> Clone for Shards<M> {
             ports: Arc::clone(&self.ports),
             counters: Arc::clone(&self.counters),
             checkpoints: Arc::clone(&self.checkpoints),
+            sync_clock: Arc::clone(&self.sync_clock),
         }
     }
 }
@@ -115,6 +118,7 @@ impl<M: Machine> Shards<M> {
             ports: ports.into(),
             counters: counters.into(),
             checkpoints,
+            sync_clock: journal.clock(),
         };
         let threads = ShardThreads {
             shards: shards.clone(),
@@ -151,13 +155,42 @@ impl<M: Machine> Shards<M> {
     ///
     /// # Errors
     /// [`Error::ShardBusy`] when one or more of them did not take it; the others did.
-    pub fn broadcast(&self, operation: impl Fn() -> Operation<M>) -> Result<(), Error> {
+    pub fn broadcast(&self, mut operation: impl FnMut() -> Operation<M>) -> Result<(), Error> {
         let sent = self
             .ports
             .iter()
             .map(|port| port.mailbox.operate(operation()));
         // Each is tried.
         sent.fold(Ok(()), Result::and)
+    }
+
+    /// Has every leader of this broker hand over to another voter, as before a shutdown. Takes two election timeouts at
+    /// most, and answers how many groups this broker leads still.
+    pub async fn transfer_all_away(&self) -> usize {
+        let mut answers = Vec::new();
+        let sent = self.broadcast(|| {
+            let (answer, answered) = oneshot::channel();
+            answers.push(answered);
+            Operation::TransferAway {
+                group: None,
+                answer,
+            }
+        });
+        if let Err(error) = sent {
+            tracing::warn!(%error, "not every shard hands its leaderships over");
+        }
+        let mut staying = 0;
+        for answered in answers {
+            // A shard that did not take it, or stopped, drops the answer.
+            staying += answered.await.unwrap_or(0);
+        }
+        staying
+    }
+
+    /// For how long the sync that is under way has been so; `None` while there is none. What peers should not trust
+    /// for long.
+    pub fn sync_age(&self) -> Option<Duration> {
+        self.sync_clock.age()
     }
 
     /// Asks for a checkpoint, which is made some time later.

@@ -11,8 +11,8 @@ use crate::raft::machine::{Decision, EntryKind, Machine, NewEntry, Refusal, Role
 use crate::raft::reply::Reply;
 use crate::raft::request::Request;
 
-/// What a leader is at while it hands over.
-const HANDING_OVER: &str = "the limit of proposals while leadership is handed over";
+/// What a leader holds at most.
+const UNCOMMITTED: &str = "the group's limit of uncommitted bytes";
 
 /// The proposals of one turn.
 struct Gathered {
@@ -41,6 +41,10 @@ impl<M: Machine> Replica<M> {
         let Consensus::Running(group) = &self.consensus else {
             return Ok(false);
         };
+        // A leader that hands over waits for the end of it.
+        if !group.takes_proposals() {
+            return Ok(false);
+        }
         let first = group.last_index().next();
         let mut gathered = Gathered {
             first,
@@ -90,9 +94,7 @@ impl<M: Machine> Replica<M> {
             return Err(self.failed());
         };
         if !group.has_room(gathered.bytes, bytes) {
-            return Err(Refusal::Busy {
-                limit: "the group's limit of uncommitted bytes",
-            });
+            return Err(Refusal::Busy { limit: UNCOMMITTED });
         }
         if is_disk_full && entries.iter().any(|entry| entry.kind == EntryKind::Batch) {
             return Err(Refusal::DiskFull);
@@ -128,13 +130,6 @@ impl<M: Machine> Replica<M> {
         if entries.is_empty() {
             return Ok(false);
         }
-        if let Consensus::Running(group) = &self.consensus
-            && !group.takes_proposals()
-        {
-            let limit = HANDING_OVER;
-            self.take_back(first, &Refusal::Busy { limit });
-            return Ok(false);
-        }
         if !self.write_ahead(first, &entries, context)? {
             self.take_back(first, &Refusal::DiskFull);
             return Ok(false);
@@ -146,10 +141,7 @@ impl<M: Machine> Replica<M> {
             if let Some(log) = self.log_mut() {
                 log.truncate_suffix(&mut context.turn, first)?;
             }
-            let refusal = Refusal::Busy {
-                limit: HANDING_OVER,
-            };
-            self.take_back(first, &refusal);
+            self.take_back(first, &Refusal::Busy { limit: UNCOMMITTED });
         }
         Ok(!was_dropped)
     }

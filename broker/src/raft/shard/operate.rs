@@ -85,6 +85,13 @@ impl<M: Machine> Shard<M> {
             Operation::TransferLeader { group, to } => {
                 self.with_group(group, |replica| replica.transfer_leader(to));
             }
+            Operation::TransferAway { group, answer } => {
+                let slots = match group {
+                    Some(group) => self.replicas.slot(group).into_iter().collect(),
+                    None => self.replicas.slots(),
+                };
+                self.transfer_away(slots, answer);
+            }
             Operation::LeaderLost { group } => self.with_group(group, Replica::leader_lost),
             Operation::LeadersLost { replicas } => self.leaders_lost(&replicas),
             Operation::Capture { logs, answer } => {
@@ -118,6 +125,9 @@ impl<M: Machine> Shard<M> {
             })
         })?;
         let slot = self.replicas.insert(started);
+        if self.is_stalled {
+            self.with(slot, |replica| replica.disk_stalled(true));
+        }
         // What is committed is applied before anybody hears of the replica.
         self.drive_one(slot, context);
         self.with(slot, |_| Ok(()));

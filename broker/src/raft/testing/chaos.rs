@@ -1,7 +1,7 @@
 //! Chance plays on the stage of the scripts: turns, syncs, ticks, words, lost and reordered messages, crashes. Whatever
 //! happens, what must hold holds, and when the faults end the group agrees. The seed of a failure repeats it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::cluster::Cluster;
 use super::script::{Command, Stage};
@@ -24,6 +24,9 @@ struct Run {
     leaders: BTreeMap<u64, u64>,
     /// Which word each node applied at an index.
     applied: BTreeMap<u64, String>,
+    /// For each read that waits on a node, the highest index that was acknowledged when it began.
+    reads: BTreeMap<u64, VecDeque<u64>>,
+    reads_answered: u32,
     said: Vec<String>,
 }
 
@@ -31,6 +34,7 @@ struct Run {
 fn chance_loses_nothing_acknowledged_and_splits_no_log() {
     let mut acknowledged = 0;
     let mut terms = 0;
+    let mut reads = 0;
     for seed in 0..SEEDS {
         let mut run = Run::new(seed);
         for _ in 0..STEPS {
@@ -40,12 +44,14 @@ fn chance_loses_nothing_acknowledged_and_splits_no_log() {
         run.check_agreement();
         acknowledged += run.acknowledged.len();
         terms += run.leaders.len();
+        reads += run.reads_answered;
     }
-    // The runs did something: words went through, and leaders changed.
+    // The runs did something: words went through, reads too, and leaders changed.
     assert!(
         acknowledged > 1000,
         "only {acknowledged} words were acknowledged"
     );
+    assert!(reads > 500, "only {reads} reads were answered");
     assert!(terms > 300, "only {terms} leaders were elected");
 }
 
@@ -60,6 +66,8 @@ impl Run {
             acknowledged: BTreeMap::new(),
             leaders: BTreeMap::new(),
             applied: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            reads_answered: 0,
             said: Vec::new(),
         };
         run.play("cluster 1 2 3");
@@ -86,11 +94,17 @@ impl Run {
             880..=882 => self.play(&format!("lose-leader {node}")),
             883..=885 => self.play(&format!("transfer {node} {other}")),
             886..=889 => self.play(&format!("checkpoint {node}")),
+            893..=894 => self.play(&format!("away {node}")),
+            895..=896 => self.play(&format!("lose-leaders {node} {other}")),
+            897 => self.play(&format!("stick {node}")),
+            898..=900 => self.play(&format!("unstick {node}")),
+            901..=915 => self.read(node),
             890..=892 => {
                 let mode = ["dropped", "torn", "kept", "process"][self.place(4)];
                 let seed = self.below(1000);
                 self.play(&format!("crash {node} {mode} seed={seed}"));
                 self.up.insert(node, false);
+                self.reads.remove(&node);
             }
             _ => {
                 self.words += 1;
@@ -100,12 +114,19 @@ impl Run {
         }
     }
 
+    fn read(&mut self, node: u64) {
+        let acknowledged = self.acknowledged.values().max().copied().unwrap_or(0);
+        self.reads.entry(node).or_default().push_back(acknowledged);
+        self.play(&format!("read {node}"));
+    }
+
     /// Ends the faults and lets the group come to rest.
     fn heal(&mut self) {
         for node in 1..=NODES {
             if !self.up[&node] {
                 self.play(&format!("restart {node}"));
             }
+            self.play(&format!("unstick {node}"));
         }
         for _ in 0..60 {
             for node in 1..=NODES {
@@ -168,6 +189,15 @@ impl Run {
                 let first = *self.leaders.entry(term).or_insert(node);
                 assert_eq!(first, node, "seed {seed}: two leaders of term {term}");
             }
+            [node, "reads", "up", "to", index] => {
+                let index: u64 = index.parse().unwrap();
+                let least = self.read_ended(node);
+                assert!(index >= least, "seed {seed}: a read misses {least}: {line}");
+                self.reads_answered += 1;
+            }
+            [node, "may", "not", "read", ..] => {
+                self.read_ended(node);
+            }
             [_, "answers", word, "done", "at", index] => {
                 self.acknowledged
                     .insert(word.to_owned(), index.parse().unwrap());
@@ -182,6 +212,12 @@ impl Run {
             }
             _ => {}
         }
+    }
+
+    /// Reads of a node end in the order in which they began.
+    fn read_ended(&mut self, node: &str) -> u64 {
+        let waiting = self.reads.get_mut(&node.parse().unwrap());
+        waiting.and_then(VecDeque::pop_front).unwrap()
     }
 
     fn below(&mut self, limit: u64) -> u64 {

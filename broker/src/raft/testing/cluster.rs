@@ -33,6 +33,8 @@ struct Node {
     fs: SimFs,
     /// `None` after a crash.
     running: Option<Running>,
+    /// Whether no sync ends.
+    is_stuck: bool,
     /// By group.
     seen: BTreeMap<u64, Seen>,
 }
@@ -43,6 +45,8 @@ struct Running {
     inbox: Inbox<Words>,
     /// Reads that wait for their index.
     reads: Vec<Answered<RaftIndex>>,
+    /// Handovers of leadership that are not over.
+    leaving: Vec<oneshot::Receiver<usize>>,
     /// Leaderships that were announced since anybody asked.
     announced: Vec<Leadership>,
 }
@@ -88,6 +92,9 @@ impl Stage for Cluster {
             "lose-leaders" => self.lose_leaders(command),
             "read" => self.read(command),
             "announced" => self.announced(command.number(0)?),
+            "away" => self.transfer_away(command),
+            "stick" => self.stick(command.number(0)?, true),
+            "unstick" => self.stick(command.number(0)?, false),
             "members" => self.change_members(command),
             "deliver" => self.deliver(command),
             "drop" => self.drop_messages(command),
@@ -200,20 +207,27 @@ impl Cluster {
     fn turn(&mut self, number: u64) -> Result<Vec<String>, String> {
         let running = self.running(number)?;
         let report = running.shard.turn(&mut running.inbox, Timestamp(0));
-        let mut reads = Vec::new();
+        let mut answers = Vec::new();
         running.announced.extend(report.leaderships);
         running.reads.retain_mut(|read| {
             let Ok(answer) = read.try_recv() else {
                 return true;
             };
-            reads.push(match answer {
+            answers.push(match answer {
                 Ok(index) => format!("{number}: reads up to {index}"),
                 Err(error) => format!("{number}: may not read: {error}"),
             });
             false
         });
+        running.leaving.retain_mut(|leaving| {
+            let Ok(staying) = leaving.try_recv() else {
+                return true;
+            };
+            answers.push(format!("{number}: has handed over all but {staying}"));
+            false
+        });
         let mut said = self.news(number)?;
-        said.extend(reads);
+        said.extend(answers);
         for message in report.messages {
             said.push(format!("{number}: sends {}", describe(&message.message)));
             self.in_flight.push(message);
@@ -221,7 +235,16 @@ impl Cluster {
         Ok(said)
     }
 
+    /// `stick 1`: from now on no sync of node 1 ends. `unstick 1`: they do.
+    fn stick(&mut self, number: u64, is_stuck: bool) -> Result<Vec<String>, String> {
+        self.node(number)?.is_stuck = is_stuck;
+        Ok(vec![])
+    }
+
     fn sync(&mut self, number: u64) -> Result<Vec<String>, String> {
+        if self.node(number)?.is_stuck {
+            return Ok(vec![]);
+        }
         let running = self.running(number)?;
         if let Err(error) = running.store.sync() {
             running.shard.fail(&error.to_string().into());
@@ -307,6 +330,17 @@ impl Cluster {
         let replicas = lost.into_iter().map(|node| replica_of(node, group));
         let replicas = Arc::new(replicas.collect());
         self.operate(command, |_| Operation::LeadersLost { replicas })
+    }
+
+    /// `away 1`: all groups of node 1, or the one that is named, are to be led elsewhere.
+    fn transfer_away(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let one = command.value("group").map(|_| group(command)).transpose()?;
+        let (answer, answered) = oneshot::channel();
+        self.running(command.number(0)?)?.leaving.push(answered);
+        self.operate(command, |_| Operation::TransferAway {
+            group: one.map(GroupId),
+            answer,
+        })
     }
 
     /// `read 1`: a read whose answer a later turn says.
@@ -582,6 +616,7 @@ impl Node {
         Self {
             fs: SimFs::new(number),
             running: None,
+            is_stuck: false,
             seen: BTreeMap::new(),
         }
     }
@@ -601,6 +636,7 @@ impl Node {
             shard,
             inbox: Inbox::default(),
             reads: Vec::new(),
+            leaving: Vec::new(),
             announced: Vec::new(),
         });
         for log in opened.logs {
@@ -633,6 +669,7 @@ fn config() -> Config {
         election_ticks: 5,
         heartbeat_ticks: 1,
         election_jitter_ticks: 3,
+        sync_stall_ticks: 6,
         append_message_bytes: 64,
         uncommitted_bytes: 256,
         inflight_messages: 4,
