@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use highwater_proto::internal::v1::peer_service_server::PeerService;
-use highwater_proto::internal::v1::{DescribeRequest, DescribeResponse};
-use tonic::{Request, Response, Status};
+use highwater_proto::internal::v1::{
+    ControlRequest, ControlResponse, DataRequest, DataResponse, DescribeRequest, DescribeResponse,
+};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::me::Identity;
 
@@ -20,5 +22,22 @@ impl PeerService for Incoming {
         _request: Request<DescribeRequest>,
     ) -> Result<Response<DescribeResponse>, Status> {
         Ok(Response::new(self.identity.describe()))
+    }
+
+    type ControlStream = tokio_stream::Empty<Result<ControlResponse, Status>>;
+    type DataStream = tokio_stream::Empty<Result<DataResponse, Status>>;
+
+    async fn control(
+        &self,
+        _request: Request<Streaming<ControlRequest>>,
+    ) -> Result<Response<Self::ControlStream>, Status> {
+        Err(Status::unimplemented("the lanes between brokers come next"))
+    }
+
+    async fn data(
+        &self,
+        _request: Request<Streaming<DataRequest>>,
+    ) -> Result<Response<Self::DataStream>, Status> {
+        Err(Status::unimplemented("the lanes between brokers come next"))
     }
 }

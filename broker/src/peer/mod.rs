@@ -5,6 +5,7 @@ mod incoming;
 mod listener;
 mod me;
 mod routes;
+mod wire;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -79,6 +79,27 @@ pub(super) fn from_frame(frame: Frame) -> Entry {
     entry
 }
 
+/// The entry of this kind and with this data that a peer sent.
+pub(crate) fn from_peer(kind: FrameKind, index: u64, term: u64, data: Bytes) -> Entry {
+    let mut entry = Entry {
+        index,
+        term,
+        data,
+        ..Entry::default()
+    };
+    match kind {
+        FrameKind::NoOp => {}
+        FrameKind::ConfChange => entry.set_entry_type(EntryType::EntryConfChangeV2),
+        FrameKind::Batch | FrameKind::Events | FrameKind::Lost => entry.context = context(kind),
+    }
+    entry
+}
+
+/// Which kind an entry of ours is; `None` for what no replica of ours writes.
+pub(crate) fn kind_of(entry: &Entry) -> Option<FrameKind> {
+    kind(entry).ok()
+}
+
 /// The frame that keeps an entry.
 pub(super) fn to_frame(entry: &Entry) -> Result<NewFrame, BadEntry> {
     let kind = kind(entry)?;

@@ -50,6 +50,7 @@ mod waiters;
 
 pub use config::{Config, TERM_LIMIT};
 pub use counters::ShardCounters;
+pub(crate) use entry::{from_peer as entry_from_peer, kind_of as kind_of_entry};
 pub use error::Error;
 pub use instruments::Instruments;
 pub use mailbox::{Inbox, MailboxLevel};
