@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Bound, Check};
+use super::named_listener::{self, NAMED_LISTENERS, NamedListener};
 use super::setting::settings;
 
 settings! {
@@ -35,7 +36,11 @@ settings! {
         /// Host and port that clients are told to use; empty: the address that was bound. Needed where clients reach the broker
         /// by another name or through a proxy.
         pub advertised: String = String::new(),
-        /// Connections at once; further ones are closed. Each can hold a window of unread bytes.
+        /// Further listeners, as `NAME=IP:PORT@HOST:PORT,...`: where some clients reach the brokers by other addresses than the
+        /// rest, such as from outside of a container network. Who came in by a listener is told the addresses of that name at
+        /// all brokers, what stands behind the `@` (without it: the address that was bound).
+        pub named: String = String::new(),
+        /// Connections at once at each of these listeners; further ones are closed. Each can hold a window of unread bytes.
         pub max_connections: usize = 1024,
     }
 }
@@ -77,6 +82,16 @@ impl ServerConfig {
             &self.client.address,
             insecure,
         );
+        let named = named_listener::parse_all(&self.client.named);
+        check.that(
+            "server.client.named",
+            format_args!("{:?}", self.client.named),
+            named.is_some(),
+            NAMED_LISTENERS,
+        );
+        for listener in named.unwrap_or_default() {
+            check_reach(check, "server.client.named", listener.address, insecure);
+        }
         check_address(check, "server.peer.address", &self.peer.address, insecure);
         check_address(check, "server.http.address", &self.http.address, insecure);
         for (key, advertised) in [
@@ -131,6 +146,12 @@ impl ListenerConfig {
     pub fn advertised_or(&self, bound: SocketAddr) -> (String, u16) {
         advertised_or(&self.advertised, bound)
     }
+
+    /// The further listeners; none where the value is not valid.
+    #[must_use]
+    pub fn named(&self) -> Vec<NamedListener> {
+        named_listener::parse_all(&self.named).unwrap_or_default()
+    }
 }
 
 impl PeerListenerConfig {
@@ -153,10 +174,17 @@ fn check_address(check: &mut Check, key: &'static str, text: &str, insecure: boo
         address.is_ok(),
         SOCKET_ADDRESS,
     );
-    if address.is_ok_and(|address| !address.ip().is_loopback()) && !insecure {
+    if let Ok(address) = address {
+        check_reach(check, key, address, insecure);
+    }
+}
+
+/// Checks that only this machine can reach the address, unless that was allowed.
+fn check_reach(check: &mut Check, key: &'static str, address: SocketAddr, insecure: bool) {
+    if !address.ip().is_loopback() && !insecure {
         let reason = "other machines could reach it, and there is neither encryption nor authentication yet: use a \
                       loopback address, or allow it with --insecure (key `insecure`) where the network is trusted";
-        check.wrong(key, text, reason.to_owned());
+        check.wrong(key, address, reason.to_owned());
     }
 }
 

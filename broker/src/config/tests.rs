@@ -132,7 +132,7 @@ fn a_value_that_rests_on_a_refused_one_is_not_blamed() {
 #[test]
 fn validate_names_every_key_that_is_wrong() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 9] = [
+    let cases: [(&str, Spoil); 10] = [
         ("data_dir", |c| c.data_dir = PathBuf::new()),
         ("broker_id", |c| c.broker_id = 0),
         ("fetch.max_wait_ms", |c| c.fetch.max_wait_ms = u32::MAX),
@@ -144,6 +144,9 @@ fn validate_names_every_key_that_is_wrong() {
         }),
         ("server.client.advertised", |c| {
             c.server.client.advertised = "nowhere".to_owned();
+        }),
+        ("server.client.named", |c| {
+            c.server.client.named = "host=localhost".to_owned();
         }),
         ("offsets.max_items", |c| c.offsets.max_items = 0),
         ("storage.journal_file_bytes", |c| {
@@ -171,6 +174,16 @@ fn addresses_that_others_can_reach_need_the_insecure_flag() {
     let error = config.validate().unwrap_err().to_string();
     assert!(
         error.contains("server.client.address") && error.contains("--insecure"),
+        "{error}"
+    );
+    config.insecure = true;
+    config.validate().unwrap();
+
+    let mut config = Config::default();
+    config.server.client.named = "a=127.0.0.1:0,b=0.0.0.0:9410@localhost:9410".to_owned();
+    let error = config.validate().unwrap_err().to_string();
+    assert!(
+        error.contains("server.client.named") && error.contains("0.0.0.0:9410"),
         "{error}"
     );
     config.insecure = true;

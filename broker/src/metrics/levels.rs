@@ -14,7 +14,7 @@ use crate::partition::Standing;
 use crate::raft::Shards;
 use crate::raft::machine::Role;
 use crate::replica::Replica;
-use crate::server::Connections;
+use crate::server::{Connections, ListenerName};
 
 /// Where levels are read. Complete once the broker has started.
 pub(crate) struct Sources {
@@ -25,7 +25,7 @@ pub(crate) struct Sources {
     pub(crate) health: Arc<Health>,
     pub(crate) shards: Shards<Replica>,
     /// By the listener's name.
-    pub(crate) connections: Vec<(&'static str, Connections)>,
+    pub(crate) connections: Vec<(ListenerName, Connections)>,
 }
 
 impl Sources {
@@ -216,7 +216,7 @@ impl Levels {
         self.memory_bytes.set(level(held));
         self.memory_limit.set(level(budget.total_bytes()));
         for (listener, connections) in &sources.connections {
-            let labels = &[*listener];
+            let labels = &[listener.as_str()];
             let open = level(connections.open());
             self.connections.with_label_values(labels).set(open);
             let limit = level(connections.limit());

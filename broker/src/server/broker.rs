@@ -7,8 +7,6 @@ use std::time::Duration;
 use highwater_proto::BrokerId;
 use highwater_storage::Identity;
 use highwater_storage::fs::Fs;
-use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic_health::ServingStatus;
@@ -17,8 +15,9 @@ use tracing::{info, warn};
 
 use super::builder::{BrokerBuilder, Ports};
 use super::connector::Connector;
+use super::doors::{self, Doors};
 use super::gate::GateLayer;
-use super::listener::{Connections, Listener};
+use super::listener::Listener;
 use super::schema::{Schema, client_descriptors};
 use super::stall::Stalls;
 use crate::budget::Budget;
@@ -28,12 +27,7 @@ use crate::health::Readiness;
 use crate::http::Pages;
 use crate::metrics::{Metrics, Sources};
 use crate::node::{Error, Node};
-use crate::peer::PEER_LISTENER;
-use crate::service::metadata::CLIENT_LISTENER;
 use crate::service::{self, Context, Parts};
-
-/// The port that a broker without ports gives in metadata.
-const PORT_OF_NO_PORT: u16 = 7410;
 
 /// The largest HTTP/2 frame taken from a client, in bytes. The default of 16 KiB costs a read and a wake-up for each.
 const FRAME_BYTES: u32 = 256 << 10;
@@ -57,6 +51,7 @@ pub struct Addresses {
 pub struct Broker {
     address: String,
     addresses: Addresses,
+    named: Vec<(String, SocketAddr)>,
     connector: Connector,
     node: Node,
     readiness: Readiness,
@@ -107,7 +102,8 @@ impl Broker {
             let probes = crate::http::serve(http, Arc::clone(&pages), stop.clone());
             servers.push(tokio::spawn(unless_aborted(abort.clone(), probes)));
         }
-        let describe = |identity: &Identity| entry(&config, identity, addresses);
+        let (listeners, named) = (doors.advertised, doors.named);
+        let describe = |identity: &Identity| entry(&config, identity, listeners);
         let node = Node::start(&config, fs, metrics.raft.clone(), doors.peer, describe).await;
         let node = match node {
             Ok(node) => node,
@@ -150,10 +146,10 @@ impl Broker {
             metrics,
         );
         let (health, serving) =
-            serve_clients(&config, doors.client, gate, &context, &stop, &abort).await;
+            serve_clients(&config, doors.clients, gate, &context, &stop, &abort).await;
         servers.extend([serving, watching]);
         readiness.set(true);
-        let address = address(&config, addresses);
+        let address = doors::address(&config, addresses);
         info!(
             client = address,
             peer = addresses.peer.map(tracing::field::display),
@@ -165,6 +161,7 @@ impl Broker {
         Ok(Self {
             address,
             addresses,
+            named,
             connector,
             node,
             readiness,
@@ -180,6 +177,13 @@ impl Broker {
     #[must_use]
     pub fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// Where it listens for the clients of the further listener called so (`server.client.named`).
+    #[must_use]
+    pub fn named_address(&self, name: &str) -> Option<SocketAddr> {
+        let mut named = self.named.iter();
+        named.find(|(one, _)| one == name).map(|(_, bound)| *bound)
     }
 
     /// What clients connect to, `HOST:PORT`. For a broker without ports it is a name that only clients with its
@@ -221,105 +225,23 @@ impl Broker {
     }
 }
 
-/// Where connections come in.
-struct Doors {
-    client: Listener,
-    peer: Option<Listener>,
-    http: Option<Listener>,
-    /// By the listener's name, for as long as they are listened for.
-    connections: Vec<(&'static str, Connections)>,
-    addresses: Addresses,
-}
-
-impl Doors {
-    async fn open(
-        config: &Config,
-        ports: Ports,
-        incoming: mpsc::Receiver<DuplexStream>,
-        abort: &CancellationToken,
-    ) -> Result<Self, Error> {
-        let config = &config.server;
-        let client = Listener::new(config.client.max_connections, abort.clone()).also(incoming);
-        let client = bind(client, ports.client, &config.client.address).await?;
-        let peer = Listener::new(config.peer.max_connections, abort.clone());
-        let peer = bind(peer, ports.peer, &config.peer.address).await?;
-        let http = Listener::new(config.http.max_connections, abort.clone());
-        let http = bind(http, ports.http, &config.http.address).await?;
-        let addresses = Addresses {
-            client: client.address().map_err(Error::Listen)?,
-            peer: peer.address().map_err(Error::Listen)?,
-            http: http.address().map_err(Error::Listen)?,
-        };
-        let peer = addresses.peer.map(|_| peer);
-        let http = addresses.http.map(|_| http);
-        let listeners = [
-            ("client", Some(&client)),
-            ("peer", peer.as_ref()),
-            ("http", http.as_ref()),
-        ];
-        Ok(Self {
-            connections: listeners
-                .into_iter()
-                .filter_map(|(name, listener)| Some((name, listener?.connections())))
-                .collect(),
-            client,
-            peer,
-            http,
-            addresses,
-        })
-    }
-}
-
-async fn bind(listener: Listener, has_port: bool, address: &str) -> Result<Listener, Error> {
-    if !has_port {
-        return Ok(listener);
-    }
-    let address = address
-        .parse()
-        .expect("a valid configuration has addresses");
-    listener.bind(address).await.map_err(Error::Listen)
-}
-
-/// What a client in this process, or on this machine, connects to.
-fn address(config: &Config, addresses: Addresses) -> String {
-    addresses.client.map_or_else(
-        || format!("{}:{PORT_OF_NO_PORT}", name_of_no_port(config)),
-        |bound| bound.to_string(),
-    )
-}
-
-/// The host that a broker without ports gives in metadata: no resolver knows it.
-fn name_of_no_port(config: &Config) -> String {
-    format!("broker-{}.in-process", config.broker_id)
-}
-
 /// This broker's entry in the cluster.
-fn entry(config: &Config, identity: &Identity, addresses: Addresses) -> controller::Broker {
-    let listener = |name: &str, (host, port)| controller::Listener {
-        name: name.to_owned(),
-        host,
-        port,
-    };
-    let client = addresses.client.map_or_else(
-        || (name_of_no_port(config), PORT_OF_NO_PORT),
-        |bound| config.server.client.advertised_or(bound),
-    );
-    let peer = addresses
-        .peer
-        .map(|bound| config.server.peer.advertised_or(bound));
-    let client = listener(CLIENT_LISTENER, client);
-    let peer = peer.map(|address| listener(PEER_LISTENER, address));
+fn entry(
+    config: &Config,
+    identity: &Identity,
+    listeners: Vec<controller::Listener>,
+) -> controller::Broker {
     controller::Broker {
         id: BrokerId(config.broker_id),
         incarnation_id: identity.incarnation,
-        listeners: std::iter::once(client).chain(peer).collect(),
+        listeners,
         rack: (!config.rack.is_empty()).then(|| config.rack.clone()),
     }
 }
 
 async fn serve_clients(
     config: &Config,
-    listener: Listener,
+    listeners: Vec<Listener>,
     gate: GateLayer,
     context: &Arc<Context>,
     stop: &CancellationToken,
@@ -360,7 +282,11 @@ async fn serve_clients(
         .http2_keepalive_timeout(millis(http2.keepalive_timeout_ms))
         .http2_max_header_list_size(hard_metadata_bytes)
         .layer(gate)
-        .serve_with_incoming_shutdown(routes, listener, stop.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(
+            routes,
+            futures::stream::select_all(listeners),
+            stop.clone().cancelled_owned(),
+        );
     let task = tokio::spawn(unless_aborted(abort.clone(), async move {
         if let Err(error) = serving.await {
             warn!(%error, "the client listener failed");

@@ -20,9 +20,10 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::call_span::CallSpan;
+use super::listener::Origin;
 use super::metered_body::{Measure, MessageCharges, MeteredBody};
 use super::schema::{Method, Schema};
-use super::stall::{ConnectionCut, Stalls};
+use super::stall::Stalls;
 use crate::budget::{Budget, Charge};
 use crate::config::{Http2Config, RequestsConfig};
 use crate::metrics::{Metrics, OpenStream};
@@ -117,7 +118,10 @@ where
             charges,
             deadline,
         } = admitted;
-        let connection = request.extensions().get::<ConnectionCut>().cloned();
+        let connection = request
+            .extensions()
+            .get()
+            .map(|origin: &Origin| origin.cut.clone());
         let name = number.and_then(|number| self.rules.schema.method_names().get(number));
         let span = CallSpan::begin(name.map(String::as_str), request.headers());
         let rules = Arc::clone(&self.rules);

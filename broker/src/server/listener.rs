@@ -18,6 +18,7 @@ use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
 use super::stall::ConnectionCut;
+use crate::config::CLIENT_LISTENER;
 
 /// The connections of a listener: so many as there are places. Clones share them.
 #[derive(Clone, Debug)]
@@ -64,6 +65,7 @@ impl Connections {
 /// their clients learn of it.
 #[derive(Debug)]
 pub(crate) struct Listener {
+    name: ListenerName,
     socket: Option<TcpListener>,
     memory: Option<mpsc::Receiver<DuplexStream>>,
     connections: Connections,
@@ -73,13 +75,19 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// A listener that nothing comes in by yet. `abort` cuts all connections off.
-    pub(crate) fn new(max_connections: usize, abort: CancellationToken) -> Self {
+    pub(crate) fn new(name: &str, max_connections: usize, abort: CancellationToken) -> Self {
         Self {
+            name: ListenerName(name.into()),
             socket: None,
             memory: None,
             connections: Connections::new(max_connections),
             abort,
         }
+    }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> &ListenerName {
+        &self.name
     }
 
     /// Takes connections from inside this process.
@@ -150,11 +158,14 @@ impl Listener {
             debug!(%peer, %error, "connection lost while it was accepted");
             return None;
         }
-        let cut = ConnectionCut::of(&self.abort);
+        let origin = Origin {
+            cut: ConnectionCut::of(&self.abort),
+            listener: self.name.clone(),
+        };
         Some(Connection {
             transport,
-            is_cut: Box::pin(cut.token().clone().cancelled_owned()),
-            cut,
+            is_cut: Box::pin(origin.cut.token().clone().cancelled_owned()),
+            origin,
             _place: place,
         })
     }
@@ -193,21 +204,46 @@ impl fmt::Display for Transport {
     }
 }
 
+/// Name of a listener. Clones share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerName(Arc<str>);
+
+impl Default for ListenerName {
+    fn default() -> Self {
+        Self(CLIENT_LISTENER.into())
+    }
+}
+
+impl ListenerName {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which connection a request came by; stands among the request's extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// Cuts the connection off.
+    pub(super) cut: ConnectionCut,
+    /// The listener it came in by.
+    pub(crate) listener: ListenerName,
+}
+
 /// An accepted connection; takes one place of its listener until dropped.
 #[derive(Debug)]
 pub(crate) struct Connection {
     transport: Transport,
-    cut: ConnectionCut,
+    origin: Origin,
     is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Held for its drop.
     _place: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ConnectionCut;
+    type ConnectInfo = Origin;
 
-    fn connect_info(&self) -> ConnectionCut {
-        self.cut.clone()
+    fn connect_info(&self) -> Origin {
+        self.origin.clone()
     }
 }
 
@@ -217,7 +253,7 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.cut.token().is_cancelled() && self.is_cut.as_mut().poll(cx).is_pending() {
+        if !self.origin.cut.token().is_cancelled() && self.is_cut.as_mut().poll(cx).is_pending() {
             return match &mut self.transport {
                 Transport::Socket(stream, _) => Pin::new(stream).poll_read(cx, buffer),
                 Transport::Memory(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -281,7 +317,7 @@ mod tests {
 
     /// A listener for one connection.
     async fn bind(address: SocketAddr) -> io::Result<Listener> {
-        let listener = Listener::new(1, CancellationToken::new());
+        let listener = Listener::new("test", 1, CancellationToken::new());
         listener.bind(address).await
     }
 
@@ -318,7 +354,8 @@ mod tests {
             .await
             .unwrap();
         let mut accepted = listener.next().await.unwrap().unwrap();
-        let cut = accepted.connect_info();
+        let Origin { cut, listener } = accepted.connect_info();
+        assert_eq!(listener.as_str(), "test");
         let mut byte = [0];
         let mut reading = std::pin::pin!(accepted.read(&mut byte));
         assert!(futures::poll!(&mut reading).is_pending());
@@ -332,7 +369,7 @@ mod tests {
     #[tokio::test]
     async fn connections_from_inside_the_process_count_like_others() {
         let (door, connections) = mpsc::channel(2);
-        let mut listener = Listener::new(1, CancellationToken::new()).also(connections);
+        let mut listener = Listener::new("test", 1, CancellationToken::new()).also(connections);
         let (mut first, there) = tokio::io::duplex(16);
         door.send(there).await.unwrap();
         let mut accepted = listener.next().await.unwrap().unwrap();
@@ -344,7 +381,7 @@ mod tests {
         let mut next = std::pin::pin!(listener.next());
         assert!(futures::poll!(&mut next).is_pending());
         assert_eq!(refused.read(&mut [0]).await.unwrap(), 0);
-        accepted.cut.token().cancel();
+        accepted.origin.cut.token().cancel();
         assert!(accepted.read_u8().await.is_err());
     }
 

@@ -12,6 +12,7 @@ use v1::cluster_service_server::ClusterService;
 use super::metadata::Sources;
 use super::{Context, refusals};
 use crate::authorize::{Operation, Principal, Resource, authorize};
+use crate::server::{ListenerName, Origin};
 
 /// Changes of leaders that come within this time are told together: after a start or a failure thousands of partitions
 /// elect at once, and each answer holds all of them.
@@ -31,10 +32,15 @@ impl Cluster {
 
 impl Context {
     /// The cluster with the named topics, or with all that `principal` may see.
-    fn metadata(&self, principal: &Principal, names: &[String]) -> v1::ClusterMetadata {
+    fn metadata(
+        &self,
+        principal: &Principal,
+        listener: &str,
+        names: &[String],
+    ) -> v1::ClusterMetadata {
         let may_see =
             |name: &str| authorize(principal, Operation::Describe, Resource::Topic(name)).is_ok();
-        self.with_sources(|sources| sources.metadata(names, may_see))
+        self.with_sources(|sources| sources.metadata(listener, names, may_see))
     }
 
     /// What metadata is made of, as it is now.
@@ -74,9 +80,10 @@ impl ClusterService for Cluster {
     ) -> Result<Response<v1::GetMetadataResponse>, Status> {
         let principal = Principal::Anonymous;
         authorize(&principal, Operation::Describe, Resource::Cluster)?;
+        let listener = listener_of(&request);
         let names = request.into_inner().topics;
         self.context.check_names(&names)?;
-        let metadata = self.context.metadata(&principal, &names);
+        let metadata = self.context.metadata(&principal, listener.as_str(), &names);
         Ok(Response::new(v1::GetMetadataResponse {
             metadata: Some(metadata),
         }))
@@ -90,6 +97,7 @@ impl ClusterService for Cluster {
     ) -> Result<Response<Self::WatchMetadataStream>, Status> {
         let principal = Principal::Anonymous;
         authorize(&principal, Operation::Describe, Resource::Cluster)?;
+        let listener = listener_of(&request);
         let names = request.into_inner().topics;
         self.context.check_names(&names)?;
         let place = Arc::clone(&self.context.watches)
@@ -104,6 +112,7 @@ impl ClusterService for Cluster {
         let watch = MetadataWatch {
             context: Arc::clone(&self.context),
             principal,
+            listener,
             names,
             sent: None,
             _place: place,
@@ -113,7 +122,7 @@ impl ClusterService for Cluster {
 
     async fn describe_cluster(
         &self,
-        _request: Request<v1::DescribeClusterRequest>,
+        request: Request<v1::DescribeClusterRequest>,
     ) -> Result<Response<v1::DescribeClusterResponse>, Status> {
         authorize(
             &Principal::Anonymous,
@@ -134,11 +143,12 @@ impl ClusterService for Cluster {
             .map(|segment| segment.bytes)
             .sum();
         let image = context.cluster.image();
+        let listener = listener_of(&request);
         let response = context.with_sources(|sources| v1::DescribeClusterResponse {
             cluster_id: sources.cluster_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             feature_level: image.feature_level(),
-            brokers: sources.brokers(),
+            brokers: sources.brokers(listener.as_str()),
             controller_broker_id: sources.controller(),
             topic_count: u32::try_from(image.topics().len()).unwrap_or(u32::MAX),
             partition_count: u32::try_from(image.partition_count()).unwrap_or(u32::MAX),
@@ -152,10 +162,17 @@ impl ClusterService for Cluster {
     }
 }
 
+/// The listener that a request came in by.
+fn listener_of<T>(request: &Request<T>) -> ListenerName {
+    let origin = request.extensions().get::<Origin>();
+    origin.map_or_else(ListenerName::default, |origin| origin.listener.clone())
+}
+
 /// A client that wants to know of changes.
 struct MetadataWatch {
     context: Arc<Context>,
     principal: Principal,
+    listener: ListenerName,
     names: Vec<String>,
     sent: Option<v1::ClusterMetadata>,
     _place: OwnedSemaphorePermit,
@@ -186,7 +203,9 @@ impl MetadataWatch {
             reconciled.mark_unchanged();
             role.mark_unchanged();
             leaderships.mark_unchanged();
-            let now = self.context.metadata(&self.principal, &self.names);
+            let now = self
+                .context
+                .metadata(&self.principal, self.listener.as_str(), &self.names);
             if self.sent.as_ref().is_none_or(|sent| concerns(sent, &now)) {
                 self.sent = Some(now.clone());
                 return Ok(now);

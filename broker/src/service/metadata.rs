@@ -3,13 +3,11 @@
 use bytes::Bytes;
 use highwater_proto::{BrokerId, v1};
 
-use crate::controller::{ClusterImage, Partition, Topic};
+use crate::config::CLIENT_LISTENER;
+use crate::controller::{ClusterImage, Listener, Partition, Topic};
 use crate::hosted::{HostedPartition, HostedPartitions};
 use crate::partition::Standing;
 use crate::raft::machine::Role;
-
-/// Name of the listener that clients use.
-pub(crate) const CLIENT_LISTENER: &str = "client";
 
 /// What metadata is made of.
 pub(crate) struct Sources<'a> {
@@ -23,9 +21,11 @@ pub(crate) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The cluster with the named topics, or with all. Topics that `may_see` refuses do not exist for the client.
+    /// The cluster with the named topics, or with all, for a client that came in by `listener`. Topics that `may_see` refuses
+    /// do not exist for it.
     pub(crate) fn metadata(
         &self,
+        listener: &str,
         names: &[String],
         may_see: impl Fn(&str) -> bool,
     ) -> v1::ClusterMetadata {
@@ -43,7 +43,7 @@ impl Sources<'_> {
         topics.dedup_by_key(|topic| topic.id);
         v1::ClusterMetadata {
             cluster_id: self.cluster_id(),
-            brokers: self.brokers(),
+            brokers: self.brokers(listener),
             controller_broker_id: self.controller(),
             topics: topics.into_iter().map(|topic| self.topic(topic)).collect(),
             // Neither part ever goes back, so that the sum grows when one of them does.
@@ -59,15 +59,12 @@ impl Sources<'_> {
             .unwrap_or_default()
     }
 
-    /// Brokers, by id.
-    pub(crate) fn brokers(&self) -> Vec<v1::Broker> {
+    /// Brokers, by id, with the addresses for a client that came in by `listener`.
+    pub(crate) fn brokers(&self, listener: &str) -> Vec<v1::Broker> {
         self.image
             .brokers()
             .map(|broker| {
-                let listener = broker
-                    .listeners
-                    .iter()
-                    .find(|listener| listener.name == CLIENT_LISTENER);
+                let listener = reached_by(&broker.listeners, listener);
                 v1::Broker {
                     broker_id: broker.id.0,
                     host: listener
@@ -139,6 +136,13 @@ impl Sources<'_> {
     }
 }
 
+/// How clients that came in by the listener `name`, here, reach a broker with these: by the one of that name there, or else
+/// by the one that every broker has.
+fn reached_by<'a>(listeners: &'a [Listener], name: &str) -> Option<&'a Listener> {
+    let find = |name| listeners.iter().find(|one| one.name == name);
+    find(name).or_else(|| find(CLIENT_LISTENER))
+}
+
 /// Brokers that hold a replica, the preferred leader first.
 pub(crate) fn replica_brokers(partition: &Partition) -> Vec<u32> {
     partition
@@ -146,4 +150,24 @@ pub(crate) fn replica_brokers(partition: &Partition) -> Vec<u32> {
         .iter()
         .map(|replica| replica.broker.0)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_the_listener_they_came_in_by_or_the_one_that_all_have() {
+        let listener = |name: &str, port| Listener {
+            name: name.to_owned(),
+            host: "h".to_owned(),
+            port,
+        };
+        let listeners = [listener(CLIENT_LISTENER, 1), listener("host", 2)];
+        let port = |name| reached_by(&listeners, name).map(|listener| listener.port);
+        assert_eq!(port(CLIENT_LISTENER), Some(1));
+        assert_eq!(port("host"), Some(2));
+        assert_eq!(port("vpn"), Some(1));
+        assert_eq!(reached_by(&[], "host"), None);
+    }
 }

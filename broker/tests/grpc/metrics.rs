@@ -1,6 +1,7 @@
 //! What a broker shows on its HTTP listener, after it was used.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use highwater_proto::v1;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,8 +12,12 @@ use crate::test_broker::{TestBroker, batch, fetch_from, named};
 
 /// Status and body of a page.
 async fn get(broker: &TestBroker, path: &str) -> (u16, String) {
-    let address = broker.broker.addresses().http;
-    let mut stream = TcpStream::connect(address.unwrap()).await.unwrap();
+    get_at(broker.broker.addresses().http.unwrap(), path).await
+}
+
+/// The same of the broker whose HTTP listener is at `address`.
+pub(crate) async fn get_at(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: b\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
