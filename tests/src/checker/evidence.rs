@@ -19,6 +19,8 @@ pub(super) struct Evidence<'a> {
     pub(super) last: Option<&'a FinalLog>,
     /// Whether records expire.
     pub(super) expiring: bool,
+    /// Leaders that were replaced may have gone on to answer readers.
+    pub(super) lingering_leaders: bool,
     /// Where each record was seen first, by those that read it.
     pub(super) seen: HashMap<Stamp, Offset>,
 }
@@ -48,6 +50,7 @@ impl<'a> Evidence<'a> {
         let mut all: Vec<_> = places.into_values().collect();
         for evidence in &mut all {
             evidence.expiring = circumstances.expiring.contains(&evidence.place);
+            evidence.lingering_leaders = circumstances.lingering_leaders;
             evidence.seen = evidence.first_sightings();
         }
         all
@@ -61,6 +64,7 @@ impl<'a> Evidence<'a> {
             trims: Vec::new(),
             last: None,
             expiring: false,
+            lingering_leaders: false,
             seen: HashMap::new(),
         })
     }

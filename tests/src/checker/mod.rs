@@ -50,6 +50,9 @@ pub struct FinalLog {
 pub struct Circumstances {
     /// Partitions whose records expire, so that the log start rises without a trim.
     pub expiring: BTreeSet<Place>,
+    /// Leaders were frozen or cut off from the others. Such a one does not know that it was replaced and may go on to
+    /// answer readers, with what was committed when it led; nobody is promised to be told that there is more by now.
+    pub lingering_leaders: bool,
 }
 
 /// What was checked, so that a test can see that it tested something.

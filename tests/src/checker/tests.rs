@@ -193,6 +193,7 @@ fn an_acked_offset_read_as_another_record_is_found_even_when_it_expired() {
     scene.log_start = 2;
     let circumstances = Circumstances {
         expiring: [place(0)].into(),
+        ..Circumstances::default()
     };
     let verdict = check(&scene.ledger, &[scene.final_log()], &circumstances);
     assert!(rules(&verdict).contains(&Rule::AckedIsKept));
@@ -511,6 +512,7 @@ fn a_log_start_that_rises_without_a_reason_is_found() {
     assert_eq!(scene.broken(), [Rule::LogStartHasAReason].into());
     let circumstances = Circumstances {
         expiring: [place(0)].into(),
+        ..Circumstances::default()
     };
     let verdict = check(&scene.ledger, &[scene.final_log()], &circumstances);
     verdict.assert_clean();
@@ -526,6 +528,55 @@ fn a_leader_epoch_going_back_is_found() {
         scene.read_page(0, page);
     }
     assert_eq!(scene.broken(), [Rule::LeaderEpochRises].into());
+}
+
+/// What is broken where a leader that was replaced answers another reader with the records before `end`.
+fn broken_by_a_lingering_leader(end: u64) -> BTreeSet<Rule> {
+    let mut scene = Scene::new();
+    scene.acked(1, 0..3);
+    let first = scene.page(0);
+    let old = Page {
+        high_watermark: Offset(end),
+        records: first.records[..usize::try_from(end).unwrap()].to_vec(),
+        next_offset: Offset(end),
+        ..first.clone()
+    };
+    scene.read_page(0, first);
+    scene.epoch = 2;
+    scene.acked(1, 3..5);
+    let page = scene.page(0);
+    scene.read_page(0, page);
+    let id = scene.ledger.begin_read(place(0), READER + 1, Offset(0));
+    scene.ledger.end_read(id, ReadOutcome::Records(old));
+    assert!(!scene.broken().is_empty(), "without leave to linger");
+    let circumstances = Circumstances {
+        lingering_leaders: true,
+        ..Circumstances::default()
+    };
+    rules(&check(&scene.ledger, &[scene.final_log()], &circumstances))
+}
+
+#[test]
+fn a_leader_that_was_replaced_may_know_less_than_its_successor_but_not_than_itself() {
+    assert_eq!(broken_by_a_lingering_leader(3), BTreeSet::new());
+    assert_eq!(
+        broken_by_a_lingering_leader(2),
+        [Rule::HighWatermarkRises].into()
+    );
+}
+
+#[test]
+fn the_last_leader_must_know_everything_that_was_acknowledged() {
+    let mut scene = Scene::new();
+    let empty = scene.page(0);
+    scene.acked(1, 0..3);
+    scene.read_page(0, empty);
+    let circumstances = Circumstances {
+        lingering_leaders: true,
+        ..Circumstances::default()
+    };
+    let verdict = check(&scene.ledger, &[scene.final_log()], &circumstances);
+    assert_eq!(rules(&verdict), [Rule::HighWatermarkRises].into());
 }
 
 /// A run of a correct broker with many clients whose operations overlap and whose answers get lost.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::anyhow;
 use highwater_proto::{ApiError, Offset, ProducerEpoch, ProducerId, Reason, TopicId, v1};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
@@ -226,7 +226,7 @@ impl Api {
         }
     }
 
-    /// Makes a topic.
+    /// Makes a topic. With 0 replicas each partition has as many as is usual.
     ///
     /// # Errors
     /// The broker's or the connection's.
@@ -234,12 +234,14 @@ impl Api {
         &self,
         name: &str,
         partitions: u32,
+        replicas: u32,
         configs: &[(&str, &str)],
     ) -> Result<TopicId, Failure> {
         let mut client = self.admin();
         let request = v1::CreateTopicRequest {
             name: name.to_owned(),
             partitions,
+            replication_factor: replicas,
             configs: configs
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
@@ -342,15 +344,15 @@ impl Api {
         self.call(client.describe_cluster(request)).await
     }
 
-    /// The ids of all topics by name.
+    /// Brokers, topics and leaders, as the broker sees them.
     ///
     /// # Errors
     /// The broker's or the connection's.
-    pub async fn topics(&self) -> Result<Vec<v1::TopicMetadata>> {
+    pub async fn metadata(&self) -> Result<v1::ClusterMetadata, Failure> {
         let mut client = ClusterServiceClient::new(self.channel.clone());
         let request = v1::GetMetadataRequest::default();
         let answer = self.call(client.get_metadata(request)).await?;
-        Ok(answer.metadata.context("metadata")?.topics)
+        Ok(answer.metadata.unwrap_or_default())
     }
 }
 

@@ -12,6 +12,7 @@ mod batch;
 mod model_broker;
 mod page;
 mod reader;
+pub mod router;
 mod stream_writer;
 mod unary_writer;
 
@@ -29,10 +30,11 @@ use tokio::task::JoinHandle;
 use crate::checker::FinalLog;
 use crate::history::{History, Ledger, ReadOutcome};
 use crate::stamp::Place;
-use api::{Api, Failure};
+use api::Failure;
 pub use batch::now_ms;
 use page::read_page;
 pub use reader::ReaderKind;
+use router::Router;
 
 /// Pause of a client whose request failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -87,7 +89,7 @@ impl Default for Sizes {
 /// What all clients of a load share.
 #[derive(Debug)]
 struct Shared {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     places: Vec<Place>,
     sizes: Sizes,
     history: Arc<History>,
@@ -107,6 +109,15 @@ struct Notes {
 impl Shared {
     fn is_stopped(&self) -> bool {
         *self.stop.borrow()
+    }
+
+    /// The partitions in groups that have one leader each whatever happens: with one broker it is that, with several each
+    /// partition may be led by another.
+    fn groups(&self) -> Vec<Vec<Place>> {
+        match self.addresses.len() {
+            1 => vec![self.places.clone()],
+            _ => self.places.iter().map(|place| vec![*place]).collect(),
+        }
     }
 
     async fn stopped(&self) {
@@ -138,17 +149,22 @@ pub struct Load {
 }
 
 impl Load {
-    /// A load without clients on some partitions of one broker.
+    /// A load without clients on some partitions of the brokers at `addresses`.
     #[must_use]
-    pub fn new(runtime: &Handle, address: SocketAddr, places: Vec<Place>, sizes: Sizes) -> Self {
-        Self::with_history(runtime, address, places, sizes, Arc::default())
+    pub fn new(
+        runtime: &Handle,
+        addresses: Vec<SocketAddr>,
+        places: Vec<Place>,
+        sizes: Sizes,
+    ) -> Self {
+        Self::with_history(runtime, addresses, places, sizes, Arc::default())
     }
 
     /// A load that goes on with the history of another one.
     #[must_use]
     pub fn with_history(
         runtime: &Handle,
-        address: SocketAddr,
+        addresses: Vec<SocketAddr>,
         places: Vec<Place>,
         sizes: Sizes,
         history: Arc<History>,
@@ -157,7 +173,7 @@ impl Load {
         let numbers = history.note(next_number);
         Self {
             shared: Arc::new(Shared {
-                address,
+                addresses,
                 places,
                 sizes,
                 history,
@@ -253,9 +269,9 @@ impl Load {
     /// When a client met something that no broker may do, or a partition cannot be read.
     pub fn finish(self) -> Result<Vec<FinalLog>> {
         self.stop.send_replace(true);
-        let api = self
+        let mut router = self
             .runtime
-            .block_on(async { Api::new(self.shared.address) });
+            .block_on(async { Router::new(&self.shared.addresses) });
         self.runtime.block_on(async {
             for client in self.writers.into_iter().chain(self.readers) {
                 client.await?;
@@ -275,7 +291,10 @@ impl Load {
         self.shared
             .places
             .iter()
-            .map(|place| self.runtime.block_on(read_all(&api, *place, history)))
+            .map(|place| {
+                self.runtime
+                    .block_on(read_all(&mut router, *place, history))
+            })
             .collect()
     }
 }
@@ -325,20 +344,20 @@ where
 ///
 /// # Errors
 /// When an answer stays out for longer than [`PATIENCE`], or says that something is wrong.
-pub async fn read_all(api: &Api, place: Place, history: &History) -> Result<FinalLog> {
+pub async fn read_all(router: &mut Router, place: Place, history: &History) -> Result<FinalLog> {
     let deadline = Instant::now() + PATIENCE;
     let mut log: Option<FinalLog> = None;
-    let mut from = patiently(|| api.earliest(place)).await?;
+    let mut from = earliest(router, place).await?;
     loop {
         ensure!(Instant::now() < deadline, "reading {place} takes too long");
         let id = history.note(|ledger| ledger.begin_read(place, AUDITOR, from));
-        let outcome = read_page(api, place, from, v1::RecordFormat::Batches, 0).await;
+        let outcome = read_page(router, place, from, v1::RecordFormat::Batches, 0).await;
         history.note(|ledger| ledger.end_read(id, outcome.clone()));
         let page = match outcome {
             ReadOutcome::Records(page) => page,
             // Retention overtook the reader: begin again.
             ReadOutcome::OutOfRange => {
-                (log, from) = (None, patiently(|| api.earliest(place)).await?);
+                (log, from) = (None, earliest(router, place).await?);
                 continue;
             }
             ReadOutcome::Failed { retriable, .. } if retriable => {
@@ -366,8 +385,21 @@ pub async fn read_all(api: &Api, place: Place, history: &History) -> Result<Fina
 }
 
 /// Reads once from a partition, without waiting for anything to be there.
-pub async fn read_once(api: &Api, place: Place, from: Offset) -> ReadOutcome {
-    read_page(api, place, from, v1::RecordFormat::Batches, 0).await
+pub async fn read_once(router: &mut Router, place: Place, from: Offset) -> ReadOutcome {
+    read_page(router, place, from, v1::RecordFormat::Batches, 0).await
+}
+
+/// Asks for the first offset that a partition holds until there is an answer.
+async fn earliest(router: &mut Router, place: Place) -> Result<Offset, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match router.earliest(place).await {
+            Err(failure) if failure.retriable && Instant::now() < deadline => {
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// The log without what expired while it was read.

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use highwater_proto::batch::{self, Records};
 use highwater_proto::{Offset, Reason, v1};
 
-use super::api::{Api, Failure, named};
+use super::api::{Failure, named};
+use super::router::Router;
 use crate::history::{Page, ReadOutcome, ReadRecord};
 use crate::stamp::{Forgery, Parts, Place, Stamp};
 
@@ -14,35 +15,46 @@ const MAX_PAGE_BYTES: u32 = 64 << 10;
 
 /// Reads once from a partition, waiting up to `max_wait_ms` for something to be there.
 pub(super) async fn read_page(
-    api: &Api,
+    router: &mut Router,
     place: Place,
     from: Offset,
     format: v1::RecordFormat,
     max_wait_ms: u32,
 ) -> ReadOutcome {
+    let api = router.leader(place).await;
     let request = v1::FetchRequest {
-        partitions: vec![fetch_partition(place, from)],
+        partitions: vec![fetch_partition(place, from, router.epoch(place))],
         min_bytes: u32::from(max_wait_ms > 0),
         max_bytes: MAX_PAGE_BYTES,
         max_wait_ms,
         format: format.into(),
     };
-    match api.fetch(request).await {
+    let outcome = match api.fetch(request).await {
         Ok(mut answer) => match answer.partitions.pop() {
             Some(fetched) if answer.partitions.is_empty() => outcome_of(fetched, from),
             _ => panic!("a fetch of one partition has one answer"),
         },
         Err(failure) => failed(&failure),
+    };
+    match &outcome {
+        ReadOutcome::Records(page) => router.heard(place, page.leader_epoch),
+        ReadOutcome::Failed { .. } => router.failed(place),
+        ReadOutcome::OutOfRange => {}
     }
+    outcome
 }
 
-/// A partition to read.
-pub(super) fn fetch_partition(place: Place, from: Offset) -> v1::FetchPartition {
+/// A partition to read, from a leader of at least the epoch.
+pub(super) fn fetch_partition(
+    place: Place,
+    from: Offset,
+    leader_epoch: Option<u64>,
+) -> v1::FetchPartition {
     v1::FetchPartition {
         partition: Some(named(place)),
         offset: from.0,
         max_bytes: 0,
-        leader_epoch: None,
+        leader_epoch,
     }
 }
 

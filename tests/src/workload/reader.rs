@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use highwater_proto::{Offset, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::api::{Api, Failure};
+use super::api::Failure;
 use super::page::{fetch_partition, outcome_of, read_page};
+use super::router::Router;
 use super::{RETRY_PAUSE, Shared};
 use crate::history::{Moment, ReadOutcome};
 use crate::stamp::Place;
@@ -36,26 +38,29 @@ impl ReaderKind {
 
 /// Follows all partitions of the load until it stops.
 pub(super) async fn run(shared: Arc<Shared>, number: u32, kind: ReaderKind) {
-    let reader = Reader {
-        api: Api::new(shared.address),
-        positions: shared
-            .places
-            .iter()
-            .map(|place| (*place, Offset(0)))
-            .collect(),
-        shared,
-        number,
-    };
-    match kind {
-        ReaderKind::FetchBatches => reader.poll(v1::RecordFormat::Batches).await,
-        ReaderKind::FetchRecords => reader.poll(v1::RecordFormat::Records).await,
-        ReaderKind::Subscribe => reader.subscribe().await,
-    }
+    let router = Router::new(&shared.addresses);
+    let readers = shared.groups().into_iter().map(|places| {
+        let reader = Reader {
+            router: router.clone(),
+            positions: places.into_iter().map(|place| (place, Offset(0))).collect(),
+            shared: Arc::clone(&shared),
+            number,
+        };
+        async move {
+            match kind {
+                ReaderKind::FetchBatches => reader.poll(v1::RecordFormat::Batches).await,
+                ReaderKind::FetchRecords => reader.poll(v1::RecordFormat::Records).await,
+                ReaderKind::Subscribe => reader.subscribe().await,
+            }
+        }
+    });
+    join_all(readers).await;
 }
 
+/// Reads partitions that have one leader.
 struct Reader {
     shared: Arc<Shared>,
-    api: Api,
+    router: Router,
     number: u32,
     /// Where to go on.
     positions: BTreeMap<Place, Offset>,
@@ -64,11 +69,11 @@ struct Reader {
 impl Reader {
     async fn poll(mut self, format: v1::RecordFormat) {
         while !self.shared.is_stopped() {
-            for place in self.shared.clone().places.iter().copied() {
+            for place in self.positions.keys().copied().collect::<Vec<_>>() {
                 let (from, number) = (self.positions[&place], self.number);
                 let history = &self.shared.history;
                 let id = history.note(|ledger| ledger.begin_read(place, number, from));
-                let outcome = read_page(&self.api, place, from, format, POLL_MS).await;
+                let outcome = read_page(&mut self.router, place, from, format, POLL_MS).await;
                 history.note(|ledger| ledger.end_read(id, outcome.clone()));
                 self.go_on_after(place, &outcome).await;
             }
@@ -81,13 +86,16 @@ impl Reader {
             ReadOutcome::Records(page) => {
                 self.positions.insert(place, page.next_offset);
             }
-            ReadOutcome::OutOfRange => match self.api.earliest(place).await {
+            ReadOutcome::OutOfRange => match self.router.earliest(place).await {
                 Ok(offset) => {
                     self.positions.insert(place, offset);
                 }
                 Err(failure) => self.pause(&failure).await,
             },
-            ReadOutcome::Failed { .. } => tokio::time::sleep(RETRY_PAUSE).await,
+            ReadOutcome::Failed { .. } => {
+                self.router.failed(place);
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
         }
     }
 
@@ -101,6 +109,9 @@ impl Reader {
         while !self.shared.is_stopped() {
             assignment_id += 1;
             if let Err(failure) = self.follow_subscription(assignment_id).await {
+                for place in self.positions.keys() {
+                    self.router.failed(*place);
+                }
                 self.pause(&failure).await;
             }
         }
@@ -108,12 +119,16 @@ impl Reader {
 
     /// Reads what one subscription pushes, until it ends, a partition of it fails, or the load stops.
     async fn follow_subscription(&mut self, assignment_id: u64) -> Result<(), Failure> {
+        let Some(place) = self.positions.keys().next().copied() else {
+            return Ok(());
+        };
+        let api = self.router.leader(place).await;
         let (requests, outgoing) = mpsc::channel(16);
         let partitions = self.positions.iter();
         let assign = v1::SubscribeAssign {
             assignment_id,
             partitions: partitions
-                .map(|(place, from)| fetch_partition(*place, *from))
+                .map(|(place, from)| fetch_partition(*place, *from, self.router.epoch(*place)))
                 .collect(),
             format: v1::RecordFormat::Batches.into(),
         };
@@ -127,7 +142,7 @@ impl Reader {
             };
             requests.try_send(request).expect("room for the first two");
         }
-        let mut pushed = self.api.subscribe(ReceiverStream::new(outgoing)).await?;
+        let mut pushed = api.subscribe(ReceiverStream::new(outgoing)).await?;
         loop {
             let message = tokio::select! {
                 () = self.shared.stopped() => return Ok(()),
@@ -170,7 +185,10 @@ impl Reader {
                 let id = ledger.begin_read_at(began, place, number, from);
                 ledger.end_read(id, outcome.clone());
             });
-            all_well &= matches!(outcome, ReadOutcome::Records(_));
+            match &outcome {
+                ReadOutcome::Records(page) => self.router.heard(place, page.leader_epoch),
+                ReadOutcome::OutOfRange | ReadOutcome::Failed { .. } => all_well = false,
+            }
             self.go_on_after(place, &outcome).await;
         }
         all_well

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use highwater_proto::{ProducerEpoch, ProducerId, v1};
+use futures::future::join_all;
+use highwater_proto::{ProducerEpoch, ProducerId, Reason, v1};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -13,8 +14,9 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::api::{Api, CALL_TIMEOUT, Failure};
-use super::unary_writer::{failed, init_producer, outcome_of};
+use super::api::{CALL_TIMEOUT, Failure};
+use super::router::{Router, ack_of};
+use super::unary_writer::{acked, failed, init_producer};
 use super::{RESOLVE_TIMEOUT, RETRY_PAUSE, Shared, batch};
 use crate::history::{SendId, SendOutcome, Session};
 use crate::stamp::Place;
@@ -24,36 +26,39 @@ const WINDOW: usize = 5;
 
 /// Writes until the load stops.
 pub(super) async fn run(shared: Arc<Shared>, number: u32, idempotent: bool) {
-    let api = Api::new(shared.address);
+    let mut router = Router::new(&shared.addresses);
     let producer = if idempotent {
-        let Some(producer) = init_producer(&shared, &api).await else {
+        let Some(producer) = init_producer(&shared, &mut router).await else {
             return;
         };
         Some(producer)
     } else {
         None
     };
-    let writer = Writer {
-        api,
-        random: StdRng::seed_from_u64(u64::from(number)),
-        in_flight: shared
-            .places
-            .iter()
-            .map(|place| (*place, VecDeque::new()))
-            .collect(),
-        sequences: BTreeMap::new(),
-        shared,
-        number,
-        producer,
-        session: 0,
-        correlation: 0,
-    };
-    writer.write().await;
+    let streams = shared.groups().into_iter().zip(0..).map(|(places, seed)| {
+        let writer = Writer {
+            router: router.clone(),
+            random: StdRng::seed_from_u64(u64::from(number) << 32 | seed),
+            in_flight: places
+                .into_iter()
+                .map(|place| (place, VecDeque::new()))
+                .collect(),
+            sequences: BTreeMap::new(),
+            shared: Arc::clone(&shared),
+            number,
+            producer,
+            session: 0,
+            correlation: 0,
+        };
+        writer.write()
+    });
+    join_all(streams).await;
 }
 
+/// Writes to partitions that have one leader, on one stream at a time.
 struct Writer {
     shared: Arc<Shared>,
-    api: Api,
+    router: Router,
     random: StdRng,
     number: u32,
     /// Present in an idempotent writer.
@@ -92,6 +97,7 @@ impl Writer {
             }
             if let Err(failure) = self.use_stream().await {
                 self.shared.failed(&failure);
+                self.forget_leader();
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
             if self.producer.is_none() {
@@ -108,10 +114,11 @@ impl Writer {
         if let Some(again) = self.everything_in_flight() {
             requests.try_send(again).expect("room for the first");
         }
-        let mut answers = self
-            .api
-            .produce_stream(ReceiverStream::new(outgoing))
-            .await?;
+        let Some(place) = self.in_flight.keys().next().copied() else {
+            return Ok(());
+        };
+        let api = self.router.leader(place).await;
+        let mut answers = api.produce_stream(ReceiverStream::new(outgoing)).await?;
         let stopping = self.shared.clone();
         loop {
             let stopped = stopping.is_stopped();
@@ -126,6 +133,7 @@ impl Writer {
                     let ended = || Status::unavailable("the stream ended");
                     let answer = answer.map_err(late)??.ok_or_else(ended)?;
                     if self.take(answer) == Next::StartOver {
+                        self.forget_leader();
                         tokio::time::sleep(RETRY_PAUSE).await;
                         return Ok(());
                     }
@@ -141,6 +149,7 @@ impl Writer {
 
     /// Takes note of outcomes.
     fn take(&mut self, answer: v1::ProduceStreamResponse) -> Next {
+        let mut over = false;
         for outcome in answer.outcomes {
             let Some((place, at)) = self.find(outcome.correlation_id) else {
                 self.surprise(format!("an outcome for {}", outcome.correlation_id));
@@ -149,9 +158,9 @@ impl Writer {
             if at > 0 {
                 self.surprise(format!("an outcome for {place} overtook {at} others"));
             }
-            let result = outcome_of(outcome.outcome.expect("an outcome"));
+            let result = ack_of(outcome.outcome.expect("an outcome"));
             let settled = match result {
-                Ok(ack) => ack,
+                Ok(ack) => acked(&ack),
                 Err(failure) => {
                     self.shared.failed(&failure);
                     if self.producer.is_some() {
@@ -160,6 +169,7 @@ impl Writer {
                         }
                         return Next::StartOver;
                     }
+                    over |= failure.is(Reason::NotLeaderOrFollower);
                     failed(&failure)
                 }
             };
@@ -167,7 +177,14 @@ impl Writer {
             let batch = queue.remove(at).expect("just found");
             self.end(batch.id, settled);
         }
-        Next::GoOn
+        if over { Next::StartOver } else { Next::GoOn }
+    }
+
+    /// The stream's broker may lead its partitions no more.
+    fn forget_leader(&mut self) {
+        for place in self.in_flight.keys() {
+            self.router.failed(*place);
+        }
     }
 
     fn find(&self, correlation: u64) -> Option<(Place, usize)> {

@@ -17,7 +17,7 @@ fn verdict_on(flaw: Flaw) -> Verdict {
         max_batch_records: 3,
         max_filler_bytes: 50,
     };
-    let load = Load::new(runtime.handle(), address, places, sizes).everything();
+    let load = Load::new(runtime.handle(), vec![address], places, sizes).everything();
     load.wait_for_acks(2_000).unwrap();
     load.wait_for("every reader to get something", |ledger| {
         let readers: BTreeSet<_> = ledger

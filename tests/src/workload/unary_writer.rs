@@ -10,7 +10,8 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::time::Instant;
 
-use super::api::{Api, Failure};
+use super::api::Failure;
+use super::router::Router;
 use super::{RESOLVE_TIMEOUT, RETRY_PAUSE, Shared, batch};
 use crate::history::{SendId, SendOutcome, Session};
 use crate::stamp::Place;
@@ -21,7 +22,7 @@ const MAX_ITEMS: usize = 3;
 /// Writes until the load stops.
 pub(super) async fn run(shared: Arc<Shared>, number: u32, idempotent: bool) {
     let mut writer = Writer {
-        api: Api::new(shared.address),
+        router: Router::new(&shared.addresses),
         random: StdRng::seed_from_u64(u64::from(number)),
         shared,
         number,
@@ -37,7 +38,7 @@ pub(super) async fn run(shared: Arc<Shared>, number: u32, idempotent: bool) {
 
 struct Writer {
     shared: Arc<Shared>,
-    api: Api,
+    router: Router,
     random: StdRng,
     number: u32,
     /// The next sequence of each partition.
@@ -57,30 +58,26 @@ struct Pending {
 impl Writer {
     async fn write_plain(&mut self) {
         while !self.shared.is_stopped() {
-            let (ids, items): (Vec<_>, Vec<_>) = self
+            let (ids, batches): (Vec<_>, Vec<_>) = self
                 .some_places()
                 .into_iter()
-                .map(|place| self.next_plain(place))
+                .map(|place| {
+                    let (id, item) = self.next_plain(place);
+                    (id, (place, item))
+                })
                 .unzip();
-            let result = self.api.produce(items).await;
+            let outcomes = self.router.produce(batches).await;
             self.requests += 1;
-            match result {
-                Ok(outcomes) => {
-                    for (id, outcome) in ids.into_iter().zip(outcomes) {
-                        let outcome = match outcome_of(outcome) {
-                            Ok(ack) => ack,
-                            Err(failure) => self.final_failure(&failure),
-                        };
-                        self.end(id, outcome);
-                    }
-                }
-                Err(failure) => {
-                    for id in ids {
-                        let outcome = self.final_failure(&failure);
-                        self.end(id, outcome);
-                    }
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
+            let all_failed = outcomes.iter().all(Result::is_err);
+            for (id, outcome) in ids.into_iter().zip(outcomes) {
+                let outcome = match outcome {
+                    Ok(ack) => acked(&ack),
+                    Err(failure) => self.final_failure(&failure),
+                };
+                self.end(id, outcome);
+            }
+            if all_failed {
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }
@@ -119,24 +116,17 @@ impl Writer {
                     }
                 }
             }
-            let items = pending
+            let batches = pending
                 .iter()
-                .map(|batch| batch::item(batch.place, batch.bytes.clone()))
+                .map(|batch| {
+                    let item = batch::item(batch.place, batch.bytes.clone());
+                    (batch.place, item)
+                })
                 .collect();
-            match self.api.produce(items).await {
-                Ok(outcomes) => {
-                    pending = self.settle(pending, outcomes);
-                    if !pending.is_empty() {
-                        tokio::time::sleep(RETRY_PAUSE).await;
-                    }
-                }
-                Err(failure) => {
-                    for batch in &mut pending {
-                        batch.failed(&failure);
-                    }
-                    self.shared.failed(&failure);
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
+            let outcomes = self.router.produce(batches).await;
+            pending = self.settle(pending, outcomes);
+            if !pending.is_empty() {
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
         for batch in pending {
@@ -146,11 +136,15 @@ impl Writer {
     }
 
     /// Writes down the fates that are known now and returns the batches to send again.
-    fn settle(&mut self, sent: Vec<Pending>, outcomes: Vec<v1::ProduceOutcome>) -> Vec<Pending> {
+    fn settle(
+        &mut self,
+        sent: Vec<Pending>,
+        outcomes: Vec<Result<v1::ProduceAck, Failure>>,
+    ) -> Vec<Pending> {
         let mut again = Vec::new();
         for (mut batch, outcome) in sent.into_iter().zip(outcomes) {
-            match outcome_of(outcome) {
-                Ok(ack) => self.end(batch.id, ack),
+            match outcome {
+                Ok(ack) => self.end(batch.id, acked(&ack)),
                 Err(failure) => {
                     self.shared.failed(&failure);
                     if !failure.retriable {
@@ -180,8 +174,8 @@ impl Writer {
         }
     }
 
-    async fn init_producer(&self) -> Option<(ProducerId, ProducerEpoch)> {
-        init_producer(&self.shared, &self.api).await
+    async fn init_producer(&mut self) -> Option<(ProducerId, ProducerEpoch)> {
+        init_producer(&self.shared, &mut self.router).await
     }
 
     fn some_places(&mut self) -> Vec<Place> {
@@ -232,10 +226,10 @@ impl Pending {
 /// Asks for a producer identity until there is one or the load stops.
 pub(super) async fn init_producer(
     shared: &Shared,
-    api: &Api,
+    router: &mut Router,
 ) -> Option<(ProducerId, ProducerEpoch)> {
     while !shared.is_stopped() {
-        match api.init_producer().await {
+        match router.any().init_producer().await {
             Ok(producer) => return Some(producer),
             Err(failure) => {
                 shared.failed(&failure);
@@ -256,14 +250,10 @@ pub(super) fn failed(failure: &Failure) -> SendOutcome {
     }
 }
 
-/// What the broker says of a batch.
-pub(super) fn outcome_of(outcome: v1::ProduceOutcome) -> Result<SendOutcome, Failure> {
-    use v1::produce_outcome::Outcome;
-    match outcome.outcome.expect("an ack or an error") {
-        Outcome::Ack(ack) => Ok(SendOutcome::Acked {
-            base_offset: Offset(ack.base_offset),
-            log_start: Offset(ack.log_start_offset),
-        }),
-        Outcome::Error(error) => Err(error.into()),
+/// The outcome of a batch that was acknowledged.
+pub(super) fn acked(ack: &v1::ProduceAck) -> SendOutcome {
+    SendOutcome::Acked {
+        base_offset: Offset(ack.base_offset),
+        log_start: Offset(ack.log_start_offset),
     }
 }

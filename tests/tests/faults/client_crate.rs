@@ -153,10 +153,11 @@ fn the_client_crate_delivers_each_record_once_and_in_order_over_kills() {
     stop.store(true, Ordering::Relaxed);
     scene.runtime.block_on(producing).unwrap().unwrap();
 
+    let mut router = scene.router();
     let finals: Vec<_> = places
         .iter()
         .map(|place| {
-            let reading = read_all(&scene.api, *place, &history);
+            let reading = read_all(&mut router, *place, &history);
             scene.runtime.block_on(reading).unwrap()
         })
         .collect();

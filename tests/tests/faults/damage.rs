@@ -74,10 +74,11 @@ struct Found {
 fn read_around(scene: &Scene, expected: &FinalLog) -> Found {
     let mut found = Found::default();
     let mut from = expected.log_start;
+    let mut router = scene.router();
     while from < expected.high_watermark {
         let read = scene
             .runtime
-            .block_on(read_once(&scene.api, expected.place, from));
+            .block_on(read_once(&mut router, expected.place, from));
         match read {
             ReadOutcome::Records(page) if page.next_offset > from => {
                 let records = page.records.into_iter();

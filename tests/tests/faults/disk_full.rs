@@ -127,7 +127,8 @@ fn a_full_disk_refuses_records_until_there_is_room_and_keeps_its_promises() {
         // Nothing more is stored, and everything that is can be read.
         let acked = load.history().note(|ledger| ledger.acked_records());
         let read = |at: usize| -> FinalLog {
-            let reading = read_all(&scene.api, places[at], load.history());
+            let mut router = scene.router();
+            let reading = read_all(&mut router, places[at], load.history());
             scene.runtime.block_on(reading).unwrap()
         };
         let held: u64 = (0..places.len())
@@ -156,7 +157,7 @@ fn deleting_a_topic_makes_room_on_a_full_disk() {
     };
     let filler = Load::new(
         scene.runtime.handle(),
-        scene.broker.address(),
+        vec![scene.broker.address()],
         doomed,
         sizes,
     )

@@ -8,6 +8,7 @@ use highwater_tests::history::History;
 use highwater_tests::process::{Broker, Setup};
 use highwater_tests::stamp::Place;
 use highwater_tests::workload::api::{Api, Failure};
+use highwater_tests::workload::router::Router;
 use highwater_tests::workload::{Load, Sizes, patiently, places};
 use tokio::runtime::Runtime;
 
@@ -59,6 +60,12 @@ impl Scene {
         self.runtime.block_on(patiently(call))
     }
 
+    /// Finds the leaders of partitions.
+    pub(crate) fn router(&self) -> Router {
+        let _context = self.runtime.enter();
+        Router::new(&[self.broker.address()])
+    }
+
     /// Makes a topic and returns its partitions.
     pub(crate) fn topic(
         &self,
@@ -67,15 +74,15 @@ impl Scene {
         configs: &[(&str, &str)],
     ) -> Vec<Place> {
         let id: TopicId = self
-            .call(|| self.api.create_topic(name, partitions, configs))
+            .call(|| self.api.create_topic(name, partitions, 0, configs))
             .unwrap();
         places(id, partitions)
     }
 
     /// A load without clients.
     pub(crate) fn load(&self, places: Vec<Place>) -> Load {
-        let address = self.broker.address();
-        Load::new(self.runtime.handle(), address, places, Sizes::default())
+        let addresses = vec![self.broker.address()];
+        Load::new(self.runtime.handle(), addresses, places, Sizes::default())
     }
 
     /// Ends the load and judges what its clients saw.
@@ -92,6 +99,7 @@ impl Scene {
     pub(crate) fn verdict(history: &History, finals: &[FinalLog], expiring: &[Place]) -> Summary {
         let circumstances = Circumstances {
             expiring: expiring.iter().copied().collect::<BTreeSet<_>>(),
+            ..Circumstances::default()
         };
         let verdict = check(&history.ledger(), finals, &circumstances);
         verdict.assert_clean();

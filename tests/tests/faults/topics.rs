@@ -64,7 +64,7 @@ impl Administrator {
                     .iter()
                     .map(|(key, value)| (key.as_str(), value.as_str()))
                     .collect();
-                let created = self.api.create_topic(name, *partitions, &configs).await;
+                let created = self.api.create_topic(name, *partitions, 0, &configs).await;
                 created.map(Some)
             }
             Change::Set { name: key, value } => {
