@@ -9,6 +9,9 @@ settings! {
     pub struct TopicsConfig {
         /// Partitions of a topic whose creator names no number. One keeps all records in order.
         pub default_partitions: u32 = 1,
+        /// Replicas of each partition of a topic whose creator names no number. 0: three, or one on each broker where there
+        /// are fewer.
+        pub default_replication_factor: u32 = 0,
         /// Partitions of one topic, so that a slip of the finger does not use up `max_partitions`.
         pub max_partitions_per_topic: u32 = 10_000,
         /// Partitions of all topics together: each takes memory and files on its brokers.
@@ -41,6 +44,12 @@ impl TopicsConfig {
                 "topics.max_partitions_per_topic",
                 self.max_partitions_per_topic,
             ),
+        );
+        check.within(
+            "topics.default_replication_factor",
+            self.default_replication_factor,
+            0,
+            15,
         );
         check.within("topics.max_topics", self.max_topics, 1, 1 << 24);
         check.within("topics.max_producers", self.max_producers, 1, 1 << 24);

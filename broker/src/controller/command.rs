@@ -1,9 +1,12 @@
 //! What can be asked of the controller, and what it answers.
 
+use std::collections::BTreeSet;
+
 use highwater_proto::{BrokerId, ProducerId, TopicId};
 use uuid::Uuid;
 
-use super::image::Broker;
+use super::image::{Broker, Listener};
+use crate::raft::ReplicaId;
 use crate::topic::config_keys::Overrides;
 
 /// A request to the active controller.
@@ -15,9 +18,12 @@ pub enum Command {
         cluster_id: Uuid,
         /// What every broker understands.
         feature_level: u32,
+        /// The broker that holds the controller group's first replica. It is registered with the founding, so that nobody
+        /// else is taken for it.
+        founder: Registration,
     },
-    /// A broker started, perhaps with new addresses.
-    RegisterBroker(Broker),
+    /// A broker started, perhaps with new addresses. One that was never here is given a replica of the controller group.
+    RegisterBroker(Registration),
     /// Create a topic.
     CreateTopic(CreateTopic),
     /// Change configs of a topic.
@@ -43,6 +49,32 @@ pub enum Command {
     Barrier,
 }
 
+/// What a broker says of itself when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Its number, given by its operator.
+    pub id: BrokerId,
+    /// UUID of its data directory.
+    pub incarnation_id: Uuid,
+    /// Where it is reached.
+    pub listeners: Vec<Listener>,
+    /// Where it stands, if said.
+    pub rack: Option<String>,
+}
+
+impl Registration {
+    /// The entry of the broker whose replica of the controller group this is.
+    pub(super) fn with_replica(self, controller_replica: ReplicaId) -> Broker {
+        Broker {
+            id: self.id,
+            incarnation_id: self.incarnation_id,
+            controller_replica,
+            listeners: self.listeners,
+            rack: self.rack,
+        }
+    }
+}
+
 /// A new topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateTopic {
@@ -56,6 +88,9 @@ pub struct CreateTopic {
     pub replication_factor: Option<u32>,
     /// Configs to set.
     pub configs: Overrides,
+    /// Brokers that are down as far as the active controller knows: they get replicas only where there are not enough
+    /// others. Whoever asks it leaves this empty.
+    pub avoid: BTreeSet<BrokerId>,
     /// Check only.
     pub validate_only: bool,
 }
@@ -84,6 +119,8 @@ pub struct AddPartitions {
     pub topic_id: Option<TopicId>,
     /// Number of partitions afterwards.
     pub total: u32,
+    /// As [`CreateTopic::avoid`].
+    pub avoid: BTreeSet<BrokerId>,
     /// Check only.
     pub validate_only: bool,
 }
@@ -102,6 +139,11 @@ pub struct DeleteTopic {
 pub enum Response {
     /// Nothing more to say.
     Done,
+    /// The broker is registered.
+    Registered {
+        /// Its replica of the controller group.
+        controller_replica: ReplicaId,
+    },
     /// The topic is created, or could be.
     TopicCreated {
         /// Its identity; `None` when only checked.

@@ -30,8 +30,9 @@ pub enum Error {
     },
     /// The broker id belongs to another data directory.
     #[error(
-        "broker id {id} belongs to the data directory {registered}; a broker with another data directory needs \
-         another id"
+        "broker id {id} belongs to the data directory {registered}, and this is another one. If both exist, give this \
+         broker an id of its own. If that directory is lost for good, run `highwater cluster decommission {id}`, and \
+         start this broker again when that is done"
     )]
     BrokerIdTaken {
         /// The id.

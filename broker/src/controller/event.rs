@@ -13,7 +13,8 @@ use prost::Message;
 use uuid::Uuid;
 
 use super::image::{
-    Broker, ClusterImage, DeletedTopic, Listener, NextIds, Partition, Parts, Replica, Topic,
+    Broker, ClusterImage, DeletedTopic, FOUNDING_REPLICA, Listener, NextIds, Partition, Parts,
+    Replica, Topic,
 };
 use crate::raft::{GroupId, ReplicaId};
 use crate::topic::config_keys::{self, Overrides};
@@ -268,6 +269,7 @@ fn encode_broker(broker: &Broker) -> wire::Broker {
         incarnation_id: encode_uuid(broker.incarnation_id),
         listeners: broker.listeners.iter().map(encode_listener).collect(),
         rack: broker.rack.clone().unwrap_or_default(),
+        controller_replica_id: broker.controller_replica.0,
     }
 }
 
@@ -283,6 +285,11 @@ fn decode_broker(broker: wire::Broker) -> Result<Broker, String> {
     Ok(Broker {
         id: BrokerId(broker.broker_id),
         incarnation_id: decode_uuid(&broker.incarnation_id)?,
+        // Without one: written when clusters had one broker.
+        controller_replica: match broker.controller_replica_id {
+            0 => FOUNDING_REPLICA,
+            id => ReplicaId(id),
+        },
         listeners: broker
             .listeners
             .into_iter()

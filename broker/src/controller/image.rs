@@ -39,6 +39,8 @@ pub struct Broker {
     pub id: BrokerId,
     /// UUID of its data directory.
     pub incarnation_id: Uuid,
+    /// Its replica of the controller group, never used again.
+    pub controller_replica: ReplicaId,
     /// Where it is reached.
     pub listeners: Vec<Listener>,
     /// Where it stands, if said.
@@ -184,6 +186,14 @@ impl ClusterImage {
         self.brokers.get(&id)
     }
 
+    /// The replicas of the controller group, one on each broker.
+    pub fn controller_replicas(&self) -> impl ExactSizeIterator<Item = Replica> {
+        self.brokers.values().map(|broker| Replica {
+            id: broker.controller_replica,
+            broker: broker.id,
+        })
+    }
+
     /// The topics, by id.
     pub fn topics(&self) -> impl ExactSizeIterator<Item = &Arc<Topic>> {
         self.topics.by_id.values()
@@ -259,9 +269,7 @@ impl ClusterImage {
                 }
                 self.feature_level = *level;
             }
-            Event::BrokerRegistered(broker) => {
-                Arc::make_mut(&mut self.brokers).insert(broker.id, Arc::new(broker.clone()));
-            }
+            Event::BrokerRegistered(broker) => self.register_broker(broker)?,
             Event::TopicCreated(topic) => self.create_topic(topic)?,
             Event::TopicConfigsAltered {
                 topic_id,
@@ -290,6 +298,19 @@ impl ClusterImage {
                 self.grant_producers(*first, *count)?
             }
         }
+        Ok(())
+    }
+
+    fn register_broker(&mut self, broker: &Broker) -> Result<(), String> {
+        let replica = broker.controller_replica;
+        let known = self.broker(broker.id);
+        if known.is_none_or(|known| known.controller_replica != replica) {
+            let is_founding = replica == FOUNDING_REPLICA && self.brokers.is_empty();
+            if !is_founding {
+                self.use_replica(replica)?;
+            }
+        }
+        Arc::make_mut(&mut self.brokers).insert(broker.id, Arc::new(broker.clone()));
         Ok(())
     }
 
@@ -372,12 +393,18 @@ impl ClusterImage {
             }
             self.next.group = GroupId(after(partition.group.0)?);
             for replica in &partition.replicas {
-                if replica.id < self.next.replica {
-                    return Err(format!("replica id {} is used again", replica.id.0));
-                }
-                self.next.replica = ReplicaId(after(replica.id.0)?);
+                self.use_replica(replica.id)?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes the id of a new replica.
+    fn use_replica(&mut self, id: ReplicaId) -> Result<(), String> {
+        if id < self.next.replica {
+            return Err(format!("replica id {} is used again", id.0));
+        }
+        self.next.replica = ReplicaId(after(id.0)?);
         Ok(())
     }
 
@@ -398,17 +425,24 @@ impl ClusterImage {
             }
         }
         let by_id = |deleted: DeletedTopic| (deleted.topic.id, Arc::new(deleted));
-        let brokers = parts
-            .brokers
-            .into_iter()
-            .map(|broker| (broker.id, Arc::new(broker)));
+        let mut brokers = BTreeMap::new();
+        let mut controller_replicas = BTreeSet::new();
+        for broker in parts.brokers {
+            if !controller_replicas.insert(broker.controller_replica) {
+                let id = broker.controller_replica.0;
+                return Err(format!("two brokers have controller replica {id}"));
+            }
+            if let Some(twice) = brokers.insert(broker.id, Arc::new(broker)) {
+                return Err(format!("broker {} stands twice", twice.id));
+            }
+        }
         Ok(Self {
             metadata_version: parts.metadata_version,
             cluster_id: parts.cluster_id,
             feature_level: parts.feature_level,
             next: parts.next,
             partition_count,
-            brokers: Arc::new(brokers.collect()),
+            brokers: Arc::new(brokers),
             topics: Arc::new(topics),
             deleted: Arc::new(parts.deleted.into_iter().map(by_id).collect()),
         })

@@ -1,6 +1,6 @@
 //! The rules of the cluster.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,10 +8,12 @@ use highwater_proto::{BrokerId, TopicId};
 use highwater_storage::RaftIndex;
 use uuid::Uuid;
 
-use super::command::{AddPartitions, AlterTopic, Command, CreateTopic, DeleteTopic, Response};
+use super::command::{
+    AddPartitions, AlterTopic, Command, CreateTopic, DeleteTopic, Registration, Response,
+};
 use super::error::Error;
 use super::event::{self, BadSnapshot, Event};
-use super::image::{Broker, ClusterImage, Partition, Replica, Topic};
+use super::image::{ClusterImage, FOUNDING_REPLICA, Partition, Replica, Topic};
 use super::name;
 use super::placement::Placement;
 use crate::raft::machine::{CommittedEntry, Decision, EntryKind, NewEntry, Unlawful};
@@ -34,7 +36,8 @@ pub struct Limits {
     pub max_partitions: usize,
     /// `num.partitions`: partitions of a topic that does not say.
     pub default_partitions: u32,
-    /// `default.replication.factor`: replicas of a partition of a topic that does not say.
+    /// `topics.default_replication_factor`: replicas of a partition of a topic that does not say. 0: three, or as many as
+    /// there are brokers where those are fewer.
     pub default_replication_factor: u32,
 }
 
@@ -44,10 +47,13 @@ impl Default for Limits {
             max_partitions_per_topic: 5_000,
             max_partitions: 20_000,
             default_partitions: 1,
-            default_replication_factor: 1,
+            default_replication_factor: 0,
         }
     }
 }
+
+/// Replicas of a partition where neither its topic nor the configuration says how many: one may then be lost at any time.
+const USUAL_REPLICATION_FACTOR: u32 = 3;
 
 /// The cluster: applied state, this term's proposals, and the rules.
 ///
@@ -90,10 +96,11 @@ impl ControllerMachine {
             Command::Found {
                 cluster_id,
                 feature_level,
-            } => self.found(cluster_id, feature_level),
+                founder,
+            } => self.found(cluster_id, feature_level, founder),
             Command::Barrier => Ok(self.unchanged(Response::Done)),
             _ if self.view().cluster_id().is_none() => Err(Error::NotFounded),
-            Command::RegisterBroker(broker) => self.register_broker(broker),
+            Command::RegisterBroker(registration) => self.register_broker(registration),
             Command::CreateTopic(command) => self.create_topic(command),
             Command::AlterTopic(command) => self.alter_topic(command),
             Command::AddPartitions(command) => self.add_partitions(&command),
@@ -116,7 +123,7 @@ impl ControllerMachine {
         Decision::Answer { response, after }
     }
 
-    fn found(&self, cluster_id: Uuid, feature_level: u32) -> Decided {
+    fn found(&self, cluster_id: Uuid, feature_level: u32, founder: Registration) -> Decided {
         let view = self.view();
         let mut events = Vec::new();
         match view.cluster_id() {
@@ -141,25 +148,38 @@ impl ControllerMachine {
                 level: feature_level,
             });
         }
+        if view.brokers().len() == 0 {
+            let founder = founder.with_replica(FOUNDING_REPLICA);
+            events.push(Event::BrokerRegistered(founder));
+        }
         if events.is_empty() {
             return Ok(self.unchanged(Response::Done));
         }
         Ok(propose(&events, Response::Done))
     }
 
-    fn register_broker(&self, broker: Broker) -> Decided {
-        if let Some(known) = self.view().broker(broker.id) {
-            if known.incarnation_id != broker.incarnation_id {
-                return Err(Error::BrokerIdTaken {
-                    id: broker.id,
-                    registered: known.incarnation_id,
-                });
-            }
-            if **known == broker {
-                return Ok(self.unchanged(Response::Done));
-            }
+    fn register_broker(&self, registration: Registration) -> Decided {
+        let view = self.view();
+        // The founder comes first: it holds the replica that this group began with.
+        if view.brokers().len() == 0 {
+            return Err(Error::NotFounded);
         }
-        Ok(propose(&[Event::BrokerRegistered(broker)], Response::Done))
+        let known = view.broker(registration.id);
+        if let Some(known) = known
+            && known.incarnation_id != registration.incarnation_id
+        {
+            return Err(Error::BrokerIdTaken {
+                id: known.id,
+                registered: known.incarnation_id,
+            });
+        }
+        let controller_replica = known.map_or(view.next.replica, |known| known.controller_replica);
+        let broker = registration.with_replica(controller_replica);
+        let response = Response::Registered { controller_replica };
+        if known.is_some_and(|known| **known == broker) {
+            return Ok(self.unchanged(response));
+        }
+        Ok(propose(&[Event::BrokerRegistered(broker)], response))
     }
 
     fn create_topic(&self, command: CreateTopic) -> Decided {
@@ -175,7 +195,7 @@ impl ControllerMachine {
         self.check_partitions(0, count)?;
         let replication_factor = command
             .replication_factor
-            .unwrap_or(self.limits.default_replication_factor);
+            .unwrap_or_else(|| self.default_replication_factor());
         check_replication_factor(view, replication_factor)?;
         let overrides = config_keys::check(&command.configs)?;
         let config = config_keys::resolve(&overrides);
@@ -196,7 +216,7 @@ impl ControllerMachine {
             id,
             name: command.name,
             replication_factor,
-            partitions: new_partitions(view, count, replication_factor),
+            partitions: new_partitions(view, count, replication_factor, &command.avoid),
             overrides,
             config: Arc::new(config),
         };
@@ -241,7 +261,12 @@ impl ControllerMachine {
         }
         let added = Event::PartitionsAdded {
             topic_id: topic.id,
-            partitions: new_partitions(view, command.total - now, topic.replication_factor),
+            partitions: new_partitions(
+                view,
+                command.total - now,
+                topic.replication_factor,
+                &command.avoid,
+            ),
         };
         Ok(propose(&[added], Response::Done))
     }
@@ -294,6 +319,17 @@ impl ControllerMachine {
                 actual: topic.id,
             }),
             _ => Ok(topic),
+        }
+    }
+
+    /// Replicas of a partition whose topic does not say.
+    fn default_replication_factor(&self) -> u32 {
+        match self.limits.default_replication_factor {
+            0 => {
+                let brokers = u32::try_from(self.view().brokers().len()).unwrap_or(u32::MAX);
+                brokers.min(USUAL_REPLICATION_FACTOR)
+            }
+            configured => configured,
         }
     }
 
@@ -432,8 +468,13 @@ fn check_min_insync_replicas(config: &TopicConfig, replication_factor: u32) -> R
 }
 
 /// Partitions with ids that were never used, on the brokers that hold the least.
-fn new_partitions(view: &ClusterImage, count: u32, replication_factor: u32) -> Vec<Partition> {
-    let mut placement = Placement::new(view);
+fn new_partitions(
+    view: &ClusterImage,
+    count: u32,
+    replication_factor: u32,
+    avoid: &BTreeSet<BrokerId>,
+) -> Vec<Partition> {
+    let mut placement = Placement::new(view, avoid);
     let mut next = view.next;
     let replicas = usize::try_from(replication_factor).unwrap_or(usize::MAX);
     let mut partition = || {

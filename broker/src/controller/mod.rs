@@ -21,7 +21,9 @@ mod placement;
 pub mod reconcile;
 mod replica;
 
-pub use command::{AddPartitions, AlterTopic, Command, CreateTopic, DeleteTopic, Response};
+pub use command::{
+    AddPartitions, AlterTopic, Command, CreateTopic, DeleteTopic, Registration, Response,
+};
 pub use delta::Delta;
 pub use error::Error;
 pub use event::BadSnapshot;

@@ -1,14 +1,22 @@
-//! Where new replicas go: to the brokers that hold the fewest.
+//! Where new replicas go: to brokers that are up, on different racks, that hold the fewest.
+//!
+//! Each replica of a partition goes to the broker that is best by these, in this order: it is up; no replica of the
+//! partition is on its rack yet; it holds the fewest replicas. Of equals, the first replica takes the broker that is the
+//! preferred leader of the fewest and the others those that are of the most: the partition's preferred leader is then the
+//! one of them that leads the fewest, and there is one. So both numbers differ by at most one between any two brokers
+//! where all partitions have as many replicas and neither racks nor brokers that are down stand in the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_proto::BrokerId;
 
 use super::image::ClusterImage;
 
-/// What a broker holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Load {
+/// A broker that replicas can go to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Place {
+    is_down: bool,
+    rack: Option<String>,
     replicas: usize,
     preferred_leaders: usize,
 }
@@ -16,39 +24,170 @@ struct Load {
 /// Gives brokers to new replicas, one partition after the other.
 #[derive(Clone, Debug)]
 pub(super) struct Placement {
-    loads: BTreeMap<BrokerId, Load>,
+    places: BTreeMap<BrokerId, Place>,
 }
 
 impl Placement {
-    /// A placement that counts with everything in `image`.
-    pub(super) fn new(image: &ClusterImage) -> Self {
-        let mut loads: BTreeMap<_, _> = image
+    /// A placement that counts with everything in `image`. The brokers in `avoid` are down: they get only what the
+    /// others cannot take.
+    pub(super) fn new(image: &ClusterImage, avoid: &BTreeSet<BrokerId>) -> Self {
+        let place = |broker: &super::Broker| Place {
+            is_down: avoid.contains(&broker.id),
+            rack: broker.rack.clone(),
+            ..Place::default()
+        };
+        let mut places: BTreeMap<_, _> = image
             .brokers()
-            .map(|broker| (broker.id, Load::default()))
+            .map(|broker| (broker.id, place(broker)))
             .collect();
         for partition in image.topics().flat_map(|topic| &topic.partitions) {
             for (rank, replica) in partition.replicas.iter().enumerate() {
-                let load = loads.entry(replica.broker).or_default();
-                load.replicas += 1;
-                load.preferred_leaders += usize::from(rank == 0);
+                if let Some(place) = places.get_mut(&replica.broker) {
+                    place.replicas += 1;
+                    place.preferred_leaders += usize::from(rank == 0);
+                }
             }
         }
-        Self { loads }
+        Self { places }
     }
 
     /// Brokers for a partition of `replicas` replicas, the preferred leader first. `replicas` is at most the number of
     /// brokers.
     pub(super) fn place(&mut self, replicas: usize) -> Vec<BrokerId> {
-        let mut by_load: Vec<_> = self.loads.iter().map(|(id, load)| (*load, *id)).collect();
-        by_load.sort_unstable();
-        by_load.truncate(replicas);
-        by_load.sort_unstable_by_key(|(load, id)| (load.preferred_leaders, *id));
-        let brokers: Vec<_> = by_load.into_iter().map(|(_, id)| id).collect();
-        for (rank, id) in brokers.iter().enumerate() {
-            let load = self.loads.entry(*id).or_default();
-            load.replicas += 1;
-            load.preferred_leaders += usize::from(rank == 0);
+        let mut chosen: Vec<BrokerId> = Vec::new();
+        while let Some(id) = self.best(&chosen).filter(|_| chosen.len() < replicas) {
+            chosen.push(id);
         }
-        brokers
+        let leader = chosen.iter().enumerate().min_by_key(|(_, id)| {
+            let place = &self.places[*id];
+            (place.is_down, place.preferred_leaders, **id)
+        });
+        if let Some((rank, _)) = leader {
+            // The others stay in order, so that what follows a leader's loss is spread, too.
+            chosen[..=rank].rotate_right(1);
+        }
+        for (rank, id) in chosen.iter().enumerate() {
+            if let Some(place) = self.places.get_mut(id) {
+                place.replicas += 1;
+                place.preferred_leaders += usize::from(rank == 0);
+            }
+        }
+        chosen
+    }
+
+    /// The best broker beside those that were chosen for the same partition.
+    fn best(&self, chosen: &[BrokerId]) -> Option<BrokerId> {
+        let on_rack = |rack: &Option<String>| {
+            let same = |id: &&BrokerId| rack.is_some() && self.places[*id].rack == *rack;
+            chosen.iter().filter(same).count()
+        };
+        let candidates = self.places.iter().filter(|(id, _)| !chosen.contains(id));
+        let best = candidates.min_by_key(|(id, place)| {
+            let leaders = if chosen.is_empty() {
+                place.preferred_leaders
+            } else {
+                usize::MAX - place.preferred_leaders
+            };
+            let others = on_rack(&place.rack);
+            (place.is_down, others, place.replicas, leaders, **id)
+        });
+        best.map(|(id, _)| *id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Brokers, numbered from 1, on these racks.
+    fn placement(racks: &[Option<u8>], down: &BTreeSet<BrokerId>) -> Placement {
+        let places = (1..).map(BrokerId).zip(racks).map(|(id, rack)| {
+            let place = Place {
+                is_down: down.contains(&id),
+                rack: rack.map(|rack| rack.to_string()),
+                ..Place::default()
+            };
+            (id, place)
+        });
+        Placement {
+            places: places.collect(),
+        }
+    }
+
+    fn spread(placement: &Placement, count: impl Fn(&Place) -> usize) -> usize {
+        let counts = || placement.places.values().map(&count);
+        counts().max().unwrap_or(0) - counts().min().unwrap_or(0)
+    }
+
+    /// Racks of these brokers; a broker without one is a rack of its own.
+    fn racks_of(placement: &Placement, brokers: impl IntoIterator<Item = BrokerId>) -> usize {
+        let rack = |id: BrokerId| match &placement.places[&id].rack {
+            Some(rack) => (Some(rack.clone()), None),
+            None => (None, Some(id)),
+        };
+        brokers.into_iter().map(rack).collect::<BTreeSet<_>>().len()
+    }
+
+    proptest! {
+        #[test]
+        fn replicas_are_balanced(
+            brokers in 1..10_usize,
+            factors in proptest::collection::vec(1..5_usize, 1..80),
+        ) {
+            let mut placement = placement(&vec![None; brokers], &BTreeSet::new());
+            for factor in factors {
+                placement.place(factor.min(brokers));
+                prop_assert!(spread(&placement, |place| place.replicas) <= 1);
+            }
+        }
+
+        #[test]
+        fn preferred_leaders_are_balanced(brokers in 1..10_usize, factor in 1..6_usize, partitions in 1..200_usize) {
+            let mut placement = placement(&vec![None; brokers], &BTreeSet::new());
+            for _ in 0..partitions {
+                placement.place(factor.min(brokers));
+                prop_assert!(spread(&placement, |place| place.preferred_leaders) <= 1);
+            }
+        }
+
+        #[test]
+        fn no_rack_holds_two_replicas_where_another_holds_none(
+            racks in proptest::collection::vec(proptest::option::of(0..4_u8), 1..10),
+            factors in proptest::collection::vec(1..5_usize, 1..40),
+        ) {
+            let mut placement = placement(&racks, &BTreeSet::new());
+            let all = racks_of(&placement, placement.places.keys().copied());
+            for factor in factors {
+                let factor = factor.min(racks.len());
+                let chosen = placement.place(factor);
+                prop_assert_eq!(chosen.iter().collect::<BTreeSet<_>>().len(), factor);
+                prop_assert_eq!(racks_of(&placement, chosen), factor.min(all));
+            }
+        }
+
+        #[test]
+        fn brokers_that_are_down_take_what_the_others_cannot(
+            racks in proptest::collection::vec(proptest::option::of(0..3_u8), 2..8),
+            down in proptest::collection::btree_set(1..8_u32, 0..5),
+            factor in 1..6_usize,
+        ) {
+            let down: BTreeSet<_> = down.into_iter().map(BrokerId).collect();
+            let mut placement = placement(&racks, &down);
+            let up = placement.places.values().filter(|place| !place.is_down).count();
+            let chosen = placement.place(factor.min(racks.len()));
+            let chosen_up = chosen.iter().filter(|id| !down.contains(id)).count();
+            prop_assert_eq!(chosen_up, up.min(chosen.len()));
+            prop_assert!(up == 0 || !down.contains(&chosen[0]), "a leader that is down");
+        }
+    }
+
+    #[test]
+    fn one_after_the_other_leads_where_all_hold_all() {
+        let mut placement = placement(&[None; 3], &BTreeSet::new());
+        let mut leaders = |_| placement.place(3)[0].0;
+        let leaders: Vec<_> = (0..6).map(&mut leaders).collect();
+        assert_eq!(leaders, [1, 2, 3, 1, 2, 3]);
     }
 }

@@ -151,10 +151,12 @@ impl Machine for ControllerReplica {
 
 #[cfg(test)]
 mod tests {
+    use highwater_proto::BrokerId;
     use highwater_storage::{Offset, Term};
     use uuid::Uuid;
 
     use super::*;
+    use crate::controller::Registration;
     use crate::raft::machine::EntryKind;
 
     /// Proposes the founding of the cluster.
@@ -162,6 +164,12 @@ mod tests {
         let command = Command::Found {
             cluster_id,
             feature_level: 1,
+            founder: Registration {
+                id: BrokerId(1),
+                incarnation_id: Uuid::from_u128(1),
+                listeners: Vec::new(),
+                rack: None,
+            },
         };
         let decision = replica.decide(command, RaftIndex(1), Timestamp(0)).unwrap();
         let Decision::Propose { entries, .. } = decision else {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Error, Recovered, operate};
 use crate::config::Config;
 use crate::controller::{
-    Broker, ClusterView, Command, ControllerReplica, FOUNDING_REPLICA, Limits,
+    ClusterView, Command, ControllerReplica, FOUNDING_REPLICA, Limits, Registration,
 };
 use crate::controller_client::{CONTROLLER_GROUP, ControllerClient};
 use crate::raft::machine::Role;
@@ -68,7 +68,7 @@ pub(super) async fn start(
         max_partitions_per_topic: config.topics.max_partitions_per_topic,
         max_partitions: config.topics.max_partitions as usize,
         default_partitions: config.topics.default_partitions,
-        default_replication_factor: 1,
+        default_replication_factor: config.topics.default_replication_factor,
     };
     let view = Arc::clone(cluster);
     let started = operate(shards, CONTROLLER_GROUP, |answer| Operation::Start {
@@ -119,7 +119,7 @@ pub(super) async fn join(
     controller: &ControllerClient,
     store: &Arc<Store>,
     identity: Identity,
-    me: Broker,
+    me: Registration,
 ) -> Result<(), Error> {
     let id = u64::from(me.id.0);
     if let Some(found) = identity.broker_id.filter(|found| *found != id) {
@@ -146,6 +146,7 @@ pub(super) async fn join(
     let found = Command::Found {
         cluster_id,
         feature_level: FEATURE_LEVEL,
+        founder: me.clone(),
     };
     controller.ask(found).await.map_err(Error::Join)?;
     let register = Command::RegisterBroker(me);

@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::controller::{Broker, ClusterImage, ClusterView};
+use crate::controller::{ClusterImage, ClusterView, Registration};
 use crate::controller_client::ControllerClient;
 use crate::health::{Health, finding};
 use crate::hosted::Hosted;
@@ -77,7 +77,7 @@ impl Node {
         fs: Arc<dyn Fs>,
         instruments: Instruments,
         peer_listener: Option<Listener>,
-        describe: impl FnOnce(&Identity) -> Broker,
+        describe: impl FnOnce(&Identity) -> Registration,
     ) -> Result<Self, Error> {
         let mut recovered = open(config, fs).await?;
         let peers = meet(config, &recovered, peer_listener.is_some());

@@ -44,6 +44,8 @@ pub(crate) struct Routes {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     replicas: HashMap<ReplicaId, BrokerId>,
+    /// Replicas of the controller group.
+    controllers: HashMap<ReplicaId, BrokerId>,
     learned: HashMap<ReplicaId, BrokerId>,
     registered: HashMap<BrokerId, Registered>,
     given: HashMap<BrokerId, Address>,
@@ -145,7 +147,11 @@ impl Routes {
     /// The replicas that `broker` holds.
     pub(super) fn replicas_on(&self, broker: BrokerId) -> HashSet<ReplicaId> {
         let table = self.read();
-        let all = table.replicas.iter().chain(&table.learned);
+        let all = table
+            .replicas
+            .iter()
+            .chain(&table.controllers)
+            .chain(&table.learned);
         all.filter(|(_, holder)| **holder == broker)
             .map(|(replica, _)| *replica)
             .collect()
@@ -180,8 +186,9 @@ impl Routes {
 impl Table {
     /// The broker that holds `replica`.
     pub(super) fn broker_of(&self, replica: ReplicaId) -> Option<BrokerId> {
-        let known = self.replicas.get(&replica);
-        known.or_else(|| self.learned.get(&replica)).copied()
+        [&self.replicas, &self.controllers, &self.learned]
+            .into_iter()
+            .find_map(|table| table.get(&replica).copied())
     }
 
     /// Whether `broker` with this data directory is the one that the image knows.
@@ -205,6 +212,10 @@ impl Table {
             (broker.id, registered)
         });
         self.registered = registered.collect();
+        let controllers = image.controller_replicas();
+        self.controllers = controllers
+            .map(|replica| (replica.id, replica.broker))
+            .collect();
     }
 
     fn insert(&mut self, topic: &Topic) {

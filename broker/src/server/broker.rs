@@ -230,8 +230,8 @@ fn entry(
     config: &Config,
     identity: &Identity,
     listeners: Vec<controller::Listener>,
-) -> controller::Broker {
-    controller::Broker {
+) -> controller::Registration {
+    controller::Registration {
         id: BrokerId(config.broker_id),
         incarnation_id: identity.incarnation,
         listeners,

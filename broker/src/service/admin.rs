@@ -1,6 +1,6 @@
 //! Administration of topics: the controller decides, this broker waits until what it decided is in force here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -253,6 +253,7 @@ impl AdminService for Admin {
                 replication_factor: (request.replication_factor > 0)
                     .then_some(request.replication_factor),
                 configs: self.configs(request.configs)?,
+                avoid: BTreeSet::new(),
                 validate_only: request.validate_only,
             }))
         };
@@ -365,6 +366,7 @@ impl AdminService for Admin {
                 name: request.name,
                 topic_id: optional_id(&request.topic_id)?,
                 total,
+                avoid: BTreeSet::new(),
                 validate_only,
             }))
         };

@@ -110,11 +110,12 @@ fn found() -> Command {
     Command::Found {
         cluster_id: Uuid::from_u128(99),
         feature_level: 1,
+        founder: broker(1),
     }
 }
 
-fn broker(id: u32) -> Broker {
-    Broker {
+fn broker(id: u32) -> Registration {
+    Registration {
         id: BrokerId(id),
         incarnation_id: Uuid::from_u128(u128::from(id)),
         listeners: vec![Listener {
@@ -137,6 +138,7 @@ fn new_topic(name: &str, id: u128) -> CreateTopic {
         partitions: None,
         replication_factor: None,
         configs: Overrides::new(),
+        avoid: BTreeSet::new(),
         validate_only: false,
     }
 }
@@ -157,6 +159,7 @@ fn add(name: &str, total: u32) -> AddPartitions {
         name: name.to_owned(),
         topic_id: None,
         total,
+        avoid: BTreeSet::new(),
         validate_only: false,
     }
 }
@@ -196,6 +199,7 @@ fn a_cluster_is_founded_once() {
     let other = Command::Found {
         cluster_id: Uuid::from_u128(98),
         feature_level: 1,
+        founder: broker(2),
     };
     assert!(matches!(
         controller.refusal_of(other),
@@ -204,6 +208,7 @@ fn a_cluster_is_founded_once() {
     let level = |feature_level| Command::Found {
         cluster_id: Uuid::from_u128(99),
         feature_level,
+        founder: broker(2),
     };
     controller.done(level(3));
     let lowered = Error::FeatureLevelLowered {
@@ -219,13 +224,14 @@ fn a_broker_id_stays_with_its_data_directory() {
     let register = Command::RegisterBroker;
     let again = controller.handle(register(broker(1)));
     assert!(matches!(again, Ok(Decision::Answer { .. })));
-    let moved = Broker {
+    let moved = Registration {
         rack: Some("b".to_owned()),
         ..broker(1)
     };
     controller.done(register(moved.clone()));
+    let moved = moved.with_replica(FOUNDING_REPLICA);
     assert_eq!(**controller.image().broker(BrokerId(1)).unwrap(), moved);
-    let other = Broker {
+    let other = Registration {
         incarnation_id: Uuid::from_u128(7),
         ..broker(1)
     };
@@ -233,6 +239,115 @@ fn a_broker_id_stays_with_its_data_directory() {
         controller.refusal_of(register(other)),
         Error::BrokerIdTaken { .. }
     ));
+}
+
+#[test]
+fn each_broker_has_a_replica_of_the_controller_group_for_good() {
+    let mut controller = Controller::empty();
+    controller.done(found());
+    let register = Command::RegisterBroker;
+    let registered = |id| Response::Registered {
+        controller_replica: ReplicaId(id),
+    };
+    assert_eq!(controller.done(register(broker(3))), registered(2));
+    // Two in one turn, and one that asks again before the first answer.
+    controller.handle(register(broker(2))).unwrap();
+    let again = controller.handle(register(broker(2)));
+    assert!(
+        matches!(again, Ok(Decision::Answer { ref response, after: Some(_) }) if *response == registered(3))
+    );
+    controller.commit_all();
+    controller.done(create("a", 1));
+    assert_eq!(controller.done(register(broker(4))), registered(6));
+    let moved = Registration {
+        listeners: Vec::new(),
+        ..broker(3)
+    };
+    assert_eq!(controller.done(register(moved)), registered(2));
+    let replicas: Vec<_> = controller
+        .image()
+        .controller_replicas()
+        .map(|replica| (replica.broker.0, replica.id.0))
+        .collect();
+    assert_eq!(replicas, [(1, 1), (2, 3), (3, 2), (4, 6)]);
+}
+
+#[test]
+fn nobody_takes_the_founders_place() {
+    let mut controller = Controller::empty();
+    let register = |id| Command::RegisterBroker(broker(id));
+    assert_eq!(controller.refusal_of(register(2)), Error::NotFounded);
+    // An old controller founded a cluster and stopped before it registered its broker.
+    controller.machine = ControllerMachine::new(
+        &event::encode_snapshot(&{
+            let mut image = ClusterImage::default();
+            let cluster_id = Uuid::from_u128(99);
+            image
+                .apply(RaftIndex(1), &[Event::ClusterFounded { cluster_id }])
+                .unwrap();
+            image
+        }),
+        LIMITS,
+    )
+    .unwrap();
+    assert_eq!(controller.refusal_of(register(2)), Error::NotFounded);
+    controller.handle(found()).unwrap();
+    let decision = controller.handle(register(2)).unwrap();
+    let Decision::Propose { response, .. } = decision else {
+        panic!("not proposed: {decision:?}");
+    };
+    let controller_replica = ReplicaId(2);
+    assert_eq!(response, Response::Registered { controller_replica });
+}
+
+#[test]
+fn what_a_cluster_of_one_broker_wrote_before_there_were_more_is_read() {
+    let registered = |id| {
+        let broker = broker(id).with_replica(ReplicaId(0));
+        event::encode(&[Event::BrokerRegistered(broker)])
+    };
+    let events = event::decode(&registered(1)).unwrap();
+    let mut image = ClusterImage::default();
+    image.apply(RaftIndex(1), &events).unwrap();
+    image.apply(RaftIndex(2), &events).unwrap();
+    let one = image.broker(BrokerId(1)).unwrap();
+    assert_eq!(one.controller_replica, FOUNDING_REPLICA);
+    let second = event::decode(&registered(2)).unwrap();
+    image.apply(RaftIndex(3), &second).unwrap_err();
+}
+
+#[test]
+fn a_topic_that_does_not_say_has_three_replicas_or_one_on_each_broker() {
+    for (brokers, expected) in [(1, 1), (2, 2), (3, 3), (5, 3)] {
+        let mut controller = Controller::of(brokers);
+        controller.machine.limits.default_replication_factor = 0;
+        controller.done(create("a", 1));
+        let topic = controller.image().topic_named("a").unwrap();
+        assert_eq!(topic.replication_factor, expected, "{brokers} brokers");
+    }
+}
+
+#[test]
+fn new_replicas_go_where_brokers_are_up() {
+    let mut controller = Controller::of(3);
+    let avoid = BTreeSet::from([BrokerId(1)]);
+    let command = CreateTopic {
+        replication_factor: Some(2),
+        avoid: avoid.clone(),
+        ..new_topic("a", 1)
+    };
+    controller.done(Command::CreateTopic(command));
+    let more = AddPartitions {
+        avoid,
+        ..add("a", 4)
+    };
+    controller.done(Command::AddPartitions(more));
+    let topic = controller.image().topic_named("a").unwrap();
+    let mut replicas = topic
+        .partitions
+        .iter()
+        .flat_map(|partition| &partition.replicas);
+    assert!(replicas.all(|replica| replica.broker != BrokerId(1)));
 }
 
 #[test]
@@ -646,7 +761,6 @@ fn a_delta_names_what_came_changed_and_went() {
     let mut controller = Controller::empty();
     let nothing = Arc::clone(controller.machine.image());
     controller.done(found());
-    controller.done(Command::RegisterBroker(broker(1)));
     controller.done(create("a", 1));
     let one = Arc::clone(controller.machine.image());
     let delta = Delta::between(&nothing, &one);
@@ -693,6 +807,10 @@ fn an_unlawful_entry_is_refused() {
         count: 1,
         broker: BrokerId(1),
     };
+    let registered = |id, replica| {
+        let broker = broker(id).with_replica(ReplicaId(replica));
+        event::encode(&[Event::BrokerRegistered(broker)])
+    };
     let index = RaftIndex(controller.log.len() as u64 + 1);
     for (what, data) in [
         ("a name used twice", renamed(unknown, "a", vec![])),
@@ -705,6 +823,8 @@ fn an_unlawful_entry_is_refused() {
         ),
         ("not deleted", event::encode(&[reported])),
         ("ids left out", event::encode(&[grant(1)])),
+        ("a controller replica used twice", registered(2, 1)),
+        ("a controller replica of another's past", registered(1, 2)),
         (
             "a lower level",
             event::encode(&[Event::FeatureLevelSet { level: 0 }]),
@@ -787,11 +907,12 @@ fn command() -> impl Strategy<Value = Command> {
         1 => broker_id.clone().prop_map(|id| Command::GrantProducerIds { broker: BrokerId(id) }),
         1 => (broker_id, any::<bool>()).prop_map(|(id, moved)| {
             let rack = moved.then(|| "rack".to_owned());
-            Command::RegisterBroker(Broker { rack, ..broker(id) })
+            Command::RegisterBroker(Registration { rack, ..broker(id) })
         }),
         1 => (1..3_u32).prop_map(|feature_level| Command::Found {
             cluster_id: Uuid::from_u128(99),
             feature_level,
+            founder: broker(1),
         }),
     ]
 }
