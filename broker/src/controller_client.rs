@@ -5,7 +5,7 @@ use std::time::Duration;
 use highwater_proto::{ApiError, Reason};
 
 use crate::controller::{Command, Response};
-use crate::raft::{GroupId, Reply, Request, Shards};
+use crate::raft::{Acks, GroupId, Reply, Request, Shards};
 use crate::replica::{self, Replica};
 
 /// The controller's group.
@@ -35,6 +35,7 @@ impl ControllerClient {
             group: CONTROLLER_GROUP,
             bytes: COMMAND_BYTES,
             command: replica::Command::Controller(command),
+            acks: Acks::default(),
             reply,
         });
         let unknown = || {

@@ -9,7 +9,7 @@ use highwater_storage::LogReader;
 use tracing::debug;
 
 use crate::partition::{self, Leaderships, PartitionShared, Standing};
-use crate::raft::{GroupId, Operation, Reply, Request, Shards};
+use crate::raft::{Acks, GroupId, Operation, Reply, Request, Shards};
 use crate::replica::{Command, Replica};
 
 /// One partition on this broker.
@@ -43,6 +43,7 @@ impl HostedPartition {
             group: self.group,
             command: Command::Partition(command),
             bytes,
+            acks: Acks::default(),
             reply,
         });
     }

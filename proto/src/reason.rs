@@ -104,6 +104,8 @@ reasons! {
         "The request names a leader epoch that the broker has not reached yet; try again."
     NotEnoughReplicas "NOT_ENOUGH_REPLICAS" Unavailable Yes None
         "Too few replicas are up to keep the record safe; nothing was appended."
+    NotEnoughReplicasAfterAppend "NOT_ENOUGH_REPLICAS_AFTER_APPEND" Unavailable Yes Unknown
+        "The record is appended, but too few replicas are up to keep it as safe as the topic wants."
 
     // Topics and partitions.
     UnknownTopicOrPartition "UNKNOWN_TOPIC_OR_PARTITION" NotFound Yes None
@@ -310,6 +312,7 @@ mod tests {
                 "UNKNOWN_SERVER_ERROR",
                 "NETWORK_EXCEPTION",
                 "REQUEST_TIMED_OUT",
+                "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
                 "DUPLICATE_SEQUENCE_NUMBER",
                 "STORAGE_ERROR",
             ]

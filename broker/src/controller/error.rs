@@ -171,6 +171,12 @@ impl Error {
                 Refusal::NotLeader { .. } | Refusal::UnknownGroup => Reason::NotController,
                 Refusal::Indefinite => Reason::RequestTimedOut,
                 Refusal::Busy { .. } => Reason::Throttled,
+                Refusal::NotEnoughReplicas {
+                    appended: false, ..
+                } => Reason::NotEnoughReplicas,
+                Refusal::NotEnoughReplicas { appended: true, .. } => {
+                    Reason::NotEnoughReplicasAfterAppend
+                }
                 Refusal::DiskFull => Reason::DiskFull,
                 Refusal::Failed { .. } => Reason::StorageError,
             },

@@ -5,7 +5,8 @@ use highwater_storage::Offset;
 
 use crate::raft::machine::Refusal;
 
-/// Why a partition refused a command. All but [`Refusal::Indefinite`] are definite: the command wrote nothing.
+/// Why a partition refused a command. All but [`Refusal::Indefinite`] and a [`Refusal::NotEnoughReplicas`] after the
+/// append are definite: the command wrote nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The batch is larger than `max.message.bytes`.
@@ -137,6 +138,12 @@ impl Error {
                 // Proposed, and not known to have failed: the client must take it for a request without an answer.
                 Refusal::Indefinite => Reason::RequestTimedOut,
                 Refusal::Busy { .. } => Reason::Throttled,
+                Refusal::NotEnoughReplicas {
+                    appended: false, ..
+                } => Reason::NotEnoughReplicas,
+                Refusal::NotEnoughReplicas { appended: true, .. } => {
+                    Reason::NotEnoughReplicasAfterAppend
+                }
                 Refusal::DiskFull => Reason::DiskFull,
                 Refusal::Failed { .. } => Reason::StorageError,
             },

@@ -19,6 +19,7 @@
 //! Left out: snapshots, priorities.
 
 mod check;
+mod in_sync;
 mod leadership;
 mod ready;
 
@@ -61,6 +62,7 @@ pub(super) struct Group {
     applied: (RaftIndex, Term),
     /// The offset that the next applied record has.
     next_offset: Offset,
+    followers: in_sync::Followers,
     /// Whether the disk has not finished a sync for too long.
     is_disk_stalled: bool,
     /// Messages whose time to leave has come.
@@ -120,6 +122,7 @@ impl Group {
             members,
             applied: (applied.index, applied.term),
             next_offset,
+            followers: in_sync::Followers::default(),
             is_disk_stalled: false,
             outbox: Vec::new(),
         })
@@ -288,8 +291,11 @@ impl Group {
     }
 
     fn tick(&mut self) {
-        let is_due = self.node.raft.state == StateRole::Leader
-            || (self.clock.tick(&mut self.node.raft) && self.may_campaign());
+        let leads = self.node.raft.state == StateRole::Leader;
+        if leads {
+            self.tick_followers();
+        }
+        let is_due = leads || (self.clock.tick(&mut self.node.raft) && self.may_campaign());
         if is_due {
             self.node.tick();
         }

@@ -101,6 +101,16 @@ pub enum Refusal {
     /// The disk is full or below its floor. Nothing was written; clears by itself. Definite.
     #[error("the disk has no room for more records")]
     DiskFull,
+    /// Fewer voters keep up with the leader than the caller wants to have the entries. Definite unless `appended`.
+    #[error("{in_sync} replicas are in sync, {needed} are needed")]
+    NotEnoughReplicas {
+        /// How many the caller wants.
+        needed: usize,
+        /// How many there are, the leader among them.
+        in_sync: usize,
+        /// Whether the entries are in the log: they may be committed, or be so yet.
+        appended: bool,
+    },
     /// The log or its data directory had an I/O error; this replica writes no more. Definite for what was not yet proposed.
     #[error("the log failed and takes no more writes: {reason}")]
     Failed {

@@ -258,9 +258,9 @@ mod tests {
     use tokio::sync::oneshot::Receiver;
 
     use super::*;
-    use crate::raft::GroupId;
     use crate::raft::reply::{Outcome, Reply};
     use crate::raft::testing::machine::{Add, WordError, Words};
+    use crate::raft::{Acks, GroupId};
 
     const NOW: Take = Take {
         operations_only: false,
@@ -282,6 +282,7 @@ mod tests {
             group: GroupId(1),
             command: Add("a".to_owned()),
             bytes,
+            acks: Acks::default(),
             reply,
         });
         answered

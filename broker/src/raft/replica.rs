@@ -7,6 +7,7 @@
 //! A replica whose log or machine failed is quarantined: it keeps its log and its applied state for readers, takes no
 //! part in its group, and refuses every command.
 
+mod acks;
 mod capture;
 mod change;
 mod decide;
@@ -133,7 +134,9 @@ impl<M: Machine> Replica<M> {
 
     /// One tick went by.
     pub(super) fn tick(&mut self) -> Result<(), Error> {
-        self.handle(Event::Tick, |_| {})
+        self.handle(Event::Tick, |_| {})?;
+        self.check_holders();
+        Ok(())
     }
 
     /// The broker of the leader is gone.
@@ -203,6 +206,7 @@ impl<M: Machine> Replica<M> {
                 }
             }
             self.publish();
+            self.answer_acks();
             self.announce(context);
             if !(self.decide(context)? | self.ask_reads()?) {
                 return Ok(());

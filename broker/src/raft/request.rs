@@ -15,6 +15,32 @@ use super::membership::{MemberChange, Members};
 use super::reply::Reply;
 use super::{Error, GroupId, ReplicaId};
 
+/// When the caller of a command that writes is told that it is done. What stands in the log and how it is replicated
+/// is the same for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// At once. Nobody hears when the entries are lost, not even that the disk was full.
+    None,
+    /// When the leader has the entries on its own disk: another leader may never have seen them.
+    Leader,
+    /// When the entries are committed, which is when a majority of the voters has them on disk, and applied.
+    Quorum {
+        /// Voters, the leader among them, that must have the entries on disk; with no more than a majority nothing
+        /// is added. In a joint configuration the number counts in both halves. Where fewer voters are in sync the
+        /// command is refused as [`Refusal::NotEnoughReplicas`](super::machine::Refusal::NotEnoughReplicas), before
+        /// it wrote anything, or afterwards. An answer that repeats an earlier one, which is applied already, waits
+        /// for nobody.
+        min_in_sync: usize,
+    },
+}
+
+impl Default for Acks {
+    /// A majority is enough.
+    fn default() -> Self {
+        Self::Quorum { min_in_sync: 1 }
+    }
+}
+
 /// A command for the leader of a group.
 pub struct Request<M: Machine> {
     /// Whose machine decides.
@@ -23,6 +49,8 @@ pub struct Request<M: Machine> {
     pub command: M::Command,
     /// Memory the command holds, counted against the mailbox until it is decided.
     pub bytes: usize,
+    /// When it counts as done, where it writes.
+    pub acks: Acks,
     /// Who waits for the answer.
     pub reply: Reply<M>,
 }
@@ -32,6 +60,7 @@ impl<M: Machine> fmt::Debug for Request<M> {
         f.debug_struct("Request")
             .field("group", &self.group)
             .field("bytes", &self.bytes)
+            .field("acks", &self.acks)
             .field("reply", &self.reply)
             .finish_non_exhaustive()
     }

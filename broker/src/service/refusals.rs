@@ -38,6 +38,11 @@ pub(crate) fn of_raft(refusal: &Refusal) -> ApiError {
         )
         .with("limit", limit)
         .retry_after(RETRY_SOON),
+        Refusal::NotEnoughReplicas {
+            needed,
+            in_sync,
+            appended,
+        } => not_enough_replicas(*needed, *in_sync, *appended),
         Refusal::DiskFull => ApiError::new(
             Reason::DiskFull,
             "the broker's disk is full down to its reserve: nothing was written; free space, or delete or trim topics",
@@ -50,6 +55,24 @@ pub(crate) fn of_raft(refusal: &Refusal) -> ApiError {
             ),
         ),
     }
+}
+
+fn not_enough_replicas(needed: usize, in_sync: usize, appended: bool) -> ApiError {
+    let (reason, outcome) = if appended {
+        let outcome = "the records are appended and may be committed";
+        (Reason::NotEnoughReplicasAfterAppend, outcome)
+    } else {
+        (Reason::NotEnoughReplicas, "nothing was written")
+    };
+    ApiError::new(
+        reason,
+        format!(
+            "{in_sync} replicas are in sync where the topic's min.insync.replicas wants {needed}: {outcome}"
+        ),
+    )
+    .with("in_sync", in_sync)
+    .with("needed", needed)
+    .retry_after(RETRY_LATER)
 }
 
 /// The answer to whom the broker cannot serve any longer.
@@ -100,7 +123,10 @@ fn of_raft_to_controller(refusal: &Refusal) -> ApiError {
             Reason::StorageError,
             format!("the controller's log failed and takes no more changes ({reason}): see the broker's health"),
         ),
-        Refusal::Indefinite | Refusal::Busy { .. } | Refusal::DiskFull => of_raft(refusal),
+        Refusal::Indefinite
+        | Refusal::Busy { .. }
+        | Refusal::DiskFull
+        | Refusal::NotEnoughReplicas { .. } => of_raft(refusal),
     }
 }
 
@@ -161,14 +187,24 @@ pub(crate) fn of_read(error: &storage::Error) -> ApiError {
 mod tests {
     use super::*;
 
+    fn not_enough(appended: bool) -> Refusal {
+        Refusal::NotEnoughReplicas {
+            needed: 3,
+            in_sync: 2,
+            appended,
+        }
+    }
+
     #[test]
-    fn only_a_lost_leadership_and_a_failed_log_leave_the_outcome_open() {
+    fn only_what_was_proposed_leaves_the_outcome_open() {
         let refusals = [
             (Refusal::NotLeader { leader: None }, true),
             (Refusal::UnknownGroup, true),
             (Refusal::Busy { limit: "x" }, true),
             (Refusal::DiskFull, true),
             (Refusal::Indefinite, false),
+            (not_enough(false), true),
+            (not_enough(true), false),
             (
                 Refusal::Failed {
                     reason: "EIO".to_owned(),
@@ -189,6 +225,8 @@ mod tests {
             Refusal::Indefinite,
             Refusal::Busy { limit: "mailbox" },
             Refusal::DiskFull,
+            not_enough(false),
+            not_enough(true),
             Refusal::Failed {
                 reason: "EIO".to_owned(),
             },

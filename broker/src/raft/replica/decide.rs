@@ -9,7 +9,8 @@ use crate::raft::entry;
 use crate::raft::event::{Event, Ignored};
 use crate::raft::machine::{Decision, EntryKind, Machine, NewEntry, Refusal, Role};
 use crate::raft::reply::Reply;
-use crate::raft::request::Request;
+use crate::raft::request::{Acks, Request};
+use crate::raft::waiters::Until;
 
 /// What a leader holds at most.
 const UNCOMMITTED: &str = "the group's limit of uncommitted bytes";
@@ -65,27 +66,52 @@ impl<M: Machine> Replica<M> {
         gathered: &mut Gathered,
         context: &TurnContext<'_>,
     ) {
-        let Request { command, reply, .. } = request;
+        let Request {
+            command,
+            acks,
+            reply,
+            ..
+        } = request;
         match self.machine.decide(command, gathered.next, context.now) {
             Err(error) => reply.answer(Err(error)),
             Ok(Decision::Answer {
                 response,
                 after: Some(index),
-            }) if index > self.applied_index() => self.waiters.add(index, reply, response),
+            }) if index > self.applied_index() => self.wait(index, acks, reply, response),
             Ok(Decision::Answer { response, .. }) => reply.answer(Ok(response)),
             Ok(Decision::Propose { entries, response }) => {
-                match self.admit(&entries, gathered, context.is_disk_full) {
-                    Ok(()) => self.gather(&entries, gathered, reply, response),
+                match self.admit(&entries, acks, gathered, context.is_disk_full) {
+                    Ok(()) => {
+                        self.gather(&entries, gathered);
+                        self.wait(gathered.next.previous(), acks, reply, response);
+                    }
                     Err(refusal) => reply.refuse(refusal),
                 }
             }
         }
     }
 
-    /// Whether there is room for `entries`: in Raft's memory and on the disk. Trims and deletes go on with a full one.
+    /// Answers when the entry at `index` is as far as the caller wants it.
+    fn wait(&mut self, index: RaftIndex, acks: Acks, reply: Reply<M>, response: M::Response) {
+        let until = match acks {
+            Acks::None => return reply.answer(Ok(response)),
+            Acks::Leader => Until::Synced,
+            Acks::Quorum { min_in_sync } => match &self.consensus {
+                Consensus::Running(group) if min_in_sync > group.quorum() => {
+                    Until::Held(min_in_sync)
+                }
+                _ => Until::Applied,
+            },
+        };
+        self.waiters.add(index, until, reply, response);
+    }
+
+    /// Whether there is room for `entries`, in Raft's memory and on the disk, and whether those who are to have them
+    /// are there. Trims and deletes go on with a full disk.
     fn admit(
         &self,
         entries: &[NewEntry],
+        acks: Acks,
         gathered: &Gathered,
         is_disk_full: bool,
     ) -> Result<(), Refusal> {
@@ -93,6 +119,18 @@ impl<M: Machine> Replica<M> {
         let Consensus::Running(group) = &self.consensus else {
             return Err(self.failed());
         };
+        if let Acks::Quorum { min_in_sync } = acks
+            && min_in_sync > 1
+        {
+            let in_sync = group.in_sync_count();
+            if in_sync < min_in_sync {
+                return Err(Refusal::NotEnoughReplicas {
+                    needed: min_in_sync,
+                    in_sync,
+                    appended: false,
+                });
+            }
+        }
         if !group.has_room(gathered.bytes, bytes) {
             return Err(Refusal::Busy { limit: UNCOMMITTED });
         }
@@ -102,13 +140,7 @@ impl<M: Machine> Replica<M> {
         Ok(())
     }
 
-    fn gather(
-        &mut self,
-        entries: &[NewEntry],
-        gathered: &mut Gathered,
-        reply: Reply<M>,
-        response: M::Response,
-    ) {
+    fn gather(&mut self, entries: &[NewEntry], gathered: &mut Gathered) {
         debug_assert!(!entries.is_empty(), "a proposal has at least one entry");
         for entry in entries {
             self.machine.proposed(gathered.next, entry);
@@ -116,7 +148,6 @@ impl<M: Machine> Replica<M> {
             gathered.bytes += entry.data.len();
             gathered.next = gathered.next.next();
         }
-        self.waiters.add(gathered.next.previous(), reply, response);
     }
 
     /// Proposes what was gathered. It goes into the log first: a disk without room then refuses it before Raft, which

@@ -14,8 +14,8 @@ use super::machine::{Add, Seen, WordError, Words};
 use super::script::{Command, Stage};
 use crate::raft::machine::{Role, Timestamp};
 use crate::raft::{
-    Config, Error, FoundLog, GroupId, Inbox, Leadership, MemberChange, Members, Operation, Origin,
-    Outcome, PeerMessage, ReplicaId, Reply, ReplySink, Request, Shard,
+    Acks, Config, Error, FoundLog, GroupId, Inbox, Leadership, MemberChange, Members, Operation,
+    Origin, Outcome, PeerMessage, ReplicaId, Reply, ReplySink, Request, Shard,
 };
 
 /// Rounds after which a cluster that does not come to rest is given up.
@@ -288,7 +288,7 @@ impl Cluster {
         Err(format!("it does not come to rest in {MAX_ROUNDS} rounds"))
     }
 
-    /// `propose 1 a b c`: commands for the next turn.
+    /// `propose 1 a b c [acks=none|leader|3]`: commands for the next turn.
     fn propose(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
         let group = group(command)?;
         let node = self.node(command.number(0)?)?;
@@ -296,6 +296,14 @@ impl Cluster {
             .iter()
             .filter(|word| !word.contains('='));
         let words: Vec<String> = words.map(|word| (*word).to_owned()).collect();
+        let acks = match command.value("acks") {
+            Some("none") => Acks::None,
+            Some("leader") => Acks::Leader,
+            Some(number) => Acks::Quorum {
+                min_in_sync: number.parse().map_err(|_| "no number of voters")?,
+            },
+            None => Acks::default(),
+        };
         let sink = Arc::new(Answers {
             words: Mutex::new(words.clone()),
             seen: node.seen.entry(group).or_default().clone(),
@@ -306,6 +314,7 @@ impl Cluster {
                 group: GroupId(group),
                 bytes: word.len(),
                 command: Add(word),
+                acks,
                 reply: Reply::tagged(sink.clone(), tag as u64),
             });
         }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::machine::{Add, Seen, WordError, Words};
 use crate::raft::machine::Refusal;
 use crate::raft::{
-    Config, FoundLog, GroupId, Instruments, Members, NoPeers, Operation, Origin, Outcome,
+    Acks, Config, FoundLog, GroupId, Instruments, Members, NoPeers, Operation, Origin, Outcome,
     ReplicaId, Reply, Request, ShardThreads, Shards, ShardsSpec, Started,
 };
 
@@ -82,6 +82,7 @@ fn send(shards: &Shards<Words>, group: u64, word: String) -> oneshot::Receiver<O
         group: GroupId(group),
         bytes: word.len(),
         command: Add(word),
+        acks: Acks::default(),
         reply,
     });
     answered
