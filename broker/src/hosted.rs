@@ -103,10 +103,10 @@ struct HostedEntry {
 
 impl Hosted {
     /// No partition yet. Changes of who leads them are counted on from `leaderships`.
-    pub(crate) fn new(leaderships: Leaderships) -> Self {
+    pub(crate) fn new(leaderships: Arc<Leaderships>) -> Self {
         Self {
             current: ArcSwap::default(),
-            leaderships: Arc::new(leaderships),
+            leaderships,
         }
     }
 

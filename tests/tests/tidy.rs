@@ -67,6 +67,8 @@ const PURE: &[&str] = &[
     "broker/src/controller/image.rs",
     "broker/src/controller/delta.rs",
     "broker/src/controller/reconcile.rs",
+    "broker/src/peer/liveness.rs",
+    "broker/src/peer/wire.rs",
     "broker/src/topic/",
     "client/src/producer/partitioner.rs",
     "client/src/producer/accumulator.rs",

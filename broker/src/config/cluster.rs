@@ -13,6 +13,19 @@ settings! {
         /// the same on each of them. They found it once, when all of them answer. A broker that comes later is given the
         /// address of at least one that is there. Empty: this broker founds a cluster of its own.
         pub seeds: String = String::new(),
+        /// Time between two heartbeats of a broker to each other one. With `missed_heartbeats` it says how soon the leaders on a
+        /// broker that died are replaced.
+        pub heartbeat_interval_ms: u32 = 100,
+        /// Heartbeats in a row that may be missed before a broker counts as down. Fewer elect more often for nothing.
+        pub missed_heartbeats: u32 = 3,
+        /// How long a broker's sync, or one of its shards, may stand still before it counts as down: what cannot acknowledge must
+        /// not lead.
+        pub stall_timeout_ms: u32 = 5_000,
+        /// Raft messages that wait to be sent to one broker, on each of its two lanes. Beyond it some are dropped, and repeated
+        /// later.
+        pub send_queue_messages: usize = 65_536,
+        /// Bytes of them. They are mostly batches that the log holds as well, for as long as the other broker is slow.
+        pub send_queue_bytes: usize = 64 << 20,
     }
 }
 
@@ -34,6 +47,31 @@ impl ClusterConfig {
             format_args!("{:?}", self.seeds),
             self.parse_seeds().is_some(),
             "empty, or brokers with their addresses, each once, such as 1@10.0.0.1:7411,2@10.0.0.2:7411",
+        );
+        check.within(
+            "cluster.heartbeat_interval_ms",
+            self.heartbeat_interval_ms,
+            10,
+            10_000,
+        );
+        check.within("cluster.missed_heartbeats", self.missed_heartbeats, 1, 1000);
+        check.within(
+            "cluster.stall_timeout_ms",
+            self.stall_timeout_ms,
+            100,
+            600_000,
+        );
+        check.within(
+            "cluster.send_queue_messages",
+            self.send_queue_messages,
+            1,
+            1 << 24,
+        );
+        check.within(
+            "cluster.send_queue_bytes",
+            self.send_queue_bytes,
+            1 << 10,
+            1 << 34,
         );
     }
 
@@ -78,6 +116,7 @@ mod tests {
     fn seeds(text: &str) -> Option<Vec<Seed>> {
         let config = ClusterConfig {
             seeds: text.to_owned(),
+            ..ClusterConfig::default()
         };
         config.parse_seeds()
     }

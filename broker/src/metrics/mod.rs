@@ -12,6 +12,7 @@
 mod buckets;
 mod catalog;
 mod levels;
+mod peers;
 mod process;
 mod records;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use levels::Levels;
 use process::Process;
 
 pub(crate) use levels::Sources;
+pub(crate) use peers::Peers;
 pub(crate) use records::Records;
 pub(crate) use requests::{OpenStream, Requests};
 
@@ -39,6 +41,8 @@ pub(crate) struct Metrics {
     pub(crate) records: Records,
     /// The shards, the journal and checkpoints.
     pub(crate) raft: Instruments,
+    /// The other brokers.
+    pub(crate) peers: Peers,
     catalog: Catalog,
     /// One scrape at a time: counters that mirror others are moved by the difference.
     on_scrape: Mutex<OnScrape>,
@@ -57,12 +61,14 @@ impl Metrics {
         let requests = Requests::new(&mut catalog, methods);
         let records = Records::new(&mut catalog);
         let raft = instruments(&mut catalog);
+        let peers = Peers::new(&mut catalog);
         let levels = Levels::new(&mut catalog);
         let process = Process::new(&mut catalog);
         Self {
             requests,
             records,
             raft,
+            peers,
             catalog,
             on_scrape: Mutex::new(OnScrape { levels, process }),
         }

@@ -31,9 +31,10 @@ use crate::controller::{ClusterImage, ClusterView, Registration};
 use crate::controller_client::ControllerClient;
 use crate::health::{Health, finding};
 use crate::hosted::Hosted;
+use crate::metrics;
 use crate::offline::repair_command;
 use crate::partition::Leaderships;
-use crate::peer::{self, Me, Peers};
+use crate::peer::{self, Me, Peers, PeersSpec};
 use crate::raft::{self, FoundLog, Instruments, ShardThreads, Shards, ShardsSpec};
 use crate::replica::Replica;
 use crate::server::Listener;
@@ -54,6 +55,11 @@ pub(crate) struct Node {
     pub(crate) controller: ControllerClient,
     pub(crate) health: Arc<Health>,
     pub(crate) shards: Shards<Replica>,
+    #[expect(
+        dead_code,
+        reason = "metadata with the leaders on other brokers reads it"
+    )]
+    pub(crate) peers: Peers,
     engine: Engine,
     tasks: TaskTracker,
     stop: DropGuard,
@@ -76,11 +82,20 @@ impl Node {
         config: &Arc<Config>,
         fs: Arc<dyn Fs>,
         instruments: Instruments,
+        peer_metrics: metrics::Peers,
         peer_listener: Option<Listener>,
         describe: impl FnOnce(&Identity) -> Registration,
     ) -> Result<Self, Error> {
         let mut recovered = open(config, fs).await?;
-        let peers = meet(config, &recovered, peer_listener.is_some());
+        let leaderships = Arc::new(Leaderships::since(SystemTime::now()));
+        let peers = Peers::new(PeersSpec {
+            config,
+            me: me(config, &recovered),
+            cluster_id: recovered.identity.cluster,
+            is_reachable: peer_listener.is_some(),
+            leaderships: Arc::clone(&leaderships),
+            metrics: peer_metrics,
+        });
         let (shards, threads) = start_shards(config, &recovered.store, instruments, &peers)?;
         // From here on a start that fails, or that nobody waits for any more, stops what it started.
         let engine = Engine::new(threads, Arc::clone(&recovered.store));
@@ -89,10 +104,13 @@ impl Node {
         let cluster = Arc::new(ClusterView::default());
         if let Some(listener) = peer_listener {
             // Whatever other brokers may ask for is added here.
-            let services = peers.services();
+            let services = peers.services(shards.clone());
             let stop = stop.token();
             tasks.spawn(peer::serve(listener, services, stop.clone()));
-            tasks.spawn(peers.clone().run(Arc::clone(&cluster), stop.clone()));
+            let meeting = peers
+                .clone()
+                .run(shards.clone(), Arc::clone(&cluster), stop.clone());
+            tasks.spawn(meeting);
         }
         let timeout = Duration::from_millis(u64::from(config.requests.timeout_ms));
         let controller = ControllerClient::new(shards.clone(), timeout);
@@ -108,7 +126,7 @@ impl Node {
             config.data_dir.display().to_string(),
             std::mem::take(&mut recovered.findings),
         ));
-        let hosted = Arc::new(Hosted::new(Leaderships::since(SystemTime::now())));
+        let hosted = Arc::new(Hosted::new(leaderships));
         let (reconciler, reconciled) = Reconciler::new(reconciler::Parts {
             config: Arc::clone(config),
             shards: shards.clone(),
@@ -141,6 +159,7 @@ impl Node {
             controller,
             health,
             shards,
+            peers,
             engine,
             tasks,
             stop,
@@ -239,17 +258,16 @@ async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Recovered, Error> {
 }
 
 /// This broker as it meets others.
-fn meet(config: &Config, recovered: &Recovered, is_reachable: bool) -> Peers {
+fn me(config: &Config, recovered: &Recovered) -> Me {
     let identity = &recovered.identity;
-    let me = Me {
+    Me {
         broker: BrokerId(config.broker_id),
         incarnation_id: identity.incarnation,
         run_id: rand::rng().random(),
         feature_level: controller_start::FEATURE_LEVEL,
         seeds: config.cluster.seeds.clone(),
         was_empty: identity.cluster.is_none() && recovered.logs.is_empty(),
-    };
-    Peers::new(config, me, identity.cluster, is_reachable)
+    }
 }
 
 fn start_shards(

@@ -1,43 +1,189 @@
 //! What other brokers ask and send.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use highwater_proto::internal::v1::peer_service_server::PeerService;
 use highwater_proto::internal::v1::{
     ControlRequest, ControlResponse, DataRequest, DataResponse, DescribeRequest, DescribeResponse,
+    Hello, Leadership, RaftMessage,
 };
+use highwater_storage::Term;
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::me::Identity;
+use super::me::Sender;
+use super::shared::{Groups, Shared};
+use super::wire;
+use crate::controller_client::CONTROLLER_GROUP;
+use crate::raft::{self, GroupId, PeerMessage, ReplicaId, TERM_LIMIT};
+
+/// How long a stream may take to say who sends on it.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Answers other brokers.
+#[derive(Clone)]
 pub(super) struct Incoming {
-    pub(super) identity: Arc<Identity>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) groups: Arc<dyn Groups>,
 }
+
+/// Nothing but the end of a stream.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl PeerService for Incoming {
+    type ControlStream = Answers<ControlResponse>;
+    type DataStream = Answers<DataResponse>;
+
     async fn describe(
         &self,
         _request: Request<DescribeRequest>,
     ) -> Result<Response<DescribeResponse>, Status> {
-        Ok(Response::new(self.identity.describe()))
+        Ok(Response::new(self.shared.identity.describe()))
     }
-
-    type ControlStream = tokio_stream::Empty<Result<ControlResponse, Status>>;
-    type DataStream = tokio_stream::Empty<Result<DataResponse, Status>>;
 
     async fn control(
         &self,
-        _request: Request<Streaming<ControlRequest>>,
+        request: Request<Streaming<ControlRequest>>,
     ) -> Result<Response<Self::ControlStream>, Status> {
-        Err(Status::unimplemented("the lanes between brokers come next"))
+        let mut requests = request.into_inner();
+        let first = first(&mut requests).await?;
+        let sender = self.meet(first.hello)?;
+        // The other broker is there: it may be worth to connect to it at once.
+        if let Some(outbox) = self.shared.outboxes.load().get(&sender.broker) {
+            outbox.retry.notify_one();
+        }
+        let incoming = self.clone();
+        Ok(Response::new(until_it_ends(async move {
+            while let Some(request) = requests.message().await? {
+                incoming.take_control(&sender, request);
+            }
+            Ok(())
+        })))
     }
 
     async fn data(
         &self,
-        _request: Request<Streaming<DataRequest>>,
+        request: Request<Streaming<DataRequest>>,
     ) -> Result<Response<Self::DataStream>, Status> {
-        Err(Status::unimplemented("the lanes between brokers come next"))
+        let mut requests = request.into_inner();
+        let first = first(&mut requests).await?;
+        let sender = self.meet(first.hello)?;
+        let incoming = self.clone();
+        Ok(Response::new(until_it_ends(async move {
+            while let Some(request) = requests.message().await? {
+                incoming.take_messages(&sender, request.messages);
+            }
+            Ok(())
+        })))
     }
+}
+
+impl Incoming {
+    fn meet(&self, hello: Option<Hello>) -> Result<Sender, Status> {
+        let hello = hello.ok_or_else(|| {
+            Status::invalid_argument("the first message of a stream says who sends on it")
+        })?;
+        let met = self.shared.identity.meet(&hello);
+        met.inspect_err(|_| self.refuse("hello"))
+    }
+
+    fn take_control(&self, sender: &Sender, request: ControlRequest) {
+        if let Some(beat) = request.heartbeat {
+            self.shared.heard(sender, beat, &*self.groups);
+        }
+        if !request.leaderships.is_empty() {
+            self.take_leaderships(sender, &request.leaderships);
+        }
+        self.take_messages(sender, request.messages);
+    }
+
+    fn take_messages(&self, sender: &Sender, messages: Vec<RaftMessage>) {
+        let mut taken = 0;
+        for message in messages {
+            match wire::decode(message, &self.shared.message_limits) {
+                Err(refused) => self.refuse(refused.label()),
+                Ok(message) => match self.admit(sender, &message) {
+                    Err(cause) => self.refuse(cause),
+                    Ok(()) => {
+                        taken += 1;
+                        self.groups.deliver(message);
+                    }
+                },
+            }
+        }
+        self.shared.metrics.received.inc_by(taken);
+    }
+
+    /// Whether `sender` may speak for the replica that sent the message. A broker whose image lags behind learns of the others
+    /// through the controller group, so that one is open to all brokers of the cluster.
+    fn admit(&self, sender: &Sender, message: &PeerMessage) -> Result<(), &'static str> {
+        let routes = &self.shared.routes;
+        if message.group == CONTROLLER_GROUP {
+            let is_there = routes.learn(message.from(), sender.broker);
+            return if is_there { Ok(()) } else { Err("elsewhere") };
+        }
+        let table = routes.read();
+        if !table.is_registered(sender.broker, sender.incarnation_id) {
+            return Err("unregistered");
+        }
+        match table.broker_of(message.from()) {
+            Some(broker) if broker == sender.broker => Ok(()),
+            Some(_) => Err("elsewhere"),
+            None => Err("unknown"),
+        }
+    }
+
+    /// Takes announcements, also of brokers and replicas that an image that lags behind does not know yet: nobody says them
+    /// again.
+    fn take_leaderships(&self, sender: &Sender, leaderships: &[Leadership]) {
+        let table = self.shared.routes.read();
+        let is_there = |leadership: &&Leadership| {
+            let holder = table.broker_of(ReplicaId(leadership.replica_id));
+            holder.is_none_or(|holder| holder == sender.broker)
+                && (1..TERM_LIMIT).contains(&leadership.term)
+        };
+        let taken: Vec<_> = leaderships
+            .iter()
+            .filter(is_there)
+            .map(|leadership| raft::Leadership {
+                group: GroupId(leadership.group_id),
+                term: Term(leadership.term),
+                replica: ReplicaId(leadership.replica_id),
+            })
+            .collect();
+        drop(table);
+        let refused = leaderships.len() - taken.len();
+        if refused > 0 {
+            let counter = &self.shared.metrics.refused;
+            let counter = counter.with_label_values(&["leadership"]);
+            counter.inc_by(refused as u64);
+        }
+        self.shared.leaders.learn(&taken);
+    }
+
+    fn refuse(&self, cause: &str) {
+        self.shared
+            .metrics
+            .refused
+            .with_label_values(&[cause])
+            .inc();
+    }
+}
+
+async fn first<T>(requests: &mut Streaming<T>) -> Result<T, Status> {
+    let first = tokio::time::timeout(HELLO_TIMEOUT, requests.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("the stream says nothing"))??;
+    first.ok_or_else(|| Status::invalid_argument("the stream is empty"))
+}
+
+/// Reads as long as the stream is open, and answers how it ended.
+fn until_it_ends<T: Send + 'static>(
+    reading: impl Future<Output = Result<(), Status>> + Send + 'static,
+) -> Answers<T> {
+    use futures::StreamExt as _;
+    let ended = futures::stream::once(reading);
+    Box::pin(ended.filter_map(|ended| std::future::ready(ended.err().map(Err))))
 }

@@ -1,39 +1,76 @@
 //! The other brokers of the cluster: who they are, how they are reached, what is said to them.
+//!
+//! Each broker connects to each other one and sends on its own connection; it hears the other one on the connection that the
+//! other made. So a connection has one owner, who makes it anew when it breaks, and nobody has to agree on who connects.
+//! On a connection there are two lanes (streams), which do not wait for each other: *control* for what is small and must
+//! not wait (signs of life, announcements, votes, heartbeats, answers), *data* for appends. Calls and bulk reads of other
+//! parts of the broker go over further connections ([`Peers::channel`]).
+//!
+//! - [`Routes`] says which broker holds a replica and where each broker is.
+//! - `transport` sorts what comes out of a shard's turn into the `outbox` of each broker, which loses what is too much.
+//! - `link` keeps the connection to one broker and empties its outbox into it; `supervisor` keeps the links.
+//! - `incoming` checks what arrives and hands it to the shards. `wire` is the form of messages on the network.
+//! - `liveness` judges who is up; [`LeaderTable`] remembers who leads.
+//!
+//! Nothing here is stored, and everything may be lost: what matters is repeated by Raft, by the next heartbeat, or when
+//! the next connection is made.
+//!
+//! Left out, for now: encryption, and knowing a broker by more than what it says of itself.
 
 mod endpoint;
 mod incoming;
+mod leaders;
+mod link;
 mod listener;
+mod liveness;
 mod me;
+mod outbox;
 mod routes;
+mod shared;
+mod supervisor;
+mod transport;
 mod wire;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use highwater_proto::internal::v1::peer_service_server::PeerServiceServer;
 use highwater_proto::{ApiError, BrokerId, Reason};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes as Services;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::controller::{ClusterImage, ClusterView};
+use crate::controller::ClusterView;
+use crate::metrics;
+use crate::partition::Leaderships;
 use crate::raft::{NoPeers, PeerTransport};
 
+pub(crate) use leaders::LeaderTable;
 pub(crate) use listener::serve;
 pub(crate) use me::Me;
 pub(crate) use routes::{Address, PEER_LISTENER, Routes};
+pub(crate) use shared::Groups;
 
 use endpoint::endpoint;
 use incoming::Incoming;
+use liveness::Liveness;
 use me::Identity;
+use shared::{Lost, Shared};
+use supervisor::Supervisor;
+use transport::Transport;
+
+/// Bytes of a message on a lane beside the largest entry: what else may stand in it.
+const MESSAGE_ROOM_BYTES: usize = 4 << 20;
 
 /// The way to the other brokers. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Peers {
-    identity: Arc<Identity>,
-    routes: Arc<Routes>,
+    shared: Arc<Shared>,
     channels: Arc<Channels>,
     /// Whether others can connect. Without that there are none, and nothing is kept for them.
     is_reachable: bool,
@@ -42,39 +79,91 @@ pub(crate) struct Peers {
 /// Connections for calls, made when they are first used, by broker and with the address that each leads to.
 type Channels = Mutex<HashMap<BrokerId, (Address, Channel)>>;
 
+/// What [`Peers::new`] needs.
+pub(crate) struct PeersSpec<'a> {
+    /// The seeds and the limits.
+    pub(crate) config: &'a Config,
+    /// Who this broker is.
+    pub(crate) me: Me,
+    /// The cluster that it belongs to, if it does already.
+    pub(crate) cluster_id: Option<Uuid>,
+    /// Whether others can connect.
+    pub(crate) is_reachable: bool,
+    /// Counts the changes of leaders.
+    pub(crate) leaderships: Arc<Leaderships>,
+    /// What is measured.
+    pub(crate) metrics: metrics::Peers,
+}
+
 impl Peers {
-    /// A broker that has met no other yet. It knows the addresses of the seeds that `config` names.
-    pub(crate) fn new(
-        config: &Config,
-        me: Me,
-        cluster_id: Option<Uuid>,
-        is_reachable: bool,
-    ) -> Self {
-        let routes = Routes::new(me.broker);
-        for seed in config.cluster.seeds() {
+    /// A broker that has met no other yet. It knows the addresses of the seeds.
+    pub(crate) fn new(spec: PeersSpec<'_>) -> Self {
+        let routes = Routes::new(spec.me.broker);
+        for seed in spec.config.cluster.seeds() {
             routes.set_address(seed.broker, Address::from(&seed));
         }
+        let cluster = &spec.config.cluster;
+        let liveness = Liveness::new(
+            spec.me.run_id,
+            liveness::Limits {
+                interval_ms: u64::from(cluster.heartbeat_interval_ms),
+                missed: cluster.missed_heartbeats,
+                stall_ms: u64::from(cluster.stall_timeout_ms),
+            },
+        );
+        let raft = spec
+            .config
+            .shards
+            .to_raft(spec.config.requests.max_produce_bytes);
+        let shared = Shared {
+            identity: Identity::new(spec.me, spec.cluster_id),
+            routes,
+            leaders: Arc::new(LeaderTable::new(spec.leaderships)),
+            outboxes: ArcSwap::default(),
+            outbox_limits: outbox::Limits {
+                messages: cluster.send_queue_messages,
+                bytes: cluster.send_queue_bytes,
+            },
+            message_limits: wire::Limits {
+                entry_bytes: raft.entry_bytes,
+            },
+            up: watch::Sender::default(),
+            lost: Lost::new(&spec.metrics),
+            metrics: spec.metrics,
+            began: Instant::now(),
+            liveness: Mutex::new(liveness),
+        };
         Self {
-            routes: Arc::new(routes),
-            identity: Arc::new(Identity::new(me, cluster_id)),
+            shared: Arc::new(shared),
             channels: Arc::default(),
-            is_reachable,
+            is_reachable: spec.is_reachable,
         }
     }
 
     /// Who this broker is.
     pub(crate) fn me(&self) -> &Me {
-        &self.identity.me
+        &self.shared.identity.me
     }
 
-    /// From here on this broker belongs to the cluster. False when it belongs to another one.
+    /// From here on this broker belongs to the cluster, and connects to the others. False when it belongs to another one.
+    /// The first image says it, too.
     pub(crate) fn enter_cluster(&self, cluster_id: Uuid) -> bool {
-        self.identity.enter(cluster_id)
+        self.shared.identity.enter(cluster_id)
     }
 
     /// Which broker holds a replica, and where each is reached.
-    pub(crate) fn routes(&self) -> &Arc<Routes> {
-        &self.routes
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.shared.routes
+    }
+
+    /// Who leads each group. Of groups with replicas on other brokers only; this broker's own are in it, too.
+    pub(crate) fn leaders(&self) -> &Arc<LeaderTable> {
+        &self.shared.leaders
+    }
+
+    /// Which other brokers are up, from now on.
+    pub(crate) fn liveness(&self) -> watch::Receiver<Arc<BTreeSet<BrokerId>>> {
+        self.shared.up.subscribe()
     }
 
     /// A connection for calls to `broker`, made at the first one. Where the broker is down, calls fail.
@@ -89,7 +178,7 @@ impl Peers {
             )
             .with("broker_id", broker)
         };
-        let address = self.routes.address(broker).ok_or_else(unknown)?;
+        let address = self.routes().address(broker).ok_or_else(unknown)?;
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         match channels.get(&broker) {
             Some((known, channel)) if *known == address => Ok(channel.clone()),
@@ -103,31 +192,35 @@ impl Peers {
 
     /// The way of one shard's messages.
     pub(crate) fn transport(&self) -> Box<dyn PeerTransport> {
-        if !self.is_reachable {
-            return Box::new(NoPeers);
+        if self.is_reachable {
+            Box::new(Transport::new(Arc::clone(&self.shared)))
+        } else {
+            Box::new(NoPeers)
         }
-        Box::new(NoPeers)
     }
 
     /// The services for other brokers that are answered here; further ones are added to them.
-    pub(crate) fn services(&self) -> Services {
-        Services::new(PeerServiceServer::new(Incoming {
-            identity: Arc::clone(&self.identity),
-        }))
+    pub(crate) fn services(&self, groups: impl Groups) -> Services {
+        let incoming = Incoming {
+            shared: Arc::clone(&self.shared),
+            groups: Arc::new(groups),
+        };
+        let largest = self.shared.message_limits.entry_bytes + MESSAGE_ROOM_BYTES;
+        Services::new(PeerServiceServer::new(incoming).max_decoding_message_size(largest))
     }
 
-    /// Follows the cluster's images until `stop`.
-    pub(crate) async fn run(self, cluster: Arc<ClusterView>, stop: CancellationToken) {
-        let mut images = cluster.watch();
-        let mut last = Arc::<ClusterImage>::default();
-        loop {
-            let image = Arc::clone(&images.borrow_and_update());
-            self.routes.follow(&last, &image);
-            last = image;
-            tokio::select! {
-                changed = images.changed() => if changed.is_err() { return },
-                () = stop.cancelled() => return,
-            }
-        }
+    /// Connects to the others as the cluster's images and the routes name them, and watches over them, until `stop`.
+    pub(crate) async fn run(
+        self,
+        groups: impl Groups,
+        cluster: Arc<ClusterView>,
+        stop: CancellationToken,
+    ) {
+        let interval_ms = {
+            let liveness = self.shared.liveness();
+            liveness.interval_ms()
+        };
+        let supervisor = Supervisor::new(self.shared, Arc::new(groups));
+        supervisor.run(&cluster, interval_ms, stop).await;
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::config::Seed;
 use crate::controller::{Broker, ClusterImage, Delta, Topic};
-use crate::raft::ReplicaId;
+use crate::raft::{GroupId, ReplicaId};
 
 /// Name of the listener that brokers use.
 pub(crate) const PEER_LISTENER: &str = "peer";
@@ -111,13 +111,18 @@ impl Routes {
         self.read().address(broker).cloned()
     }
 
-    /// Takes over what changed from one image to the next.
-    pub(super) fn follow(&self, old: &ClusterImage, new: &ClusterImage) {
+    /// Takes over what changed from one image to the next, and says which groups are no more.
+    pub(super) fn follow(&self, old: &ClusterImage, new: &ClusterImage) -> Vec<GroupId> {
         let delta = Delta::between(old, new);
         let mut table = self.write();
         let changed = delta.changed.iter().map(|topic| topic.id);
-        for topic in changed.chain(delta.gone).filter_map(|id| old.topic(id)) {
+        for topic in changed.filter_map(|id| old.topic(id)) {
             table.remove(topic);
+        }
+        let mut gone = Vec::new();
+        for topic in delta.gone.iter().filter_map(|id| old.topic(*id)) {
+            table.remove(topic);
+            gone.extend(topic.partitions.iter().map(|partition| partition.group));
         }
         for topic in &delta.changed {
             table.insert(topic);
@@ -127,6 +132,7 @@ impl Routes {
             drop(table);
             self.addresses_changed.send_modify(|count| *count += 1);
         }
+        gone
     }
 
     /// The changes of addresses from now on.
@@ -212,6 +218,11 @@ impl Table {
             (broker.id, registered)
         });
         self.registered = registered.collect();
+        let controllers = image.controller_replicas();
+        self.controllers = controllers
+            .map(|replica| (replica.id, replica.broker))
+            .collect();
+        self.learned.clear();
         let controllers = image.controller_replicas();
         self.controllers = controllers
             .map(|replica| (replica.id, replica.broker))

@@ -1,15 +1,16 @@
 //! What a shard did since it started.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use highwater_storage::NewFrame;
 
-/// Counts of one shard, to be read from anywhere. They only grow.
+/// Counts of one shard, which only grow, and whether it goes on; to be read from anywhere.
 #[derive(Debug, Default)]
 pub struct ShardCounters {
     turns: AtomicU64,
     entries: AtomicU64,
     entry_bytes: AtomicU64,
+    is_ticking: AtomicBool,
 }
 
 impl ShardCounters {
@@ -26,6 +27,15 @@ impl ShardCounters {
     /// Payload bytes of those entries.
     pub fn entry_bytes(&self) -> u64 {
         self.entry_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether some group needs ticks: then turns are made without end.
+    pub fn is_ticking(&self) -> bool {
+        self.is_ticking.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_ticking(&self, is_ticking: bool) {
+        self.is_ticking.store(is_ticking, Ordering::Relaxed);
     }
 
     pub(super) fn turned(&self) {

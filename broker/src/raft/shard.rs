@@ -147,6 +147,8 @@ impl<M: Machine> Shard<M> {
         self.answer_leaving();
         let mut released = std::mem::take(&mut self.released);
         released.merge(context.released);
+        let wants_ticks = !(self.ticking.is_empty() && self.leaving.is_empty()) || self.is_stalled;
+        self.counters.set_ticking(wants_ticks);
         TurnReport {
             messages: context.outbox,
             leaderships: context.leaderships,
@@ -154,7 +156,7 @@ impl<M: Machine> Shard<M> {
             released_bytes: released.bytes,
             needs_sync: self.failure.is_none() && self.store.has_unsynced(),
             awaits_sync: !self.unsynced.is_empty() || !self.deleted.is_empty(),
-            wants_ticks: !(self.ticking.is_empty() && self.leaving.is_empty()) || self.is_stalled,
+            wants_ticks,
         }
     }
 

@@ -104,7 +104,15 @@ impl Broker {
         }
         let (listeners, named) = (doors.advertised, doors.named);
         let describe = |identity: &Identity| entry(&config, identity, listeners);
-        let node = Node::start(&config, fs, metrics.raft.clone(), doors.peer, describe).await;
+        let node = Node::start(
+            &config,
+            fs,
+            metrics.raft.clone(),
+            metrics.peers.clone(),
+            doors.peer,
+            describe,
+        )
+        .await;
         let node = match node {
             Ok(node) => node,
             Err(error) => {
