@@ -115,6 +115,10 @@ impl Machine for Replica {
         each!(self, machine => machine.snapshot())
     }
 
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
+        each!(self, machine => machine.restore(snapshot))
+    }
+
     fn log_start(&self) -> Offset {
         each!(self, machine => machine.log_start())
     }

@@ -82,6 +82,15 @@ impl ControllerMachine {
         })
     }
 
+    /// See [`Machine::restore`](crate::raft::machine::Machine::restore).
+    ///
+    /// # Errors
+    /// [`BadSnapshot`] when no known version wrote it; the state stays.
+    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), BadSnapshot> {
+        *self = Self::new(snapshot, self.limits)?;
+        Ok(())
+    }
+
     /// The applied state. While somebody holds it, the next change copies what it touches.
     pub fn image(&self) -> &Arc<ClusterImage> {
         &self.applied

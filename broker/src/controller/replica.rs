@@ -134,6 +134,12 @@ impl Machine for ControllerReplica {
         self.machine.snapshot()
     }
 
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
+        self.machine
+            .restore(snapshot)
+            .map_err(|error| error.to_string())
+    }
+
     fn snapshot_replaces_log(&self) -> bool {
         true
     }

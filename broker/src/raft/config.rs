@@ -26,6 +26,13 @@ pub struct Config {
     pub uncommitted_bytes: u64,
     /// Entry bytes given to a machine at once.
     pub apply_bytes: u64,
+    /// The largest snapshot of a machine that is sent or taken, in bytes.
+    pub snapshot_bytes: usize,
+    /// Ticks after which a snapshot that was not answered is taken for lost.
+    pub snapshot_ticks: u32,
+    /// Bytes of applied entries that a log keeps for followers that are a little behind, where a snapshot would do:
+    /// sending entries again is cheaper.
+    pub catchup_bytes: u64,
     /// How far a peer's term may be ahead of ours. A larger jump is taken for garbage: it would use up the terms.
     pub term_jump: u64,
     /// The largest payload of one entry, from a command or from a peer.
@@ -51,6 +58,9 @@ impl Default for Config {
             inflight_messages: 64,
             uncommitted_bytes: 64 * MIB,
             apply_bytes: 16 * MIB,
+            snapshot_bytes: 32 << 20,
+            snapshot_ticks: 30,
+            catchup_bytes: MIB,
             term_jump: 1 << 20,
             entry_bytes: 64 << 20,
             mailbox_messages: 64 << 10,
@@ -99,6 +109,12 @@ impl Config {
                 "mailbox_bytes",
                 "must be at least entry_bytes, which must be at least 1",
             );
+        }
+        if self.snapshot_bytes == 0 || self.mailbox_bytes < self.snapshot_bytes {
+            return refuse("snapshot_bytes", "must be in 1..=mailbox_bytes");
+        }
+        if self.snapshot_ticks == 0 {
+            return refuse("snapshot_ticks", "must be at least 1");
         }
         if self.mailbox_messages == 0 {
             return refuse("mailbox_messages", "must be at least 1");

@@ -3,7 +3,9 @@
 use highwater_storage::{HardState, NewFrame, RaftIndex};
 use raft::eraftpb::Message;
 
+use super::ReplicaId;
 use super::entry::Committed;
+use super::snapshot::Installable;
 use super::storage::Fetch;
 
 /// What has to be done, in the order of the fields.
@@ -21,11 +23,15 @@ pub(super) struct Effects {
     pub(super) reads: Vec<(ReadNumber, RaftIndex)>,
     /// Cold entries that Raft waits for.
     pub(super) fetch: Vec<Fetch>,
+    /// Followers that lack what is in no log any more.
+    pub(super) snapshots: Vec<ReplicaId>,
 }
 
 /// What goes into the log, in the order of the fields.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Write {
+    /// What takes the place of all that the log and the machine hold.
+    pub(super) snapshot: Option<Installable>,
     /// Entries from here on are to be removed.
     pub(super) truncate_from: Option<RaftIndex>,
     /// Entries to append.
@@ -70,5 +76,6 @@ impl Effects {
             && self.apply.is_empty()
             && self.reads.is_empty()
             && self.fetch.is_empty()
+            && self.snapshots.is_empty()
     }
 }

@@ -1,6 +1,7 @@
 //! What a group's driver is told.
 
-use highwater_storage::Frame;
+use bytes::Bytes;
+use highwater_storage::{Frame, Offset};
 use raft::GetEntriesContext;
 use raft::eraftpb::{ConfChangeV2, Entry, Message};
 
@@ -34,6 +35,17 @@ pub(super) enum Event {
     Applied,
     /// Cold entries that Raft asked for were read.
     Fetched(GetEntriesContext, Vec<Frame>),
+    /// A snapshot that a follower needs was made: the machine as of [`Group::applied`].
+    ///
+    /// [`Group::applied`]: super::group::Group::applied
+    Snapshot {
+        /// The follower.
+        to: ReplicaId,
+        /// The machine's state.
+        machine: Bytes,
+        /// The first offset it holds.
+        log_start: Offset,
+    },
 }
 
 /// Why an event changed nothing.

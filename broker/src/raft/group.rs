@@ -16,14 +16,15 @@
 //! - A leader whose disk is stuck steps down, and nobody with a stuck disk campaigns.
 //! - The crate's own election jitter is off; ours is drawn from a seed, so a run can be repeated.
 //!
-//! Left out: snapshots, priorities.
+//! Left out: priorities.
 
 mod check;
 mod in_sync;
 mod leadership;
 mod ready;
+mod snapshot;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use highwater_storage::{AppliedState, Frame, HardState, Log, Offset, RaftIndex, Term};
@@ -67,6 +68,12 @@ pub(super) struct Group {
     is_disk_stalled: bool,
     /// Messages whose time to leave has come.
     outbox: Vec<Message>,
+    /// Whether snapshots are taken from peers.
+    takes_snapshots: bool,
+    /// The write that a snapshot was taken with, until it is durable.
+    restoring: Option<WriteNumber>,
+    /// Followers that were sent a snapshot, and for how many ticks they have not answered.
+    snapshots_sent: BTreeMap<u64, u32>,
 }
 
 /// A write that is not known to be durable, and the messages that wait for it.
@@ -85,13 +92,15 @@ pub(super) enum Standing {
 }
 
 impl Group {
-    /// Takes up a replica where its log was left. On failure the log comes back with the reason.
+    /// Takes up a replica where its log was left. On failure the log comes back with the reason. `takes_snapshots` says
+    /// whether a snapshot of its machine is all that a replica needs.
     pub(super) fn open(
         group: GroupId,
         replica: ReplicaId,
         config: Arc<Config>,
         log: Log,
         applied: &AppliedState,
+        takes_snapshots: bool,
         seed: u64,
     ) -> Result<Self, Box<(Log, Error)>> {
         let (hard_state, conf_state) = match check::check_log(replica, &log, applied) {
@@ -125,6 +134,9 @@ impl Group {
             followers: in_sync::Followers::default(),
             is_disk_stalled: false,
             outbox: Vec::new(),
+            takes_snapshots,
+            restoring: None,
+            snapshots_sent: BTreeMap::new(),
         })
     }
 
@@ -145,6 +157,11 @@ impl Group {
                 self.advance_applied();
             }
             Event::Fetched(context, frames) => self.fetched(context, frames),
+            Event::Snapshot {
+                to,
+                machine,
+                log_start,
+            } => self.send_snapshot(to, &machine, log_start),
         }
         self.settle();
         Ok(())
@@ -158,6 +175,7 @@ impl Group {
         let mut effects = Effects {
             send: std::mem::take(&mut self.outbox),
             fetch: self.node.mut_store().take_fetches(),
+            snapshots: self.node.mut_store().take_wanted(),
             ..Effects::default()
         };
         if self.node.has_ready() {
@@ -254,6 +272,11 @@ impl Group {
         held == 0 || held.saturating_add(bytes) <= limit
     }
 
+    /// Bytes of entries to keep for followers that are a little behind.
+    pub(super) fn catchup_bytes(&self) -> u64 {
+        self.config.catchup_bytes
+    }
+
     pub(super) fn log(&self) -> &Log {
         self.node.store().log()
     }
@@ -268,8 +291,14 @@ impl Group {
 
     fn step(&mut self, message: Message) -> Result<(), Ignored> {
         let raft = &self.node.raft;
-        message::check(&message, self.replica, raft.term, &self.config)
-            .map_err(Ignored::Message)?;
+        message::check(
+            &message,
+            self.replica,
+            raft.term,
+            self.takes_snapshots,
+            &self.config,
+        )
+        .map_err(Ignored::Message)?;
         let last = raft.raft_log.last_index();
         if message.get_msg_type() == MessageType::MsgHeartbeat
             && message.term >= raft.term
@@ -294,6 +323,7 @@ impl Group {
         let leads = self.node.raft.state == StateRole::Leader;
         if leads {
             self.tick_followers();
+            self.tick_snapshots();
         }
         let is_due = leads || (self.clock.tick(&mut self.node.raft) && self.may_campaign());
         if is_due {
@@ -356,6 +386,7 @@ impl Group {
         }
         // Raft learns of it before the messages that waited leave.
         self.node.on_persist_ready(number.0);
+        self.snapshot_synced(number);
         while self
             .unsynced
             .front()

@@ -187,6 +187,13 @@ pub trait Machine: Send + 'static {
     /// The whole applied state; feeding it to the machine's constructor gives an equal machine.
     fn snapshot(&self) -> Bytes;
 
+    /// Takes a snapshot that another replica's machine made for the whole applied state. Nothing is proposed then. Called
+    /// only where [`Machine::snapshot_replaces_log`] holds. An error says why the snapshot is of no use, and ends the
+    /// replica.
+    fn restore(&mut self, _snapshot: &[u8]) -> Result<(), String> {
+        Err("its log is needed, too".to_owned())
+    }
+
     /// First offset that must be kept; whole segments below it may leave. Machines without records return 0.
     fn log_start(&self) -> Offset {
         Offset(0)

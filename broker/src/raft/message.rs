@@ -4,7 +4,7 @@ use highwater_storage::Term;
 use raft::eraftpb::{Message, MessageType};
 
 use super::config::{Config, TERM_LIMIT};
-use super::{GroupId, ReplicaId, entry};
+use super::{GroupId, ReplicaId, entry, snapshot};
 
 /// A Raft message on its way between two replicas of a group; both stand in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +71,8 @@ impl PeerMessage {
             .iter()
             .map(|entry| entry.data.len() + 64)
             .sum();
-        entries + self.message.context.len() + 128
+        let snapshot = self.message.get_snapshot().data.len();
+        entries + snapshot + self.message.context.len() + 128
     }
 }
 
@@ -90,15 +91,19 @@ pub(super) enum Unacceptable {
     TermJump { found: u64, own: u64 },
     #[error("its entries are not in order")]
     Order,
+    #[error("its snapshot cannot be: {0}")]
+    Snapshot(&'static str),
     #[error(transparent)]
     Entry(#[from] entry::BadEntry),
 }
 
-/// Checks what a peer sent to replica `own`, which is in `term`.
+/// Checks what a peer sent to replica `own`, which is in `term`. `takes_snapshots` says whether a snapshot is all that such
+/// a replica needs.
 pub(super) fn check(
     message: &Message,
     own: ReplicaId,
     term: u64,
+    takes_snapshots: bool,
     config: &Config,
 ) -> Result<(), Unacceptable> {
     if message.to != own.0 {
@@ -108,7 +113,8 @@ pub(super) fn check(
         return Err(Unacceptable::Sender);
     }
     let kind = message.get_msg_type();
-    if !is_for_peers(kind) {
+    let is_snapshot = kind == MessageType::MsgSnapshot;
+    if !(is_for_peers(kind) || is_snapshot && takes_snapshots) {
         return Err(Unacceptable::Kind(kind));
     }
     // A term of 0 would pass for a message of our own.
@@ -123,6 +129,10 @@ pub(super) fn check(
             found: message.term,
             own: term,
         });
+    }
+    if is_snapshot {
+        snapshot::check(message.get_snapshot(), message.term, config)
+            .map_err(Unacceptable::Snapshot)?;
     }
     check_entries(message, config)
 }
@@ -145,8 +155,8 @@ fn check_entries(message: &Message, config: &Config) -> Result<(), Unacceptable>
     Ok(())
 }
 
-/// What a replica says to another. Proposals are never forwarded, reads go through the leader's own broker, snapshots
-/// are stepped by the one who installed them, and the rest is a replica's own affair.
+/// What every replica says to another. Proposals are never forwarded, reads go through the leader's own broker, and the
+/// rest is a replica's own affair.
 fn is_for_peers(kind: MessageType) -> bool {
     matches!(
         kind,
@@ -185,7 +195,7 @@ mod tests {
     fn checked(change: impl FnOnce(&mut Message)) -> Result<(), Unacceptable> {
         let mut message = append();
         change(&mut message);
-        check(&message, ReplicaId(2), 3, &Config::default())
+        check(&message, ReplicaId(2), 3, false, &Config::default())
     }
 
     #[test]

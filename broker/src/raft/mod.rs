@@ -17,7 +17,7 @@
 //! which it was proposed. Nothing is said to a peer that could be forgotten in a crash. What fails in one replica, a
 //! panic too, ends that replica and no other; a failed sync ends all, for good.
 //!
-//! Left out, for now: the network between brokers, snapshots for followers that fell behind, putting idle groups of
+//! Left out, for now: the network between brokers, seeding of replicas whose log is the data, putting idle groups of
 //! several voters to sleep.
 
 mod checkpoint;
@@ -42,6 +42,7 @@ mod reply;
 mod request;
 mod shard;
 mod shards;
+mod snapshot;
 mod storage;
 #[cfg(test)]
 mod testing;

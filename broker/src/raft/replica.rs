@@ -14,6 +14,7 @@ mod decide;
 mod leadership;
 mod quarantine;
 mod read;
+mod snapshot;
 mod start;
 mod status;
 
@@ -342,6 +343,7 @@ impl<M: Machine> Replica<M> {
         mut effects: Effects,
         context: &mut TurnContext<'_>,
     ) -> Result<bool, Error> {
+        self.install_snapshot(&mut effects.write, context)?;
         match self.write(&mut effects.write, context) {
             Ok(()) => {}
             Err(StorageError::NoSpace { reason }) => {
@@ -376,6 +378,7 @@ impl<M: Machine> Replica<M> {
             let frames = running.log().read(fetch.from, fetch.to, fetch.max_bytes)?;
             self.handle(Event::Fetched(fetch.context, frames), |_| {})?;
         }
+        self.send_snapshots(effects.snapshots)?;
         Ok(true)
     }
 

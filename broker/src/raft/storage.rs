@@ -5,7 +5,8 @@
 //! into the log right after. Everything older is read from the log, which may have to wait for the disk. Raft is told
 //! to wait only where its context allows that; then the wanted range stands in [`LogStorage::take_fetches`].
 //!
-//! Left out: snapshots for followers that fell behind the first index.
+//! A snapshot is made by those who know the machine: Raft hears that there is none at the moment, who wants one stands
+//! in [`LogStorage::take_wanted`], and Raft asks again while one is on [`LogStorage::offer`].
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,7 +15,7 @@ use highwater_storage::{HardState, Log, Offset, RaftIndex, Term};
 use raft::eraftpb::{ConfState, Entry, Snapshot};
 use raft::{GetEntriesContext, RaftState, StorageError};
 
-use super::entry;
+use super::{ReplicaId, entry};
 
 /// Memory of an entry besides its data, as counted against size limits.
 const ENTRY_OVERHEAD_BYTES: u64 = 32;
@@ -33,6 +34,12 @@ pub(super) struct LogStorage {
     fetches: RefCell<Vec<Fetch>>,
     /// Cold entries that were read for Raft, while it asks for them again.
     fetched: Vec<Entry>,
+    /// The last snapshot that was taken: its index and term. The log itself may not begin after it yet.
+    base: Option<(u64, u64)>,
+    /// Who needs a snapshot.
+    wanted: RefCell<Vec<ReplicaId>>,
+    /// The snapshot that was made for one of them.
+    offered: Option<Snapshot>,
 }
 
 /// A range of cold entries that Raft waits for.
@@ -59,6 +66,9 @@ impl LogStorage {
             conf_state,
             fetches: RefCell::default(),
             fetched: Vec::new(),
+            base: None,
+            wanted: RefCell::default(),
+            offered: None,
         }
     }
 
@@ -83,6 +93,23 @@ impl LogStorage {
         self.tail.truncate(kept);
         self.tail.extend(entries.iter().cloned());
         replaces.then_some(RaftIndex(first))
+    }
+
+    /// Begins anew after a snapshot. The log follows.
+    pub(super) fn begin_after(&mut self, index: RaftIndex, term: Term) {
+        self.base = Some((index.0, term.0));
+        self.last = index.0;
+        self.tail.clear();
+    }
+
+    /// Who needs a snapshot since the last call.
+    pub(super) fn take_wanted(&mut self) -> Vec<ReplicaId> {
+        self.wanted.take()
+    }
+
+    /// Holds a snapshot that was made, while Raft asks for it again.
+    pub(super) fn offer(&mut self, snapshot: Option<Snapshot>) {
+        self.offered = snapshot;
     }
 
     /// Forgets entries up to `applied`: the log has them, and nobody needs them soon.
@@ -119,6 +146,12 @@ impl LogStorage {
         Ok(frames
             .first()
             .map_or(self.log.next_offset(), |frame| frame.base_offset))
+    }
+
+    /// The first index that is there.
+    fn first(&self) -> u64 {
+        let after_base = self.base.map_or(0, |(index, _)| index + 1);
+        self.log.first_index().0.max(after_base)
     }
 
     fn tail_first(&self) -> u64 {
@@ -177,7 +210,7 @@ impl raft::Storage for LogStorage {
         max_size: impl Into<Option<u64>>,
         context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
-        if low < self.log.first_index().0 {
+        if low < self.first() {
             return Err(StorageError::Compacted.into());
         }
         let mut budget = Budget::new(max_size.into());
@@ -224,6 +257,15 @@ impl raft::Storage for LogStorage {
         if index > self.last {
             return Err(StorageError::Unavailable.into());
         }
+        if let Some((base, term)) = self.base
+            && index <= base
+        {
+            return if index == base {
+                Ok(term)
+            } else {
+                Err(StorageError::Compacted.into())
+            };
+        }
         match self.log.term_at(RaftIndex(index)) {
             Ok(Some(Term(term))) => Ok(term),
             Ok(None) => Err(StorageError::Unavailable.into()),
@@ -232,14 +274,21 @@ impl raft::Storage for LogStorage {
     }
 
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(self.log.first_index().0)
+        Ok(self.first())
     }
 
     fn last_index(&self) -> raft::Result<u64> {
         Ok(self.last)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    fn snapshot(&self, _request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        if let Some(offered) = &self.offered {
+            return Ok(offered.clone());
+        }
+        let mut wanted = self.wanted.borrow_mut();
+        if !wanted.contains(&ReplicaId(to)) {
+            wanted.push(ReplicaId(to));
+        }
         Err(StorageError::SnapshotTemporarilyUnavailable.into())
     }
 }

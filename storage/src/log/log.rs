@@ -10,7 +10,7 @@ use crate::checkpoint::{CapturedLog, LogStart};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::journal::{Record, Ticket, Turn};
-use crate::segment::{ActiveSegment, Generation, SealedSegment, Segment};
+use crate::segment::{ActiveSegment, Generation, SealedSegment, Segment, SegmentSpec};
 use crate::{LogId, NewFrame, Offset, RaftIndex, Term};
 
 /// The writer of one log. It belongs to one shard thread.
@@ -234,6 +234,33 @@ impl Log {
         };
         if self.active.as_ref().is_some_and(is_worth_it) {
             self.roll();
+        }
+    }
+
+    /// The first index of a whole segment from which on there are `bytes` bytes of frames; the first index of all where there are not.
+    pub fn tail_start(&self, bytes: u64) -> RaftIndex {
+        let active = self.active.iter().map(|active| active.segment.segment());
+        let sealed = self.sealed.iter().map(|sealed| sealed.segment.segment());
+        let files = sealed
+            .chain(active)
+            .map(|segment| (*segment.spec(), segment.end().position));
+        let heads = self
+            .heads
+            .iter()
+            .map(|head| (*head.spec(), head.end().position));
+        let segments: Vec<(SegmentSpec, u64)> = files.chain(heads).collect();
+        let (mut first, mut held) = (self.next_index, 0);
+        for (spec, end) in segments.iter().rev() {
+            if held >= bytes {
+                return first;
+            }
+            held += end - spec.start().position;
+            first = spec.first_index;
+        }
+        if held >= bytes {
+            first
+        } else {
+            self.start.index
         }
     }
 

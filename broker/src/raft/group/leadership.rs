@@ -25,6 +25,7 @@ impl Group {
     pub(super) fn may_campaign(&self) -> bool {
         let is_settled = self.unsynced.is_empty() && !self.node.has_ready();
         !self.is_disk_stalled
+            && self.is_restored()
             && self.node.raft.term + 1 < TERM_LIMIT
             && (is_settled || !self.is_sole_voter())
     }

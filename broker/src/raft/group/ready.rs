@@ -13,6 +13,9 @@ use crate::raft::membership::{self, Members};
 impl Group {
     pub(super) fn take(&mut self, mut ready: Ready, effects: &mut Effects) -> Result<(), Error> {
         let number = WriteNumber(ready.number());
+        if !ready.snapshot().is_empty() {
+            self.take_snapshot(number, ready.snapshot(), effects)?;
+        }
         let entries = ready.take_entries();
         for entry in &entries {
             let frame = entry::to_frame(entry).map_err(|bad| self.damaged(&bad))?;

@@ -30,17 +30,22 @@ impl<M: Machine> Replica<M> {
             conf_state: group.conf_state()?,
             snapshot: self.machine.snapshot(),
         };
-        // Without snapshots for followers, only a group of one can do without the entries.
         let is_alone = group.members().is_alone(self.id);
-        let may_compact = is_alone && self.machine.snapshot_replaces_log();
+        let catchup_bytes = group.catchup_bytes();
         let log = group.log_mut();
         let mut hard_state = log.hard_state();
         if hard_state.commit < index {
             hard_state.commit = index;
             log.set_hard_state(turn, hard_state);
         }
-        if may_compact {
-            log.compact(index.next());
+        if self.machine.snapshot_replaces_log() {
+            // Who is a little behind is sent entries, who is further behind the snapshot. A group of one needs neither.
+            let kept = if is_alone {
+                index.next()
+            } else {
+                log.tail_start(catchup_bytes).min(index.next())
+            };
+            log.compact(kept);
         }
         Ok(Some(log.capture(self.captured.clone())))
     }

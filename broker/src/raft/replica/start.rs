@@ -82,6 +82,7 @@ impl<M: Machine> Start<M> {
                 self.config,
                 log,
                 &applied,
+                machine.snapshot_replaces_log(),
                 self.seed,
             ),
         };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use highwater_storage::fs::{CrashMode, Fault, Operation as FsOperation, SimFs};
-use highwater_storage::{FrameKind, LogSpec, RaftIndex, Store};
+use highwater_storage::{FrameKind, LogSpec, Offset, RaftIndex, Store};
 use raft::eraftpb::{Entry, Message, MessageType};
 use tokio::sync::oneshot;
 
@@ -15,7 +15,7 @@ use super::script::{Command, Stage};
 use crate::raft::machine::{Role, Timestamp};
 use crate::raft::{
     Acks, Config, Error, FoundLog, GroupId, Inbox, Leadership, MemberChange, Members, Operation,
-    Origin, Outcome, PeerMessage, ReplicaId, Reply, ReplySink, Request, Shard,
+    Origin, Outcome, PeerMessage, ReplicaId, Reply, ReplySink, Request, Shard, snapshot,
 };
 
 /// Rounds after which a cluster that does not come to rest is given up.
@@ -27,9 +27,12 @@ pub(super) struct Cluster {
     nodes: BTreeMap<u64, Node>,
     in_flight: Vec<PeerMessage>,
     isolated: BTreeSet<u64>,
+    /// Whether a snapshot of a machine replaces its log.
+    compacts: bool,
 }
 
 struct Node {
+    compacts: bool,
     fs: SimFs,
     /// `None` after a crash.
     running: Option<Running>,
@@ -124,8 +127,10 @@ impl Stage for Cluster {
 }
 
 impl Cluster {
-    /// `cluster 1 2 3 [group=2] [learners=4,5] [caching=yes]`: founds a group on nodes that are made where missing.
+    /// `cluster 1 2 3 [group=2] [learners=4,5] [caching=yes] [compacts=yes]`: founds a group on nodes that are made where
+    /// missing; from then on all machines are such that a snapshot replaces the log, if asked.
     fn found(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        self.compacts |= command.value("compacts").is_some();
         let voters: Vec<u64> = numbers(command, &command.arguments)?;
         let learners = listed(command, "learners")?;
         let mut said = Vec::new();
@@ -157,10 +162,11 @@ impl Cluster {
         learners: &[u64],
         write_caching: bool,
     ) -> Result<Vec<String>, String> {
+        let compacts = self.compacts;
         let node = self
             .nodes
             .entry(number)
-            .or_insert_with(|| Node::new(number));
+            .or_insert_with(|| Node::new(number, compacts));
         if node.running.is_none() {
             node.open(number)?;
         }
@@ -444,6 +450,7 @@ impl Cluster {
             "heartbeat" => MessageType::MsgHeartbeat,
             "propose" => MessageType::MsgPropose,
             "append" => MessageType::MsgAppend,
+            "snapshot" => MessageType::MsgSnapshot,
             other => return Err(format!("no message {other}")),
         });
         let value = |key| command.value(key).map_or(Ok(0), str::parse);
@@ -458,7 +465,14 @@ impl Cluster {
         };
         (message.term, message.commit) = (term, commit);
         (message.index, message.log_term) = (index, log_term);
-        if let Some(data) = command.value("data") {
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            let words = command.value("data").unwrap_or_default().as_bytes();
+            let snapshot = message.mut_snapshot();
+            snapshot.data = snapshot::encode(Offset(0), Offset(0), words);
+            let metadata = snapshot.mut_metadata();
+            (metadata.index, metadata.term) = (index, log_term);
+            metadata.mut_conf_state().voters = listed(command, "voters")?;
+        } else if let Some(data) = command.value("data") {
             let mut entry = Entry::default();
             (entry.index, entry.term) = (index + 1, term);
             entry.context = bytes::Bytes::from_static(&[4]);
@@ -556,8 +570,13 @@ impl Cluster {
                     format!("is quarantined ({})", status.failure.unwrap_or_default())
                 }
             };
+            let first = if status.first > RaftIndex(1) {
+                format!(", first {}", status.first)
+            } else {
+                String::new()
+            };
             said.push(format!(
-                "{number}: {role}, term {}, commit {}, applied {}, last {}, members {}",
+                "{number}: {role}, term {}, commit {}, applied {}{first}, last {}, members {}",
                 status.term,
                 status.commit,
                 status.applied,
@@ -621,8 +640,9 @@ impl Cluster {
 }
 
 impl Node {
-    fn new(number: u64) -> Self {
+    fn new(number: u64, compacts: bool) -> Self {
         Self {
+            compacts,
             fs: SimFs::new(number),
             running: None,
             is_stuck: false,
@@ -657,13 +677,20 @@ impl Node {
 
     fn start(&mut self, number: u64, group: u64, origin: Origin) -> Result<(), String> {
         let seen = self.seen.entry(group).or_default().clone();
+        let compacts = self.compacts;
         let running = self.running.as_mut().ok_or("the node is down")?;
         let (answer, mut started) = oneshot::channel();
         running.inbox.operations.push(Operation::Start {
             group: GroupId(group),
             replica: replica_of(number, group),
             origin,
-            build: Box::new(|_, applied| Ok(Words::new(&applied.snapshot, seen))),
+            build: Box::new(move |_, applied| {
+                Ok(if compacts {
+                    Words::everything(&applied.snapshot, seen)
+                } else {
+                    Words::new(&applied.snapshot, seen)
+                })
+            }),
             answer,
         });
         running.shard.turn(&mut running.inbox, Timestamp(0));
@@ -683,6 +710,8 @@ fn config() -> Config {
         uncommitted_bytes: 256,
         inflight_messages: 4,
         apply_bytes: 64,
+        snapshot_ticks: 4,
+        catchup_bytes: 0,
         ..Config::default()
     }
 }
@@ -761,6 +790,14 @@ fn describe(message: &Message) -> String {
             words.push(if message.reject { "no" } else { "yes" }.to_owned());
         }
         MessageType::MsgHeartbeat => words.push(format!("commit {}", message.commit)),
+        MessageType::MsgSnapshot => {
+            let snapshot = message.get_snapshot();
+            let metadata = snapshot.get_metadata();
+            let members = Members::from_raft(metadata.get_conf_state());
+            words.push(format!("at {}/{}", metadata.index, metadata.term));
+            words.push(format!("of {}:", describe_members(&members)));
+            words.push(String::from_utf8_lossy(&snapshot.data[16..]).into_owned());
+        }
         _ => {}
     }
     words.join(" ")

@@ -42,6 +42,8 @@ pub(in crate::raft) struct Words {
     applied: Vec<String>,
     pending: Vec<(RaftIndex, String)>,
     seen: Seen,
+    /// Whether the words are all there is to know.
+    is_everything: bool,
 }
 
 /// Adds a word; one that begins with `#` as a record in a batch. `bad` is refused, `unlawful` cannot be applied, `bug` panics when applied, `+word` is answered when
@@ -64,14 +66,22 @@ impl From<Refusal> for WordError {
 
 impl Words {
     pub(in crate::raft) fn new(snapshot: &[u8], seen: Seen) -> Self {
-        let text = String::from_utf8_lossy(snapshot);
         let mut words = Self {
-            applied: text.split_whitespace().map(str::to_owned).collect(),
+            applied: words_of(snapshot),
             pending: Vec::new(),
             seen,
+            is_everything: false,
         };
         words.publish();
         words
+    }
+
+    /// The same where a snapshot of it replaces the log.
+    pub(in crate::raft) fn everything(snapshot: &[u8], seen: Seen) -> Self {
+        Self {
+            is_everything: true,
+            ..Self::new(snapshot, seen)
+        }
     }
 }
 
@@ -143,6 +153,21 @@ impl Machine for Words {
         self.applied.join(" ").into()
     }
 
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
+        assert_eq!(self.pending, [], "nothing is proposed");
+        if snapshot.starts_with(b"strange") {
+            return Err("no version wrote this".to_owned());
+        }
+        self.applied = words_of(snapshot);
+        self.seen
+            .tell(format!("restores {}", self.applied.join(" ")));
+        Ok(())
+    }
+
+    fn snapshot_replaces_log(&self) -> bool {
+        self.is_everything
+    }
+
     fn role_changed(&mut self, role: Role) {
         let role = match role {
             Role::Leader {
@@ -170,6 +195,11 @@ impl Machine for Words {
             .published
             .clone_from(&self.applied);
     }
+}
+
+fn words_of(snapshot: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(snapshot);
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 fn entry_of(word: String) -> NewEntry {

@@ -647,3 +647,27 @@ fn directory_without_a_log_is_kept_where_a_checkpoint_was_damaged() {
         assert_eq!(files_in(&fs, "topics/t/7"), 2, "the segment and the mark");
     }
 }
+
+#[test]
+fn tail_of_a_log_begins_with_a_whole_segment() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut log = create(&opened.store, 7);
+    append_synced(&opened.store, &mut log, &[no_op(1, 1)]);
+    assert_eq!(log.tail_start(1), RaftIndex(1), "a head counts");
+    for index in 2..60 {
+        append_synced(&opened.store, &mut log, &[batch(index, 1, 1000)]);
+    }
+    let segments = log.segments();
+    let [.., before, last] = &segments[..] else {
+        panic!("{segments:?}");
+    };
+    assert_eq!(log.tail_start(0), RaftIndex(60));
+    // Two records for each index from the second on.
+    let index_of = |offset: Offset| RaftIndex(2 + offset.0 / 2);
+    assert_eq!(log.tail_start(1), index_of(last.base_offset));
+    assert_eq!(log.tail_start(last.bytes), index_of(last.base_offset));
+    let one_more = log.tail_start(last.bytes + 1);
+    assert_eq!(one_more, index_of(before.base_offset));
+    assert_eq!(log.tail_start(1 << 30), RaftIndex(1));
+}
