@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use highwater_proto::{ApiError, Reason, v1};
 use tonic::transport::{Channel, Endpoint};
 use v1::cluster_service_client::ClusterServiceClient;
 
 use crate::Error;
 use crate::connector::{Connect, Tcp};
-use crate::metadata::{Metadata, Topic};
+use crate::metadata::{Leader, Metadata, Topic};
 use crate::retry::Backoff;
 
 /// How connections are made, and times of theirs.
@@ -42,9 +45,11 @@ const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// The largest frame taken from a broker, in bytes. HTTP/2's default of 16 KiB costs a read and a wake-up for each.
 const FRAME_BYTES: u32 = 256 << 10;
-/// A dead peer is noticed after the interval and the timeout.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A broker that is frozen or cut off is noticed after the interval and the timeout.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A broker that has not answered by then is not waited for alone: the next one is asked as well.
+const PATIENCE_WITH_ONE: Duration = Duration::from_millis(200);
 /// How long a topic that a broker does not know is looked for: metadata reaches brokers one after the other.
 const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -54,6 +59,10 @@ pub(crate) struct Cluster {
     pub(crate) settings: Settings,
     metadata: RwLock<Arc<Metadata>>,
     channels: Mutex<HashMap<String, Channel>>,
+    /// Counts how often the metadata was asked for.
+    turn: AtomicUsize,
+    /// The broker that answered a request last.
+    answered: Mutex<Option<String>>,
 }
 
 /// Whether a request may be made again after a failure that leaves its effect unknown.
@@ -72,6 +81,8 @@ impl Cluster {
             settings,
             metadata: RwLock::default(),
             channels: Mutex::default(),
+            turn: AtomicUsize::new(0),
+            answered: Mutex::default(),
         }
     }
 
@@ -112,30 +123,88 @@ impl Cluster {
     }
 
     /// Asks for the metadata of `topics`, of all when empty. Every known broker is tried once.
+    ///
+    /// Each time another one is asked first: one that is cut off from the others does not know that it is, and tells
+    /// for ever what was true. The next one is asked as well when one takes its time; the first answer counts.
     pub(crate) async fn refresh(&self, topics: &[String]) -> Result<Arc<Metadata>, Error> {
+        let mut addresses = self.addresses();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        if !addresses.is_empty() {
+            let first = turn % addresses.len();
+            addresses.rotate_left(first);
+        }
+        let mut addresses = addresses.into_iter();
+        let mut asked = FuturesUnordered::new();
         let mut last = None;
-        for address in self.addresses() {
-            let request = v1::GetMetadataRequest {
-                topics: topics.to_vec(),
+        loop {
+            let next = addresses.next();
+            let more = next.is_some();
+            asked.extend(next.map(|address| self.ask_for_metadata(address, topics)));
+            if asked.is_empty() {
+                break;
+            }
+            let answer = tokio::select! {
+                Some(answer) = asked.next() => answer,
+                () = tokio::time::sleep(PATIENCE_WITH_ONE), if more => continue,
             };
-            let channel = self.channel(&address)?;
-            let mut client =
-                ClusterServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
-            match client.get_metadata(self.request(request)).await {
-                Ok(answer) => {
-                    let answer = answer.into_inner().metadata.unwrap_or_default();
-                    return Ok(self.update(topics, answer));
-                }
-                Err(status) => last = Some((root_cause(&status), ApiError::from(status))),
+            match answer {
+                Ok(answer) => return Ok(self.update(topics, answer)),
+                Err(error) => last = Some(error),
             }
         }
         Err(match last {
-            Some((_, error)) if error.reason != Reason::NetworkException => Error::Api(error),
-            last => Error::Connect {
-                addresses: self.addresses().join(","),
-                problem: last.map_or_else(|| "no address given".to_owned(), |(cause, _)| cause),
+            Some((cause, error)) if error.reason != Reason::NetworkException => match cause {
+                None => Error::Api(error),
+                Some(problem) => self.unreachable(problem),
             },
+            Some((cause, error)) => self.unreachable(cause.unwrap_or(error.message)),
+            None => self.unreachable("no address given".to_owned()),
         })
+    }
+
+    /// Asks one broker. The failure comes with what the transport on this side says of it, if that made it.
+    async fn ask_for_metadata(
+        &self,
+        address: String,
+        topics: &[String],
+    ) -> Result<v1::ClusterMetadata, (Option<String>, ApiError)> {
+        let channel = self.channel(&address).map_err(|error| {
+            let error = ApiError::new(error.reason(), error.to_string());
+            (None, error)
+        })?;
+        let request = v1::GetMetadataRequest {
+            topics: topics.to_vec(),
+        };
+        let mut client =
+            ClusterServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
+        match client.get_metadata(self.request(request)).await {
+            Ok(answer) => Ok(answer.into_inner().metadata.unwrap_or_default()),
+            Err(status) => {
+                let made_here = std::error::Error::source(&status).is_some();
+                let cause = made_here.then(|| root_cause(&status));
+                Err((cause, ApiError::from(status)))
+            }
+        }
+    }
+
+    fn unreachable(&self, problem: String) -> Error {
+        Error::Connect {
+            addresses: self.addresses().join(","),
+            problem,
+        }
+    }
+
+    /// Takes up whom a broker names as the leader of a partition, when it refuses to be that itself. The leader, if
+    /// that is news.
+    pub(crate) fn hint(&self, topic: &str, partition: u32, error: &ApiError) -> Option<Leader> {
+        if error.reason != Reason::NotLeaderOrFollower {
+            return None;
+        }
+        let mut metadata = self
+            .metadata
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut metadata).hint(topic, partition, error)
     }
 
     /// Takes up an answer that was asked for `topics`.
@@ -205,10 +274,13 @@ impl Cluster {
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let give_up_at = Instant::now() + self.settings.request_timeout;
-        let addresses = self.addresses();
+        let addresses = self.addresses_to_ask();
         for (failures, address) in (1..).zip(addresses.iter().cycle()) {
             let error = match call(self.channel(address)?).await {
-                Ok(response) => return Ok(response.into_inner()),
+                Ok(response) => {
+                    self.set_answered(address);
+                    return Ok(response.into_inner());
+                }
                 Err(status) => ApiError::from(status),
             };
             let again = error.is_retriable() && (error.is_definite() || repeat == Repeat::Safe);
@@ -221,6 +293,24 @@ impl Cluster {
             tokio::time::sleep(wait).await;
         }
         Err(Error::config("addresses", "at least one is needed"))
+    }
+
+    /// All brokers, beginning with the one that answered last: it is there, and it has seen what it answered.
+    fn addresses_to_ask(&self) -> Vec<String> {
+        let mut addresses = self.addresses();
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = answered
+            .as_ref()
+            .and_then(|answered| addresses.iter().position(|address| address == answered));
+        addresses.rotate_left(first.unwrap_or(0));
+        addresses
+    }
+
+    fn set_answered(&self, address: &str) {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if answered.as_deref() != Some(address) {
+            *answered = Some(address.to_owned());
+        }
     }
 
     /// The addresses of all brokers known, those given at the start last.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use highwater_proto::{BrokerId, TopicId, v1};
+use highwater_proto::{ApiError, BrokerId, TopicId, v1};
 
 /// Who leads a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,13 +12,24 @@ pub(crate) struct Leader {
     pub(crate) epoch: u64,
 }
 
+impl Leader {
+    /// The leader that a broker names which refuses to act as one.
+    fn hinted(error: &ApiError) -> Option<Self> {
+        let fact = |name| error.metadata.get(name);
+        Some(Self {
+            broker: BrokerId(fact("leader_broker_id")?.parse().ok()?),
+            epoch: fact("leader_epoch")?.parse().ok()?,
+        })
+    }
+}
+
 /// A topic as last heard of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Topic {
     pub(crate) id: TopicId,
     /// By partition; `None` while a partition has no leader.
     pub(crate) leaders: Vec<Option<Leader>>,
-    /// Version of the cluster's metadata that last named it.
+    /// Version of the cluster's image that last named it.
     version: u64,
 }
 
@@ -61,6 +72,20 @@ impl Metadata {
         Some((leader, self.address(leader.broker)?))
     }
 
+    /// Believes a broker that refuses to lead a partition and names who does, unless something newer is known already.
+    /// The leader, if that is news.
+    pub(crate) fn hint(&mut self, topic: &str, partition: u32, error: &ApiError) -> Option<Leader> {
+        let hinted = Leader::hinted(error)?;
+        let leaders = &mut self.topics.get_mut(topic)?.leaders;
+        let known = leaders.get_mut(partition as usize)?;
+        let is_news = known.is_none_or(|known| hinted.epoch > known.epoch);
+        if !is_news || !self.addresses.contains_key(&hinted.broker) {
+            return None;
+        }
+        *known = Some(hinted);
+        Some(hinted)
+    }
+
     /// Takes up an answer that was asked for `topics`; empty means that all were asked for. Topics asked for and not in
     /// the answer were deleted, and are forgotten.
     ///
@@ -82,7 +107,7 @@ impl Metadata {
                 (BrokerId(broker.broker_id), address)
             })
             .collect();
-        let version = answer.version;
+        let version = answer.image_version;
         let asked: HashSet<&String> = topics.iter().collect();
         let named: HashSet<&String> = answer.topics.iter().map(|topic| &topic.name).collect();
         self.topics.retain(|name, known| {
@@ -220,8 +245,8 @@ mod tests {
 
     #[test]
     fn an_older_answer_takes_nothing_away() {
-        let version = |version, topics| v1::ClusterMetadata {
-            version,
+        let version = |image_version, topics| v1::ClusterMetadata {
+            image_version,
             ..answer(topics)
         };
         let led = Some((1, 4));
@@ -237,15 +262,39 @@ mod tests {
 
     #[test]
     fn another_cluster_at_the_same_address_is_believed_whatever_its_version() {
-        let cluster = |id: &'static [u8], version, topics| v1::ClusterMetadata {
+        let cluster = |id: &'static [u8], image_version, topics| v1::ClusterMetadata {
             cluster_id: Bytes::from_static(id),
-            version,
+            image_version,
             ..answer(topics)
         };
         let mut metadata = Metadata::default();
         metadata.update(&[], cluster(b"one", 90, vec![topic("a", 1, &[])]));
         metadata.update(&[], cluster(b"two", 2, vec![topic("b", 2, &[])]));
         assert!(metadata.topic("a").is_none() && metadata.topic("b").is_some());
+    }
+
+    #[test]
+    fn whoever_refuses_to_lead_is_believed_about_a_newer_leader() {
+        let hint = |broker: u32, epoch: u64| {
+            ApiError::new(highwater_proto::Reason::NotLeaderOrFollower, "")
+                .with("leader_broker_id", broker)
+                .with("leader_epoch", epoch)
+        };
+        let mut metadata = Metadata::default();
+        metadata.update(&[], answer(vec![topic("a", 1, &[Some((1, 4)), None])]));
+        assert_eq!(metadata.hint("a", 0, &hint(2, 4)), None);
+        assert_eq!(
+            metadata.hint("a", 0, &hint(9, 6)),
+            None,
+            "nobody knows broker 9"
+        );
+        assert!(metadata.hint("a", 0, &hint(2, 5)).is_some());
+        assert!(metadata.hint("a", 1, &hint(1, 1)).is_some());
+        assert_eq!(metadata.hint("a", 2, &hint(1, 1)), None);
+        assert_eq!(metadata.hint("b", 0, &hint(1, 1)), None);
+        let asked = ["a".to_owned()];
+        metadata.update(&asked, answer(vec![topic("a", 1, &[Some((1, 4)), None])]));
+        assert_eq!(leader(&metadata, 0), Some((2, 5)));
     }
 
     #[test]

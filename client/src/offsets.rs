@@ -61,6 +61,7 @@ pub(crate) async fn find(
             },
             Err(error) => error,
         };
+        cluster.hint(topic, partition, &error);
         let backoff = cluster.settings.backoff;
         let wait = backoff.wait_after(&error, failures, rand::random());
         let absent = error.code() == tonic::Code::NotFound && failures > 1;

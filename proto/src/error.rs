@@ -147,11 +147,26 @@ impl ApiError {
                 error.foreign = foreign;
                 error
             }
+            _ if was_never_connected(status) => {
+                Self::new(Reason::BrokerNotAvailable, plain_message(status))
+            }
             _ => Self::new(reason_of_plain(status), plain_message(status)),
         };
         error.retry_after = retry_after;
         error
     }
+}
+
+/// Whether the request surely went nowhere: there was no connection, and none could be made.
+fn was_never_connected(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 /// What a status means that no broker of ours wrote. One with a source was made on this side, by the transport.

@@ -48,6 +48,7 @@ impl Sources<'_> {
             topics: topics.into_iter().map(|topic| self.topic(topic)).collect(),
             // Neither part ever goes back, so that the sum grows when one of them does.
             version: self.image.version().saturating_add(self.leader_changes),
+            image_version: self.image.version(),
         }
     }
 

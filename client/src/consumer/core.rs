@@ -90,6 +90,8 @@ struct Partition {
     failures: u32,
     /// How many of the last failures in a row said that it does not exist.
     not_found: u32,
+    /// The newest epoch of a leader that was asked.
+    epoch: u64,
     retry_at: Option<Instant>,
 }
 
@@ -145,6 +147,7 @@ impl Core {
                 started_at: None,
                 failures: 0,
                 not_found: 0,
+                epoch: 0,
                 retry_at: None,
             })
             .collect();
@@ -273,6 +276,14 @@ impl Core {
     fn poll_partition(&mut self, now: Instant, place: usize, metadata: &Metadata, plan: &mut Plan) {
         let cursor = self.cursor(place);
         let partition = &mut self.partitions[place];
+        let leader = metadata.leader(&partition.topic, partition.partition);
+        if let Some((leader, _)) = leader
+            && leader.epoch > partition.epoch
+        {
+            // A leader that is new has refused nothing yet.
+            partition.epoch = leader.epoch;
+            partition.retry_at = None;
+        }
         if let Some(at) = partition.retry_at.filter(|at| *at > now) {
             plan.wake_at = Some(plan.wake_at.map_or(at, |wake_at| wake_at.min(at)));
             return;
@@ -286,7 +297,6 @@ impl Core {
                 start,
             });
         }
-        let leader = metadata.leader(&partition.topic, partition.partition);
         if let State::Reading { leader: old, .. } = partition.state
             && leader.is_some_and(|(new, _)| new.epoch > old.epoch)
         {

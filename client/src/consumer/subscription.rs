@@ -56,6 +56,7 @@ impl Subscription {
             .take_until(over.cancelled_owned());
         let mut messages = client.subscribe(asks).await?.into_inner();
         while let Some(message) = messages.message().await? {
+            self.take_hints(&message);
             let pushed = pushed(message);
             let had_errors = pushed.partitions.iter().any(|p| p.result.is_err());
             let has_room = {
@@ -70,6 +71,18 @@ impl Subscription {
             }
         }
         Ok(())
+    }
+}
+
+impl Subscription {
+    /// Takes up who leads partitions that the broker does not lead any more.
+    fn take_hints(&self, message: &v1::SubscribeResponse) {
+        for fetched in &message.partitions {
+            if let (Some(named), Some(error)) = (&fetched.partition, &fetched.error) {
+                let error = ApiError::from(error.clone());
+                self.cluster.hint(&named.topic, named.partition, &error);
+            }
+        }
     }
 }
 

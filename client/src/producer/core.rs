@@ -16,8 +16,11 @@ use super::outcome::{Outcome, Stored};
 use super::partitioner::{Sticky, partition_of_key};
 use super::pipeline::{ConnectionId, Finished, First, Identity, Numbering, Pipeline};
 use crate::Error;
-use crate::metadata::Metadata;
+use crate::metadata::{Leader, Metadata};
 use crate::retry::{Backoff, wants_metadata};
+
+/// How long a broker may take to answer for a partition that another one leads by now.
+const LEAVE_OLD_LEADER_AFTER: Duration = Duration::from_secs(1);
 
 /// Limits and times of a producer.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +136,8 @@ pub(crate) struct Core {
     active: BTreeSet<Lane>,
     correlations: HashMap<u64, Lane>,
     next_correlation: u64,
+    /// To whom connections lead.
+    brokers: HashMap<ConnectionId, BrokerId>,
     identity: Option<Identity>,
     /// A failure suggests that the metadata is out of date.
     metadata_is_stale: bool,
@@ -155,6 +160,7 @@ impl Core {
             active: BTreeSet::new(),
             correlations: HashMap::new(),
             next_correlation: 0,
+            brokers: HashMap::new(),
             identity: None,
             metadata_is_stale: false,
             topics_changed: false,
@@ -224,11 +230,31 @@ impl Core {
                 Some(topic) => {
                     let learnt = self.learn(&name, topic.id, topic.partitions());
                     resolutions.extend(learnt);
+                    let led = topic.leaders.iter().zip(0..);
+                    for (leader, partition) in led.filter_map(|(l, p)| Some(((*l)?, p))) {
+                        self.led(&name, partition, leader);
+                    }
                 }
                 None => self.forget(&name, &mut resolutions),
             }
         }
         resolutions
+    }
+
+    /// Takes up who leads a partition.
+    pub(crate) fn led(&mut self, topic: &str, partition: u32, leader: Leader) {
+        let place = self.names.get(topic).copied();
+        let topic = place.and_then(|place| self.topics.get_mut(place));
+        if let Some(pipeline) = topic.and_then(|topic| topic.pipelines.get_mut(partition as usize))
+        {
+            pipeline.led_in(leader.epoch);
+        }
+    }
+
+    /// Where a batch that was sent goes to.
+    pub(crate) fn place_of(&self, correlation: u64) -> Option<(Arc<str>, u32)> {
+        let lane = self.correlations.get(&correlation)?;
+        Some((Arc::clone(&self.topics[lane.topic].name), lane.partition))
     }
 
     fn forget(&mut self, name: &str, resolutions: &mut Resolutions) {
@@ -359,6 +385,7 @@ impl Core {
         for lane in lanes {
             self.expire(now, lane, &mut plan);
             self.check_attempts(now, lane, &mut plan);
+            self.leave_old_leader(now, lane, metadata, &mut plan);
             self.poll_lane(now, lane, metadata, connect, &mut plan);
         }
         plan
@@ -419,6 +446,7 @@ impl Core {
     ) -> Resolutions {
         let mut resolutions = Resolutions::default();
         self.metadata_is_stale = true;
+        self.brokers.remove(&connection);
         let lanes: Vec<Lane> = self.active.iter().copied().collect();
         for lane in lanes {
             let random = (self.random)();
@@ -468,6 +496,33 @@ impl Core {
         }
     }
 
+    /// Gives up waiting for a broker that leads the partition no more and does not say what became of its batches: it is
+    /// frozen, or cut off.
+    fn leave_old_leader(&mut self, now: Instant, lane: Lane, metadata: &Metadata, plan: &mut Plan) {
+        let Some((since, connection)) = self.pipeline(lane).oldest_attempt() else {
+            return;
+        };
+        let topic = &self.topics[lane.topic].name;
+        let leader = metadata.leader(topic, lane.partition);
+        let asked = self.brokers.get(&connection);
+        let moved = leader.is_some_and(|(leader, _)| asked.is_some_and(|b| *b != leader.broker));
+        if !moved {
+            return;
+        }
+        let leave_at = since + LEAVE_OLD_LEADER_AFTER;
+        if now < leave_at {
+            plan.wake_by(leave_at);
+            return;
+        }
+        let error = ApiError::new(
+            Reason::NetworkException,
+            "another broker leads the partition now, and the one before has not answered",
+        );
+        let pipeline = self.pipeline(lane);
+        let finished = pipeline.disconnected(connection, &error, true, now);
+        self.finish(finished, None, &mut plan.resolutions);
+    }
+
     /// Sends what the lane may send, and says when it may send more.
     fn poll_lane(
         &mut self,
@@ -513,6 +568,7 @@ impl Core {
         let Some(connection) = connect(leader.broker, address) else {
             return;
         };
+        self.brokers.insert(connection, leader.broker);
         if again {
             self.send_again(now, lane, connection, plan);
         }

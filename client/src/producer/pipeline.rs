@@ -139,6 +139,8 @@ pub(crate) struct Pipeline {
     failures: u32,
     /// How many of the last of them said that there is no such partition.
     not_found: u32,
+    /// The newest epoch of a leader of the partition.
+    leader_epoch: u64,
 }
 
 impl Pipeline {
@@ -155,6 +157,14 @@ impl Pipeline {
 
     pub(crate) fn failures(&self) -> u32 {
         self.failures
+    }
+
+    /// The partition is led in this epoch. A leader that is new has refused nothing yet: there is nothing to wait for.
+    pub(crate) fn led_in(&mut self, epoch: u64) {
+        if epoch > self.leader_epoch {
+            self.leader_epoch = epoch;
+            self.retry_at = None;
+        }
     }
 
     /// The slots of all batches here.

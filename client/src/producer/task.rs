@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use v1::produce_service_client::ProduceServiceClient;
 
 use super::Shared;
-use super::core::{Body, Plan, Resolutions, Send};
+use super::core::{Body, Core, Plan, Resolutions, Send};
 use super::outcome::Stored;
 use super::pipeline::{ConnectionId, Identity};
 use crate::Error;
@@ -465,7 +465,7 @@ impl Conversation {
                         core.acknowledged(correlation, stored(&ack))
                     }
                     Some(v1::produce_outcome::Outcome::Error(error)) => {
-                        core.refused(now, self.connection, correlation, error.into())
+                        self.refused(core, now, correlation, error.into())
                     }
                     None => {
                         let error = "the broker sent an outcome that says nothing";
@@ -477,6 +477,27 @@ impl Conversation {
             resolutions
         });
         self.shared.wake.notify_one();
+    }
+}
+
+impl Conversation {
+    /// A broker that refuses because another one leads may say who does: then the batch goes there at once.
+    fn refused(
+        &self,
+        core: &mut Core,
+        now: Instant,
+        correlation: u64,
+        error: ApiError,
+    ) -> Resolutions {
+        let place = core.place_of(correlation);
+        let leader = place
+            .as_ref()
+            .and_then(|(topic, partition)| self.cluster.hint(topic, *partition, &error));
+        let resolutions = core.refused(now, self.connection, correlation, error);
+        if let (Some((topic, partition)), Some(leader)) = (place, leader) {
+            core.led(&topic, partition, leader);
+        }
+        resolutions
     }
 }
 

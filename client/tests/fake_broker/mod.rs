@@ -1,4 +1,5 @@
-//! A broker in memory, over real connections, that can be stopped, started and made to fail on purpose.
+//! A broker in memory, over real connections, that can be stopped, started and made to fail on purpose. Several can be
+//! one cluster: they share their logs, and each answers only for the partitions that it leads.
 //!
 //! It keeps the rules a client relies on: batches are validated, numbered batches are stored once and in order, offsets
 //! are dense, fetches wait.
@@ -6,7 +7,7 @@
 // Each test binary uses a part of it.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -46,8 +47,10 @@ pub(crate) enum Fault {
     StoreAndRefuse(Reason),
 }
 
-#[derive(Default)]
 pub(crate) struct Log {
+    /// Broker that leads it, and since when.
+    pub(crate) leader: u32,
+    pub(crate) epoch: u64,
     pub(crate) batches: Vec<(u64, Bytes)>,
     pub(crate) start: u64,
     pub(crate) next: u64,
@@ -55,8 +58,27 @@ pub(crate) struct Log {
     producers: HashMap<i64, (i32, VecDeque<(i32, u64)>)>,
 }
 
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            leader: 1,
+            epoch: 1,
+            batches: Vec::new(),
+            start: 0,
+            next: 0,
+            producers: HashMap::new(),
+        }
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct State {
+    /// By id, from 1.
+    brokers: Vec<SocketAddr>,
+    /// Brokers that answer nothing.
+    pub(crate) frozen: BTreeSet<u32>,
+    /// Brokers do not say who leads what they do not.
+    pub(crate) give_no_hints: bool,
     topics: BTreeMap<String, (Bytes, Vec<Log>)>,
     pub(crate) faults: VecDeque<Option<Fault>>,
     pub(crate) next_producer_id: i64,
@@ -88,6 +110,7 @@ impl State {
 
 #[derive(Clone)]
 struct Service {
+    id: u32,
     state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
     address: SocketAddr,
@@ -113,10 +136,34 @@ impl FakeBroker {
     pub(crate) async fn start() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let state = Arc::new(Mutex::new(State::default()));
+        Self::serve(socket, state, watch::Sender::new(0)).await
+    }
+
+    /// Starts one more broker of this one's cluster.
+    pub(crate) async fn another(&self) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let Service { state, changed, .. } = self.service.clone();
+        Self::serve(socket, state, changed).await
+    }
+
+    async fn serve(
+        socket: TcpSocket,
+        state: Arc<Mutex<State>>,
+        changed: watch::Sender<u64>,
+    ) -> Self {
+        let address = socket.local_addr().unwrap();
+        let id = {
+            let mut state = state.lock().unwrap();
+            state.brokers.push(address);
+            u32::try_from(state.brokers.len()).unwrap()
+        };
         let service = Service {
-            state: Arc::default(),
-            changed: watch::Sender::new(0),
-            address: socket.local_addr().unwrap(),
+            id,
+            state,
+            changed,
+            address,
         };
         let mut broker = Self {
             service,
@@ -125,6 +172,25 @@ impl FakeBroker {
         drop(socket);
         broker.restart().await;
         broker
+    }
+
+    /// Makes this broker the leader of a partition.
+    pub(crate) fn lead(&self, topic: &str, partition: u32) {
+        let id = self.service.id;
+        self.change(|state| {
+            let log = state.log(topic, partition);
+            log.leader = id;
+            log.epoch += 1;
+        });
+    }
+
+    /// Lets this broker answer nothing, or go on.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        let id = self.service.id;
+        self.change(|state| match frozen {
+            true => drop(state.frozen.insert(id)),
+            false => drop(state.frozen.remove(&id)),
+        });
     }
 
     pub(crate) fn address(&self) -> String {
@@ -221,8 +287,16 @@ impl Service {
         }
     }
 
+    /// Waits as long as this broker is frozen.
+    async fn thawed(&self) {
+        let id = self.id;
+        self.wait_for(FOREVER, |state| (!state.frozen.contains(&id)).then_some(()))
+            .await;
+    }
+
     /// Stores a batch or answers what became of it. `Err` breaks the connection.
     async fn produce_one(&self, item: v1::ProduceItem) -> Result<v1::ProduceOutcome, Status> {
+        self.thawed().await;
         self.wait_for(FOREVER, |state| (!state.stuck).then_some(()))
             .await;
         let mut state = self.state();
@@ -232,16 +306,16 @@ impl Service {
             Some(Fault::LoseRequest) => return Err(broken()),
             Some(Fault::Refuse(reason)) => Err(ApiError::new(reason, "on purpose")),
             Some(Fault::LoseAnswer) => {
-                let _ = append(&mut state, item);
+                let _ = append(&mut state, self.id, item);
                 drop(state);
                 self.changed();
                 return Err(broken());
             }
             Some(Fault::StoreAndRefuse(reason)) => {
-                let _ = append(&mut state, item);
+                let _ = append(&mut state, self.id, item);
                 Err(ApiError::new(reason, "on purpose"))
             }
-            None => append(&mut state, item),
+            None => append(&mut state, self.id, item),
         };
         drop(state);
         self.changed();
@@ -254,8 +328,10 @@ impl Service {
     }
 }
 
+/// The partition, at the broker that leads it.
 fn find<'a>(
     state: &'a mut State,
+    me: u32,
     partition: Option<&v1::TopicPartition>,
 ) -> Result<&'a mut Log, ApiError> {
     let wanted = partition.unwrap();
@@ -267,12 +343,23 @@ fn find<'a>(
     if !wanted.topic_id.is_empty() && wanted.topic_id != *id {
         return Err(unknown(Reason::UnknownTopicId));
     }
-    logs.get_mut(wanted.partition as usize)
-        .ok_or_else(|| unknown(Reason::UnknownTopicOrPartition))
+    let log = logs
+        .get_mut(wanted.partition as usize)
+        .ok_or_else(|| unknown(Reason::UnknownTopicOrPartition))?;
+    if log.leader == me {
+        return Ok(log);
+    }
+    let error = ApiError::new(Reason::NotLeaderOrFollower, "another broker leads it");
+    Err(match state.give_no_hints {
+        true => error,
+        false => error
+            .with("leader_broker_id", log.leader)
+            .with("leader_epoch", log.epoch),
+    })
 }
 
-fn append(state: &mut State, item: v1::ProduceItem) -> Result<v1::ProduceAck, ApiError> {
-    let log = find(state, item.partition.as_ref())?;
+fn append(state: &mut State, me: u32, item: v1::ProduceItem) -> Result<v1::ProduceAck, ApiError> {
+    let log = find(state, me, item.partition.as_ref())?;
     let Some(v1::produce_item::Payload::RecordBatch(bytes)) = item.payload else {
         return Err(ApiError::new(Reason::Unsupported, "batches only"));
     };
@@ -379,7 +466,7 @@ impl FetchService for Service {
             let partitions: Vec<_> = request
                 .partitions
                 .iter()
-                .map(|p| fetch_one(state, p))
+                .map(|p| fetch_one(state, self.id, p))
                 .collect();
             let found = |p: &v1::FetchedPartition| p.data.is_some() || p.error.is_some();
             partitions.iter().any(found).then_some(partitions)
@@ -390,7 +477,7 @@ impl FetchService for Service {
             request
                 .partitions
                 .iter()
-                .map(|p| fetch_one(&mut state, p))
+                .map(|p| fetch_one(&mut state, self.id, p))
                 .collect()
         });
         Ok(Response::new(v1::FetchResponse { partitions }))
@@ -448,6 +535,7 @@ impl Subscription {
             while let Some(request) = self.requests.next().now_or_never() {
                 self.take(request?.ok()?);
             }
+            self.service.thawed().await;
             self.changes.borrow_and_update();
             if self.service.state().cut_subscriptions > 0 {
                 self.service.state().cut_subscriptions -= 1;
@@ -478,7 +566,7 @@ impl Subscription {
             let mut wanted = self.assigned.partitions[place].clone();
             let credit = u32::try_from(self.credit.max(0)).unwrap();
             wanted.max_bytes = wanted.max_bytes.min(credit);
-            let fetched = fetch_one(&mut state, &wanted);
+            let fetched = fetch_one(&mut state, self.service.id, &wanted);
             if fetched.error.is_some() {
                 self.assigned.partitions.remove(place);
             } else if fetched.data.is_some() {
@@ -506,13 +594,13 @@ impl Subscription {
     }
 }
 
-fn fetch_one(state: &mut State, wanted: &v1::FetchPartition) -> v1::FetchedPartition {
+fn fetch_one(state: &mut State, me: u32, wanted: &v1::FetchPartition) -> v1::FetchedPartition {
     let mut answer = v1::FetchedPartition {
         partition: wanted.partition.clone(),
         next_offset: wanted.offset,
         ..v1::FetchedPartition::default()
     };
-    let log = match find(state, wanted.partition.as_ref()) {
+    let log = match find(state, me, wanted.partition.as_ref()) {
         Ok(log) => log,
         Err(error) => {
             answer.error = Some(error.into());
@@ -549,6 +637,7 @@ impl OffsetsService for Service {
         &self,
         request: Request<v1::ListOffsetsRequest>,
     ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
+        self.thawed().await;
         let mut state = self.state();
         let list = |item: v1::ListOffsetsItem| {
             let mut answer = v1::ListedOffset {
@@ -556,7 +645,7 @@ impl OffsetsService for Service {
                 timestamp_ms: -1,
                 ..v1::ListedOffset::default()
             };
-            match find(&mut state, item.partition.as_ref()) {
+            match find(&mut state, self.id, item.partition.as_ref()) {
                 Err(error) => answer.error = Some(error.into()),
                 Ok(log) => match item.spec.unwrap().spec.unwrap() {
                     v1::offset_spec::Spec::Earliest(_) => answer.offset = Some(log.start),
@@ -584,7 +673,7 @@ fn first_at(log: &Log, timestamp_ms: i64) -> Option<(u64, i64)> {
     })
 }
 
-fn metadata(state: &State, address: SocketAddr, wanted: &[String]) -> v1::ClusterMetadata {
+fn metadata(state: &State, wanted: &[String]) -> v1::ClusterMetadata {
     let topics = state
         .topics
         .iter()
@@ -594,24 +683,26 @@ fn metadata(state: &State, address: SocketAddr, wanted: &[String]) -> v1::Cluste
             topic_id: id.clone(),
             partitions: (0..)
                 .zip(logs)
-                .map(|(partition, _)| v1::PartitionMetadata {
+                .map(|(partition, log)| v1::PartitionMetadata {
                     partition,
-                    leader_broker_id: Some(1),
-                    leader_epoch: 1,
-                    replica_broker_ids: vec![1],
+                    leader_broker_id: Some(log.leader),
+                    leader_epoch: log.epoch,
+                    replica_broker_ids: vec![log.leader],
                 })
                 .collect(),
         })
         .collect();
-    let broker = v1::Broker {
-        broker_id: 1,
-        host: address.ip().to_string(),
-        port: address.port().into(),
-        rack: String::new(),
-        alive: true,
-    };
+    let brokers = state.brokers.iter().zip(1..);
     v1::ClusterMetadata {
-        brokers: vec![broker],
+        brokers: brokers
+            .map(|(address, broker_id)| v1::Broker {
+                broker_id,
+                host: address.ip().to_string(),
+                port: address.port().into(),
+                rack: String::new(),
+                alive: true,
+            })
+            .collect(),
         topics,
         ..v1::ClusterMetadata::default()
     }
@@ -623,8 +714,9 @@ impl ClusterService for Service {
         &self,
         request: Request<v1::GetMetadataRequest>,
     ) -> Result<Response<v1::GetMetadataResponse>, Status> {
+        self.thawed().await;
         let wanted = request.into_inner().topics;
-        let metadata = metadata(&self.state(), self.address, &wanted);
+        let metadata = metadata(&self.state(), &wanted);
         Ok(Response::new(v1::GetMetadataResponse {
             metadata: Some(metadata),
         }))
@@ -645,10 +737,11 @@ impl ClusterService for Service {
             let (service, wanted) = (service.clone(), wanted.clone());
             async move {
                 let differs = |state: &mut State| {
-                    let now = metadata(state, service.address, &wanted);
+                    let now = metadata(state, &wanted);
                     (sent.as_ref() != Some(&now)).then_some(now)
                 };
                 let now = service.wait_for(FOREVER, differs).await?;
+                service.thawed().await;
                 let metadata = Some(now.clone());
                 Some((Ok(v1::WatchMetadataResponse { metadata }), Some(now)))
             }
@@ -731,7 +824,7 @@ impl AdminService for Service {
                 partition: item.partition.clone(),
                 ..v1::TrimOutcome::default()
             };
-            match find(&mut state, item.partition.as_ref()) {
+            match find(&mut state, self.id, item.partition.as_ref()) {
                 Ok(log) => {
                     log.start = item.before_offset.unwrap_or(log.next);
                     outcome.log_start_offset = log.start;
