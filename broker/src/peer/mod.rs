@@ -28,6 +28,8 @@ mod outbox;
 mod routes;
 mod shared;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod wire;
 
