@@ -128,6 +128,7 @@ impl Peers {
             },
             message_limits: wire::Limits {
                 entry_bytes: raft.entry_bytes,
+                snapshot_bytes: raft.snapshot_bytes,
             },
             up: watch::Sender::default(),
             lost: Lost::new(&spec.metrics),
@@ -207,7 +208,8 @@ impl Peers {
             shared: Arc::clone(&self.shared),
             groups: Arc::new(groups),
         };
-        let largest = self.shared.message_limits.entry_bytes + MESSAGE_ROOM_BYTES;
+        let limits = &self.shared.message_limits;
+        let largest = limits.entry_bytes.max(limits.snapshot_bytes) + MESSAGE_ROOM_BYTES;
         Services::new(PeerServiceServer::new(incoming).max_decoding_message_size(largest))
     }
 

@@ -27,7 +27,7 @@ const PIECE_LEADERSHIPS: usize = 10_000;
 pub(super) enum Lane {
     /// What is small and must not wait.
     Control,
-    /// Appends, in order: one that overtook another would be refused, and the leader would send both again.
+    /// Appends, in order: one that overtook another would be refused, and the leader would send both again. Snapshots.
     Data,
 }
 
@@ -36,7 +36,7 @@ impl Lane {
 
     fn of(message: &PeerMessage) -> Self {
         match message.message.get_msg_type() {
-            MessageType::MsgAppend => Self::Data,
+            MessageType::MsgAppend | MessageType::MsgSnapshot => Self::Data,
             _ => Self::Control,
         }
     }

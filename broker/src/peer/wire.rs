@@ -1,15 +1,15 @@
 //! Raft messages as they cross the network.
 //!
 //! They are messages of our own: the parser of the crate `raft` never sees bytes of a peer. Entry data is neither copied here
-//! nor when it arrives: it is a slice of the network's buffer. What a peer may not send has no form here (proposals, what
-//! a replica says to itself, snapshots) or is refused. Whether a message suits the state of its replica is for the group
+//! nor when it arrives: it is a slice of the network's buffer, and so is a snapshot's. What a peer may not send has no form
+//! here (proposals, what a replica says to itself) or is refused. Whether a message suits the state of its replica is for the group
 //! to judge; here is checked what can be known without one, bytes damaged on their way included.
 
 use bytes::Bytes;
 use highwater_proto::batch::BatchHeader;
 use highwater_proto::internal::v1;
 use highwater_storage::FrameKind;
-use raft::eraftpb::{Entry, Message, MessageType};
+use raft::eraftpb::{ConfState, Entry, Message, MessageType, Snapshot};
 
 use crate::raft::{GroupId, PeerMessage, TERM_LIMIT, entry_from_peer, kind_of_entry};
 
@@ -17,6 +17,8 @@ use crate::raft::{GroupId, PeerMessage, TERM_LIMIT, entry_from_peer, kind_of_ent
 const MAX_CONTEXT_BYTES: usize = 256;
 /// Entries of one message. A leader puts 1 MiB into one, which the smallest do not fill beyond this.
 const MAX_ENTRIES: usize = 256 << 10;
+/// Members in one list of a snapshot. More than any group has.
+const MAX_MEMBERS: usize = 256;
 /// Where a batch's own checksum begins to cover it.
 const BATCH_CHECKSUM_COVERS_FROM: usize = 21;
 
@@ -25,6 +27,8 @@ const BATCH_CHECKSUM_COVERS_FROM: usize = 21;
 pub(super) struct Limits {
     /// Bytes of one entry's data.
     pub(super) entry_bytes: usize,
+    /// Bytes of a snapshot's data.
+    pub(super) snapshot_bytes: usize,
 }
 
 /// Why a message of a replica here cannot be sent.
@@ -53,7 +57,9 @@ pub(super) enum Refused {
     EntryBytes,
     #[error("an entry is of no kind")]
     EntryKind,
-    #[error("the bytes of an entry are not those that were sent")]
+    #[error("its snapshot is missing, too large, or no part of such a message")]
+    Snapshot,
+    #[error("the bytes of an entry or a snapshot are not those that were sent")]
     Damaged,
 }
 
@@ -68,6 +74,7 @@ impl Refused {
             Self::Entries => "entries",
             Self::EntryBytes => "entry_bytes",
             Self::EntryKind => "entry_kind",
+            Self::Snapshot => "snapshot",
             Self::Damaged => "damaged",
         }
     }
@@ -89,6 +96,7 @@ pub(super) fn encode(message: PeerMessage) -> Result<v1::RaftMessage, Unsendable
         encode_entry(entry)
     });
     let entries = entries.collect::<Option<_>>().ok_or(Unsendable::Entries)?;
+    let snapshot = message.snapshot.take().map(encode_snapshot);
     Ok(v1::RaftMessage {
         group_id: group.0,
         r#type: kind.into(),
@@ -103,6 +111,7 @@ pub(super) fn encode(message: PeerMessage) -> Result<v1::RaftMessage, Unsendable
         reject_hint: message.reject_hint,
         context: message.take_context(),
         entries,
+        snapshot,
     })
 }
 
@@ -147,6 +156,12 @@ pub(super) fn decode(message: v1::RaftMessage, limits: &Limits) -> Result<PeerMe
         .map(|(index, entry)| decode_entry(index, entry, limits))
         .collect::<Result<Vec<_>, _>>()?
         .into();
+    if message.snapshot.is_some() != (kind == MessageType::MsgSnapshot) {
+        return Err(Refused::Snapshot);
+    }
+    if let Some(snapshot) = message.snapshot {
+        decoded.set_snapshot(decode_snapshot(snapshot, limits)?);
+    }
     Ok(PeerMessage {
         group: GroupId(message.group_id),
         message: decoded,
@@ -196,6 +211,54 @@ fn decode_entry(index: u64, entry: v1::LogEntry, limits: &Limits) -> Result<Entr
     Ok(entry_from_peer(kind, index, entry.term, entry.data))
 }
 
+fn encode_snapshot(mut snapshot: Snapshot) -> v1::RaftSnapshot {
+    let mut metadata = snapshot.take_metadata();
+    let members = metadata.take_conf_state();
+    v1::RaftSnapshot {
+        index: metadata.index,
+        term: metadata.term,
+        voter_ids: members.voters,
+        learner_ids: members.learners,
+        outgoing_voter_ids: members.voters_outgoing,
+        next_learner_ids: members.learners_next,
+        leaves_by_itself: members.auto_leave,
+        checksum: crc32c::crc32c(&snapshot.data),
+        data: snapshot.data,
+    }
+}
+
+/// Whether its members make a group is for the group to judge.
+fn decode_snapshot(snapshot: v1::RaftSnapshot, limits: &Limits) -> Result<Snapshot, Refused> {
+    let lists = [
+        &snapshot.voter_ids,
+        &snapshot.learner_ids,
+        &snapshot.outgoing_voter_ids,
+        &snapshot.next_learner_ids,
+    ];
+    let is_long = lists.iter().any(|list| list.len() > MAX_MEMBERS);
+    if is_long || snapshot.data.len() > limits.snapshot_bytes {
+        return Err(Refused::Snapshot);
+    }
+    if crc32c::crc32c(&snapshot.data) != snapshot.checksum {
+        return Err(Refused::Damaged);
+    }
+    let mut decoded = Snapshot {
+        data: snapshot.data,
+        ..Snapshot::default()
+    };
+    let metadata = decoded.mut_metadata();
+    (metadata.index, metadata.term) = (snapshot.index, snapshot.term);
+    metadata.set_conf_state(ConfState {
+        voters: snapshot.voter_ids,
+        learners: snapshot.learner_ids,
+        voters_outgoing: snapshot.outgoing_voter_ids,
+        learners_next: snapshot.next_learner_ids,
+        auto_leave: snapshot.leaves_by_itself,
+        ..ConfState::default()
+    });
+    Ok(decoded)
+}
+
 /// Whether these are the bytes of one batch as its producer sent it. What stands before the part that the checksum covers
 /// is written anew on each replica.
 fn is_whole_batch(data: &Bytes) -> bool {
@@ -216,6 +279,7 @@ fn type_of(kind: MessageType) -> Option<v1::RaftMessageType> {
         MessageType::MsgHeartbeat => v1::RaftMessageType::Heartbeat,
         MessageType::MsgHeartbeatResponse => v1::RaftMessageType::HeartbeatResponse,
         MessageType::MsgTimeoutNow => v1::RaftMessageType::TimeoutNow,
+        MessageType::MsgSnapshot => v1::RaftMessageType::Snapshot,
         _ => return None,
     })
 }
@@ -232,6 +296,7 @@ fn kind_of(kind: v1::RaftMessageType) -> Option<MessageType> {
         v1::RaftMessageType::Heartbeat => MessageType::MsgHeartbeat,
         v1::RaftMessageType::HeartbeatResponse => MessageType::MsgHeartbeatResponse,
         v1::RaftMessageType::TimeoutNow => MessageType::MsgTimeoutNow,
+        v1::RaftMessageType::Snapshot => MessageType::MsgSnapshot,
     })
 }
 
@@ -245,6 +310,7 @@ mod tests {
 
     const LIMITS: Limits = Limits {
         entry_bytes: 64 << 10,
+        snapshot_bytes: 1 << 10,
     };
 
     fn batch(value: &[u8]) -> Bytes {
@@ -274,7 +340,31 @@ mod tests {
     }
 
     fn kinds() -> impl Strategy<Value = MessageType> {
-        (1..=9).prop_map(|number| kind_of(v1::RaftMessageType::try_from(number).unwrap()).unwrap())
+        (1..=10).prop_map(|number| kind_of(v1::RaftMessageType::try_from(number).unwrap()).unwrap())
+    }
+
+    fn snapshot(
+        index: u64,
+        term: u64,
+        members: &[Vec<u64>],
+        auto_leave: bool,
+        data: Vec<u8>,
+    ) -> Snapshot {
+        let mut snapshot = Snapshot {
+            data: data.into(),
+            ..Snapshot::default()
+        };
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (index, term);
+        metadata.set_conf_state(ConfState {
+            voters: members[0].clone(),
+            learners: members[1].clone(),
+            voters_outgoing: members[2].clone(),
+            learners_next: members[3].clone(),
+            auto_leave,
+            ..ConfState::default()
+        });
+        snapshot
     }
 
     prop_compose! {
@@ -287,6 +377,8 @@ mod tests {
             reject in any::<bool>(),
             context in prop::collection::vec(any::<u8>(), 0..MAX_CONTEXT_BYTES),
             new in entries(),
+            members in prop::collection::vec(prop::collection::vec(any::<u64>(), 0..5), 4),
+            data in prop::collection::vec(any::<u8>(), 0..100),
         ) -> PeerMessage {
             let mut message = Message {
                 from, to, term, log_term, index, commit, commit_term, reject, reject_hint,
@@ -297,6 +389,9 @@ mod tests {
             if kind == MessageType::MsgAppend {
                 let new = (index + 1..).zip(new).map(|(index, new)| entry(index, new));
                 message.entries = new.collect::<Vec<_>>().into();
+            }
+            if kind == MessageType::MsgSnapshot {
+                message.set_snapshot(snapshot(index, log_term, &members, reject, data));
             }
             PeerMessage { group: GroupId(group), message }
         }
@@ -404,6 +499,37 @@ mod tests {
         assert_eq!(refused(|m| m.entries[0].set_kind(no_op)), Refused::Damaged);
         let batch = v1::LogEntryKind::Batch;
         assert_eq!(refused(|m| m.entries[0].set_kind(batch)), Refused::Damaged);
+    }
+
+    #[test]
+    fn snapshot_that_no_broker_sends_is_refused() {
+        let mut message = append(vec![]);
+        message.message.set_msg_type(MessageType::MsgSnapshot);
+        let members = [vec![1, 2], vec![], vec![], vec![]];
+        let data = b"state".to_vec();
+        message
+            .message
+            .set_snapshot(snapshot(4, 2, &members, false, data));
+        let sent = encode(message).unwrap();
+        let refused = |change: fn(&mut v1::RaftMessage)| {
+            let mut sent = sent.clone();
+            change(&mut sent);
+            decode(over_the_network(&sent), &LIMITS).unwrap_err()
+        };
+        assert_eq!(refused(|m| m.snapshot = None), Refused::Snapshot);
+        let as_append = |m: &mut v1::RaftMessage| m.set_type(v1::RaftMessageType::Append);
+        assert_eq!(refused(as_append), Refused::Snapshot);
+        let changed = |change: fn(&mut v1::RaftSnapshot)| {
+            let mut sent = sent.clone();
+            change(sent.snapshot.as_mut().unwrap());
+            decode(over_the_network(&sent), &LIMITS).unwrap_err()
+        };
+        let large = |s: &mut v1::RaftSnapshot| s.data = vec![0; (1 << 10) + 1].into();
+        assert_eq!(changed(large), Refused::Snapshot);
+        let many = |s: &mut v1::RaftSnapshot| s.voter_ids = vec![1; MAX_MEMBERS + 1];
+        assert_eq!(changed(many), Refused::Snapshot);
+        let flipped = |s: &mut v1::RaftSnapshot| s.data = Bytes::from_static(b"state of another");
+        assert_eq!(changed(flipped), Refused::Damaged);
     }
 
     #[test]
