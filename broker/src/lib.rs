@@ -76,6 +76,7 @@ pub mod raft;
 mod replica;
 mod server;
 mod service;
+pub mod tls;
 pub mod topic;
 
 pub use config::Config;

@@ -33,6 +33,10 @@ pub mod internal {
     }
 }
 
+/// What a listener that takes TLS only says to those who begin without, as the debug data of an HTTP/2 GOAWAY or in an HTTP/1
+/// answer.
+pub const TLS_ONLY: &str = "connections are taken with TLS only";
+
 pub use codec::{SizedCodec, SizedEncoder};
 pub use error::{ApiError, ERROR_DOMAIN};
 pub use ids::{

@@ -16,7 +16,11 @@ use super::{Config, Effective};
 /// Environment variables of Highwater that are no keys, with the key that they set all the same.
 const OTHER_VARIABLES: &[(&str, Option<&str>)] = &[
     ("HIGHWATER_CONFIG", None),  // the file to read
-    ("HIGHWATER_BROKERS", None), // of the command line
+    ("HIGHWATER_BROKERS", None), // of the command line, like those below
+    ("HIGHWATER_TLS", None),
+    ("HIGHWATER_TLS_CA", None),
+    ("HIGHWATER_TLS_CERTIFICATE", None),
+    ("HIGHWATER_TLS_KEY", None),
     ("HIGHWATER_LOG", Some("log.level")),
 ];
 

@@ -19,6 +19,7 @@ mod reference;
 mod requests;
 mod server;
 mod setting;
+mod tls;
 mod upkeep;
 
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ pub use server::{
     Http2Config, HttpListenerConfig, ListenerConfig, LogConfig, LogFormat, PeerListenerConfig,
     ServerConfig,
 };
+pub use tls::TlsConfig;
 pub use upkeep::{ShardsConfig, StorageConfig, TopicsConfig, UpkeepConfig};
 
 use check::Check;
@@ -46,8 +48,8 @@ settings! {
     pub struct Config {
         /// Directory that holds everything the broker stores. One broker process at a time uses it.
         pub data_dir: PathBuf = PathBuf::from("highwater-data"),
-        /// Allows listeners on addresses that other machines can reach, without encryption or authentication: for networks
-        /// that are trusted.
+        /// Allows listeners on addresses that other machines can reach, though clients are not authenticated: for networks that
+        /// are trusted.
         pub insecure: bool = false,
         /// Number of this broker, kept in the data directory from the first start on, so that a directory is never started as
         /// another broker's.

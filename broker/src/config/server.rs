@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::check::{Bound, Check};
 use super::named_listener::{self, NAMED_LISTENERS, NamedListener};
 use super::setting::settings;
+use super::tls::TlsConfig;
 
 settings! {
     /// Where and how the broker listens.
@@ -17,6 +18,8 @@ settings! {
         pub peer: PeerListenerConfig = PeerListenerConfig::default(),
         /// HTTP for probes.
         pub http: HttpListenerConfig = HttpListenerConfig::default(),
+        /// Certificates and keys, for the listeners that have `tls = true`. `highwater tls dev-ca` makes some to try it.
+        pub tls: TlsConfig = TlsConfig::default(),
         /// HTTP/2 of the client listener.
         pub http2: Http2Config = Http2Config::default(),
         /// A client that does not read an answer for this long loses its connection: it holds memory that others need.
@@ -40,6 +43,8 @@ settings! {
         /// rest, such as from outside of a container network. Who came in by a listener is told the addresses of that name at
         /// all brokers, what stands behind the `@` (without it: the address that was bound).
         pub named: String = String::new(),
+        /// Takes connections with TLS only, here and at the named listeners (`server.tls`).
+        pub tls: bool = false,
         /// Connections at once at each of these listeners; further ones are closed. Each can hold a window of unread bytes.
         pub max_connections: usize = 1024,
     }
@@ -53,6 +58,9 @@ settings! {
         /// Host and port that other brokers are told to use; empty: the address that was bound. Needed where they reach this
         /// broker by another name.
         pub advertised: String = String::new(),
+        /// Takes connections with TLS only, from brokers that show a certificate of theirs, and connects to the others in the
+        /// same way (`server.tls`). All brokers of a cluster have it or none has.
+        pub tls: bool = false,
         /// Connections at once; further ones are closed. Each other broker needs two.
         pub max_connections: usize = 256,
     }
@@ -63,6 +71,8 @@ settings! {
     pub struct HttpListenerConfig {
         /// IP address and port; port 0 takes any free one.
         pub address: String = "127.0.0.1:7412".to_owned(),
+        /// Takes connections with TLS only (`server.tls`).
+        pub tls: bool = false,
         /// Connections at once; further ones are closed. Probes need few.
         pub max_connections: usize = 64,
     }
@@ -73,6 +83,10 @@ const SOCKET_ADDRESS: &str =
     "an IP address and a port, such as 127.0.0.1:7410 (port 0: any free one)";
 /// What an address to tell clients must be.
 const HOST_AND_PORT: &str = "empty, or a host and a port, such as broker-1.example.com:7410";
+
+const NEEDS_CERTIFICATE: &str =
+    "true, false; true only with `server.tls.certificate` and `server.tls.key`";
+const NEEDS_PEER_CA: &str = "true, false; true only with `server.tls.certificate`, `server.tls.key` and `server.tls.peer_ca`";
 
 impl ServerConfig {
     pub(super) fn check(&self, check: &mut Check, insecure: bool) {
@@ -136,7 +150,31 @@ impl ServerConfig {
             600_000,
         );
         check.within("server.worker_threads", self.worker_threads, 0, 1024);
+        self.check_tls(check);
         self.http2.check(check);
+    }
+
+    fn check_tls(&self, check: &mut Check) {
+        self.tls.check(check);
+        let has_identity =
+            !self.tls.certificate.as_os_str().is_empty() && !self.tls.key.as_os_str().is_empty();
+        let has_peer_ca = !self.tls.peer_ca.as_os_str().is_empty();
+        for (key, is_on, can_be) in [
+            ("server.client.tls", self.client.tls, has_identity),
+            (
+                "server.peer.tls",
+                self.peer.tls,
+                has_identity && has_peer_ca,
+            ),
+            ("server.http.tls", self.http.tls, has_identity),
+        ] {
+            let needed = if key == "server.peer.tls" {
+                NEEDS_PEER_CA
+            } else {
+                NEEDS_CERTIFICATE
+            };
+            check.that(key, is_on, !is_on || can_be, needed);
+        }
     }
 }
 
@@ -182,7 +220,7 @@ fn check_address(check: &mut Check, key: &'static str, text: &str, insecure: boo
 /// Checks that only this machine can reach the address, unless that was allowed.
 fn check_reach(check: &mut Check, key: &'static str, address: SocketAddr, insecure: bool) {
     if !address.ip().is_loopback() && !insecure {
-        let reason = "other machines could reach it, and there is neither encryption nor authentication yet: use a \
+        let reason = "other machines could reach it, and clients are not authenticated yet: use a \
                       loopback address, or allow it with --insecure (key `insecure`) where the network is trusted";
         check.wrong(key, address, reason.to_owned());
     }

@@ -3,7 +3,7 @@
 use highwater_proto::ApiError;
 
 use crate::offline::repair_command;
-use crate::{config, raft};
+use crate::{config, raft, tls};
 
 /// Why a broker does not start. The message says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,9 @@ pub enum Error {
     /// The configuration is refused.
     #[error("the configuration cannot be used: {0}")]
     Config(#[from] config::Error),
+    /// Certificates or keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// A listener cannot be bound.
     #[error(transparent)]
     Listen(std::io::Error),

@@ -93,6 +93,7 @@ impl Node {
             me: me(config, &recovered),
             cluster_id: recovered.identity.cluster,
             is_reachable: peer_listener.is_some(),
+            tls: peer_listener.as_ref().and_then(Listener::tls).cloned(),
             leaderships: Arc::clone(&leaderships),
             metrics: peer_metrics,
         });

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use tonic::transport::Endpoint;
+use highwater_proto::BrokerId;
+use tonic::transport::{Channel, Endpoint, Error};
 
 use super::routes::Address;
+use crate::tls::{Dial, Tls};
 
 /// How long connecting may take. A broker that does not answer by then is not up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -21,8 +23,40 @@ pub(super) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// The largest HTTP/2 frame that is taken. The default of 16 KiB costs a read and a wake-up for each.
 pub(super) const FRAME_BYTES: u32 = 1 << 20;
 
-/// How to connect to the broker at `address`; `None` when the address is no host and port.
-pub(super) fn endpoint(address: &Address) -> Option<Endpoint> {
+/// How to connect to one broker.
+pub(super) struct Way {
+    endpoint: Endpoint,
+    /// Connects with TLS, and to that broker only.
+    dial: Option<Dial>,
+}
+
+impl Way {
+    /// To `broker` at `address`; `None` when the address is no host and port.
+    pub(super) fn to(broker: BrokerId, address: &Address, tls: Option<&Tls>) -> Option<Self> {
+        Some(Self {
+            endpoint: endpoint(address)?,
+            dial: tls.map(|tls| tls.dial(broker)),
+        })
+    }
+
+    /// The connection, established.
+    pub(super) async fn connect(self) -> Result<Channel, Error> {
+        match self.dial {
+            Some(dial) => self.endpoint.connect_with_connector(dial).await,
+            None => self.endpoint.connect().await,
+        }
+    }
+
+    /// The connection, established when it is first used, and again when it is lost.
+    pub(super) fn connect_lazy(self) -> Channel {
+        match self.dial {
+            Some(dial) => self.endpoint.connect_with_connector_lazy(dial),
+            None => self.endpoint.connect_lazy(),
+        }
+    }
+}
+
+fn endpoint(address: &Address) -> Option<Endpoint> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
     Some(
         endpoint

@@ -18,6 +18,8 @@ use super::shared::{Groups, Shared};
 use super::wire;
 use crate::controller_client::CONTROLLER_GROUP;
 use crate::raft::{self, GroupId, PeerMessage, ReplicaId, TERM_LIMIT};
+use crate::server::Origin;
+use crate::tls::broker_name;
 
 /// How long a stream may take to say who sends on it.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,9 +50,10 @@ impl PeerService for Incoming {
         &self,
         request: Request<Streaming<ControlRequest>>,
     ) -> Result<Response<Self::ControlStream>, Status> {
+        let origin = request.extensions().get::<Origin>().cloned();
         let mut requests = request.into_inner();
         let first = first(&mut requests).await?;
-        let sender = self.meet(first.hello)?;
+        let sender = self.meet(first.hello, origin.as_ref())?;
         // The other broker is there: it may be worth to connect to it at once.
         if let Some(outbox) = self.shared.outboxes.load().get(&sender.broker) {
             outbox.retry.notify_one();
@@ -68,9 +71,10 @@ impl PeerService for Incoming {
         &self,
         request: Request<Streaming<DataRequest>>,
     ) -> Result<Response<Self::DataStream>, Status> {
+        let origin = request.extensions().get::<Origin>().cloned();
         let mut requests = request.into_inner();
         let first = first(&mut requests).await?;
-        let sender = self.meet(first.hello)?;
+        let sender = self.meet(first.hello, origin.as_ref())?;
         let incoming = self.clone();
         Ok(Response::new(until_it_ends(async move {
             while let Some(request) = requests.message().await? {
@@ -82,11 +86,21 @@ impl PeerService for Incoming {
 }
 
 impl Incoming {
-    fn meet(&self, hello: Option<Hello>) -> Result<Sender, Status> {
+    /// Who sends on a stream that begins with `hello` and came in by a connection of this origin.
+    fn meet(&self, hello: Option<Hello>, origin: Option<&Origin>) -> Result<Sender, Status> {
         let hello = hello.ok_or_else(|| {
             Status::invalid_argument("the first message of a stream says who sends on it")
         })?;
-        let met = self.shared.identity.meet(&hello);
+        let met = self.shared.identity.meet(&hello).and_then(|sender| {
+            if origin.is_none_or(|origin| origin.may_be(sender.broker)) {
+                return Ok(sender);
+            }
+            Err(Status::permission_denied(format!(
+                "the certificate is not that of broker {}: that one has the name {}",
+                sender.broker,
+                broker_name(sender.broker)
+            )))
+        });
         met.inspect_err(|_| self.refuse("hello"))
     }
 

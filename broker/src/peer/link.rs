@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::{debug, info, warn};
 
-use super::endpoint::endpoint;
+use super::endpoint::Way;
 use super::outbox::{Lane, Outbox};
 use super::routes::Address;
 use super::shared::Shared;
@@ -93,10 +93,11 @@ impl Link {
             return Ended::Silent;
         };
         let hello = self.shared.identity.hello_to(self.broker, cluster_id);
-        let Some(endpoint) = endpoint(&self.address) else {
+        let way = Way::to(self.broker, &self.address, self.shared.tls.as_ref());
+        let Some(way) = way else {
             return Ended::Address(self.address.clone());
         };
-        let channel = match endpoint.connect().await {
+        let channel = match way.connect().await {
             Ok(channel) => channel,
             Err(error) => return Ended::Unreachable(error),
         };

@@ -51,6 +51,7 @@ use crate::controller::ClusterView;
 use crate::metrics;
 use crate::partition::Leaderships;
 use crate::raft::{NoPeers, PeerTransport};
+use crate::tls::Tls;
 
 pub(crate) use leaders::LeaderTable;
 pub(crate) use listener::serve;
@@ -58,7 +59,7 @@ pub(crate) use me::Me;
 pub(crate) use routes::{Address, PEER_LISTENER, Routes};
 pub(crate) use shared::Groups;
 
-use endpoint::endpoint;
+use endpoint::Way;
 use incoming::Incoming;
 use liveness::Liveness;
 use me::Identity;
@@ -91,6 +92,8 @@ pub(crate) struct PeersSpec<'a> {
     pub(crate) cluster_id: Option<Uuid>,
     /// Whether others can connect.
     pub(crate) is_reachable: bool,
+    /// What connections to others are made with; `None`: without TLS.
+    pub(crate) tls: Option<Tls>,
     /// Counts the changes of leaders.
     pub(crate) leaderships: Arc<Leaderships>,
     /// What is measured.
@@ -120,6 +123,7 @@ impl Peers {
         let shared = Shared {
             identity: Identity::new(spec.me, spec.cluster_id),
             routes,
+            tls: spec.tls,
             leaders: Arc::new(LeaderTable::new(spec.leaderships)),
             outboxes: ArcSwap::default(),
             outbox_limits: outbox::Limits {
@@ -186,7 +190,8 @@ impl Peers {
         match channels.get(&broker) {
             Some((known, channel)) if *known == address => Ok(channel.clone()),
             _ => {
-                let channel = endpoint(&address).ok_or_else(unknown)?.connect_lazy();
+                let way = Way::to(broker, &address, self.shared.tls.as_ref());
+                let channel = way.ok_or_else(unknown)?.connect_lazy();
                 channels.insert(broker, (address, channel.clone()));
                 Ok(channel)
             }

@@ -20,6 +20,7 @@ use super::{outbox, wire};
 use crate::metrics;
 use crate::raft::{Operation, PeerMessage, ReplicaId, Shards};
 use crate::replica::Replica;
+use crate::tls::Tls;
 
 /// The groups of this broker, as other brokers see them.
 pub(crate) trait Groups: Send + Sync + 'static {
@@ -69,6 +70,7 @@ pub(super) type Outboxes = HashMap<BrokerId, Arc<Outbox>>;
 pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) routes: Routes,
+    pub(super) tls: Option<Tls>,
     pub(super) leaders: Arc<LeaderTable>,
     pub(super) outboxes: ArcSwap<Outboxes>,
     pub(super) outbox_limits: outbox::Limits,

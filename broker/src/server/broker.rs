@@ -123,6 +123,9 @@ impl Broker {
         };
         let budget = Budget::new(config.requests.memory_bytes);
         let stalls = Stalls::new();
+        if let Some(tls) = doors.tls {
+            servers.push(tokio::spawn(tls.watch(stop.clone())));
+        }
         let context = Arc::new(Context::new(Parts {
             config: Arc::clone(&config),
             budget: budget.clone(),

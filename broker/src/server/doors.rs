@@ -13,6 +13,7 @@ use crate::config::{CLIENT_LISTENER, Config};
 use crate::controller;
 use crate::node::Error;
 use crate::peer::PEER_LISTENER;
+use crate::tls::{Acceptor, Side, Tls};
 
 /// Name of the listener for probes.
 const HTTP_LISTENER: &str = "http";
@@ -27,6 +28,8 @@ pub(super) struct Doors {
     pub(super) http: Option<Listener>,
     /// By the listener's name, for as long as they are listened for.
     pub(super) connections: Vec<(ListenerName, Connections)>,
+    /// What those listeners with TLS have in common.
+    pub(super) tls: Option<Tls>,
     pub(super) addresses: Addresses,
     /// Where the named ones listen.
     pub(super) named: Vec<(String, SocketAddr)>,
@@ -43,12 +46,22 @@ impl Doors {
         abort: &CancellationToken,
     ) -> Result<Self, Error> {
         let server = &config.server;
+        let tls = Tls::of(config)?;
+        let acceptor = |is_wanted: bool, side| {
+            let tls = tls.as_ref().filter(|_| is_wanted);
+            tls.map(|tls| tls.acceptor(side))
+        };
         let listener = |name: &str, most| Listener::new(name, most, abort.clone());
-        let client = listener(CLIENT_LISTENER, server.client.max_connections).also(incoming);
+        let of_clients = acceptor(server.client.tls, Side::Clients);
+        let client = listener(CLIENT_LISTENER, server.client.max_connections)
+            .with_tls(of_clients.clone())
+            .also(incoming);
         let client = bind(client, ports.client, &server.client.address).await?;
-        let peer = listener(PEER_LISTENER, server.peer.max_connections);
+        let peer = listener(PEER_LISTENER, server.peer.max_connections)
+            .with_tls(acceptor(server.peer.tls, Side::Peers));
         let peer = bind(peer, ports.peer, &server.peer.address).await?;
-        let http = listener(HTTP_LISTENER, server.http.max_connections);
+        let http = listener(HTTP_LISTENER, server.http.max_connections)
+            .with_tls(acceptor(server.http.tls, Side::Probes));
         let http = bind(http, ports.http, &server.http.address).await?;
         let addresses = Addresses {
             client: client.address().map_err(Error::Listen)?,
@@ -56,6 +69,7 @@ impl Doors {
             http: http.address().map_err(Error::Listen)?,
         };
         let mut doors = Self {
+            tls: tls.clone(),
             connections: Vec::new(),
             clients: vec![client],
             peer: addresses.peer.map(|_| peer),
@@ -65,7 +79,7 @@ impl Doors {
             advertised: advertised(config, addresses),
         };
         if ports.client {
-            doors.open_named(config, abort).await?;
+            doors.open_named(config, of_clients, abort).await?;
         }
         let listeners = doors.clients.iter().chain(&doors.peer).chain(&doors.http);
         doors.connections = listeners
@@ -77,11 +91,13 @@ impl Doors {
     async fn open_named(
         &mut self,
         config: &Config,
+        acceptor: Option<Acceptor>,
         abort: &CancellationToken,
     ) -> Result<(), Error> {
         let client = &config.server.client;
         for named in client.named() {
-            let listener = Listener::new(&named.name, client.max_connections, abort.clone());
+            let listener = Listener::new(&named.name, client.max_connections, abort.clone())
+                .with_tls(acceptor.clone());
             let listener = listener.bind(named.address).await.map_err(Error::Listen)?;
             let bound = listener.address().map_err(Error::Listen)?;
             let bound = bound.unwrap_or(named.address);

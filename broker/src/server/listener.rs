@@ -7,18 +7,23 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
+use highwater_proto::BrokerId;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
+use super::handshake::{brokers_shown, shake_hands};
 use super::stall::ConnectionCut;
 use crate::config::CLIENT_LISTENER;
+use crate::tls::{Acceptor, Tls};
 
 /// The connections of a listener: so many as there are places. Clones share them.
 #[derive(Clone, Debug)]
@@ -62,10 +67,14 @@ impl Connections {
 }
 
 /// Where connections come in: a socket, memory, both, or neither. Connections beyond its limit are closed at once, so that
-/// their clients learn of it.
+/// their clients learn of it. With TLS those that come in by the socket are handed out after their handshake; until then
+/// they take a place, for as long as a handshake may take.
 #[derive(Debug)]
 pub(crate) struct Listener {
     name: ListenerName,
+    /// What connections by the socket are accepted with; `None`: without TLS.
+    tls: Option<Acceptor>,
+    handshakes: JoinSet<Option<Connection>>,
     socket: Option<TcpListener>,
     memory: Option<mpsc::Receiver<DuplexStream>>,
     connections: Connections,
@@ -78,6 +87,8 @@ impl Listener {
     pub(crate) fn new(name: &str, max_connections: usize, abort: CancellationToken) -> Self {
         Self {
             name: ListenerName(name.into()),
+            tls: None,
+            handshakes: JoinSet::new(),
             socket: None,
             memory: None,
             connections: Connections::new(max_connections),
@@ -94,6 +105,17 @@ impl Listener {
     pub(crate) fn also(mut self, connections: mpsc::Receiver<DuplexStream>) -> Self {
         self.memory = Some(connections);
         self
+    }
+
+    /// Takes connections by the socket with TLS only, if there is an acceptor.
+    pub(crate) fn with_tls(mut self, acceptor: Option<Acceptor>) -> Self {
+        self.tls = acceptor;
+        self
+    }
+
+    /// The TLS of connections by the socket.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref().map(Acceptor::tls)
     }
 
     /// Binds `address`.
@@ -146,6 +168,7 @@ impl Listener {
         }
     }
 
+    /// Gives the connection a place; `None` where none is free.
     fn admit(&self, transport: Transport) -> Option<Connection> {
         let Some(place) = self.connections.take() else {
             let limit = self.connections.limit();
@@ -161,6 +184,7 @@ impl Listener {
         let origin = Origin {
             cut: ConnectionCut::of(&self.abort),
             listener: self.name.clone(),
+            brokers: None,
         };
         Some(Connection {
             transport,
@@ -169,22 +193,41 @@ impl Listener {
             _place: place,
         })
     }
+
+    /// The connection, if it needs no handshake; otherwise one begins.
+    fn begin(&mut self, connection: Connection) -> Option<Connection> {
+        match (&self.tls, &connection.transport) {
+            (Some(acceptor), Transport::Socket(..)) => {
+                self.handshakes.spawn(connection.secured(acceptor.clone()));
+                None
+            }
+            _ => Some(connection),
+        }
+    }
 }
 
 impl Stream for Listener {
     type Item = io::Result<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            match ready!(self.poll_accept(cx)) {
+        while let Poll::Ready(accepted) = self.poll_accept(cx) {
+            match accepted {
                 Ok(transport) => {
-                    if let Some(connection) = self.admit(transport) {
-                        return Poll::Ready(Some(Ok(connection)));
+                    let admitted = self.admit(transport);
+                    if let Some(ready) = admitted.and_then(|connection| self.begin(connection)) {
+                        return Poll::Ready(Some(Ok(ready)));
                     }
                 }
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
         }
+        while let Poll::Ready(Some(ended)) = self.handshakes.poll_join_next(cx) {
+            // One that failed, or was given up with the runtime, leads to no connection.
+            if let Ok(Some(secured)) = ended {
+                return Poll::Ready(Some(Ok(secured)));
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -192,13 +235,14 @@ impl Stream for Listener {
 #[derive(Debug)]
 enum Transport {
     Socket(TcpStream, SocketAddr),
+    Secured(Box<TlsStream<TcpStream>>, SocketAddr),
     Memory(DuplexStream),
 }
 
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Socket(_, peer) => peer.fmt(f),
+            Self::Socket(_, peer) | Self::Secured(_, peer) => peer.fmt(f),
             Self::Memory(_) => f.write_str("this process"),
         }
     }
@@ -227,6 +271,16 @@ pub(crate) struct Origin {
     pub(super) cut: ConnectionCut,
     /// The listener it came in by.
     pub(crate) listener: ListenerName,
+    /// The brokers that the certificate on the other end speaks for; `None` where none was shown.
+    brokers: Option<Arc<[BrokerId]>>,
+}
+
+impl Origin {
+    /// Whether the other end may speak as `broker`. Without TLS nothing can be said against it.
+    pub(crate) fn may_be(&self, broker: BrokerId) -> bool {
+        let shown = self.brokers.as_deref();
+        shown.is_none_or(|brokers| brokers.contains(&broker))
+    }
 }
 
 /// An accepted connection; takes one place of its listener until dropped.
@@ -237,6 +291,36 @@ pub(crate) struct Connection {
     is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Held for its drop.
     _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// The same with TLS; `None` where the handshake fails.
+    async fn secured(self, acceptor: Acceptor) -> Option<Self> {
+        let Self {
+            transport,
+            mut origin,
+            mut is_cut,
+            _place: place,
+        } = self;
+        let transport = match transport {
+            Transport::Socket(stream, peer) => {
+                let shaking = shake_hands(&acceptor, stream, peer);
+                let stream = tokio::select! {
+                    shaken = shaking => shaken?,
+                    () = &mut is_cut => return None,
+                };
+                origin.brokers = brokers_shown(&stream);
+                Transport::Secured(Box::new(stream), peer)
+            }
+            other => other,
+        };
+        Some(Self {
+            transport,
+            origin,
+            is_cut,
+            _place: place,
+        })
+    }
 }
 
 impl Connected for Connection {
@@ -256,6 +340,7 @@ impl AsyncRead for Connection {
         if !self.origin.cut.token().is_cancelled() && self.is_cut.as_mut().poll(cx).is_pending() {
             return match &mut self.transport {
                 Transport::Socket(stream, _) => Pin::new(stream).poll_read(cx, buffer),
+                Transport::Secured(stream, _) => Pin::new(stream).poll_read(cx, buffer),
                 Transport::Memory(stream) => Pin::new(stream).poll_read(cx, buffer),
             };
         }
@@ -271,6 +356,7 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         match &mut self.transport {
             Transport::Socket(stream, _) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Secured(stream, _) => Pin::new(stream).poll_write(cx, bytes),
             Transport::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -282,6 +368,7 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         match &mut self.transport {
             Transport::Socket(stream, _) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Transport::Secured(stream, _) => Pin::new(stream).poll_write_vectored(cx, slices),
             Transport::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
@@ -289,6 +376,7 @@ impl AsyncWrite for Connection {
     fn is_write_vectored(&self) -> bool {
         match &self.transport {
             Transport::Socket(stream, _) => stream.is_write_vectored(),
+            Transport::Secured(stream, _) => stream.is_write_vectored(),
             Transport::Memory(stream) => stream.is_write_vectored(),
         }
     }
@@ -296,6 +384,7 @@ impl AsyncWrite for Connection {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             Transport::Socket(stream, _) => Pin::new(stream).poll_flush(cx),
+            Transport::Secured(stream, _) => Pin::new(stream).poll_flush(cx),
             Transport::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -303,6 +392,7 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             Transport::Socket(stream, _) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Secured(stream, _) => Pin::new(stream).poll_shutdown(cx),
             Transport::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -354,7 +444,7 @@ mod tests {
             .await
             .unwrap();
         let mut accepted = listener.next().await.unwrap().unwrap();
-        let Origin { cut, listener } = accepted.connect_info();
+        let Origin { cut, listener, .. } = accepted.connect_info();
         assert_eq!(listener.as_str(), "test");
         let mut byte = [0];
         let mut reading = std::pin::pin!(accepted.read(&mut byte));

@@ -6,6 +6,7 @@ mod call_span;
 mod connector;
 mod doors;
 mod gate;
+mod handshake;
 pub(crate) mod listener;
 mod metered_body;
 mod schema;
