@@ -24,6 +24,9 @@ use crate::tls::broker_name;
 /// How long a stream may take to say who sends on it.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Voters that a group has at most, those of a joint configuration counted together. More is nothing that a broker says.
+const MAX_VOTERS: usize = 64;
+
 /// Answers other brokers.
 #[derive(Clone)]
 pub(super) struct Incoming {
@@ -158,6 +161,7 @@ impl Incoming {
             let holder = table.broker_of(ReplicaId(leadership.replica_id));
             holder.is_none_or(|holder| holder == sender.broker)
                 && (1..TERM_LIMIT).contains(&leadership.term)
+                && leadership.in_sync_replica_ids.len() <= MAX_VOTERS
         };
         let taken: Vec<_> = leaderships
             .iter()
@@ -166,6 +170,12 @@ impl Incoming {
                 group: GroupId(leadership.group_id),
                 term: Term(leadership.term),
                 replica: ReplicaId(leadership.replica_id),
+                in_sync: leadership
+                    .in_sync_replica_ids
+                    .iter()
+                    .copied()
+                    .map(ReplicaId)
+                    .collect(),
             })
             .collect();
         drop(table);

@@ -16,12 +16,14 @@ use crate::raft::{GroupId, Leadership, ReplicaId};
 const MAX_GROUPS: usize = 1 << 22;
 
 /// A leader and its term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Leader {
     /// The term that it leads.
     pub(crate) term: Term,
     /// Who leads.
     pub(crate) replica: ReplicaId,
+    /// The voters that keep up with it, itself among them, in order.
+    pub(crate) in_sync: Arc<[ReplicaId]>,
 }
 
 /// The last known leader of each group.
@@ -51,7 +53,7 @@ impl LeaderTable {
 
     /// The last known leader of `group`.
     pub(crate) fn get(&self, group: GroupId) -> Option<Leader> {
-        self.read().leaders.get(&group).copied()
+        self.read().leaders.get(&group).cloned()
     }
 
     /// Takes what replicas of this broker announce.
@@ -72,6 +74,7 @@ impl LeaderTable {
             group: *group,
             term: leader.term,
             replica: leader.replica,
+            in_sync: leader.in_sync.to_vec(),
         })
         .collect()
     }
@@ -112,7 +115,13 @@ impl State {
     fn take(&mut self, leadership: &Leadership, is_own: bool) -> bool {
         let group = leadership.group;
         let known = self.leaders.get(&group);
-        if known.is_some_and(|known| known.term >= leadership.term) {
+        let is_old = |known: &Leader| {
+            known.term > leadership.term
+                || known.term == leadership.term
+                    && (known.replica != leadership.replica
+                        || known.in_sync[..] == leadership.in_sync)
+        };
+        if known.is_some_and(is_old) {
             return false;
         }
         if known.is_none() && self.leaders.len() >= MAX_GROUPS {
@@ -121,8 +130,9 @@ impl State {
         let leader = Leader {
             term: leadership.term,
             replica: leadership.replica,
+            in_sync: leadership.in_sync.as_slice().into(),
         };
-        self.leaders.insert(group, leader);
+        self.leaders.insert(group, leader.clone());
         if is_own {
             self.own.insert(group, leader);
         } else {
@@ -141,6 +151,7 @@ mod tests {
             group: GroupId(group),
             term: Term(term),
             replica: ReplicaId(replica),
+            in_sync: vec![ReplicaId(replica)],
         }
     }
 
@@ -148,6 +159,7 @@ mod tests {
         Some(Leader {
             term: Term(term),
             replica: ReplicaId(replica),
+            in_sync: [ReplicaId(replica)].into(),
         })
     }
 
@@ -162,6 +174,18 @@ mod tests {
         table.learn(&[leadership(7, 4, 20), leadership(8, 1, 1)]);
         assert_eq!(table.get(GroupId(7)), leader(4, 20));
         assert_eq!(changes.version(), 2, "what came at once wakes once");
+    }
+
+    #[test]
+    fn a_leader_says_anew_who_keeps_up_with_it() {
+        let table = LeaderTable::new(Arc::default());
+        let with_others = Leadership {
+            in_sync: vec![ReplicaId(30), ReplicaId(31)],
+            ..leadership(7, 3, 30)
+        };
+        table.learn(&[leadership(7, 3, 30), with_others]);
+        let in_sync = table.get(GroupId(7)).unwrap().in_sync;
+        assert_eq!(in_sync[..], [ReplicaId(30), ReplicaId(31)]);
     }
 
     #[test]

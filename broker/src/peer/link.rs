@@ -216,6 +216,7 @@ fn encode_leadership(leadership: &Leadership) -> v1::Leadership {
         group_id: leadership.group.0,
         term: leadership.term.0,
         replica_id: leadership.replica.0,
+        in_sync_replica_ids: leadership.in_sync.iter().map(|id| id.0).collect(),
     }
 }
 

@@ -130,7 +130,7 @@ impl Outbox {
                     .leaderships
                     .entry(own.group)
                     .or_insert_with(|| own.clone());
-                if newest.term < own.term {
+                if newest.term <= own.term {
                     newest.clone_from(own);
                 }
             }
@@ -439,6 +439,7 @@ mod tests {
             group: GroupId(group),
             term: Term(1),
             replica: ReplicaId(1),
+            in_sync: vec![],
         };
         outbox.push([append(1, 5)]);
         outbox.disconnected();
@@ -463,6 +464,7 @@ mod tests {
             group: GroupId(1),
             term: Term(term),
             replica: ReplicaId(1),
+            in_sync: vec![],
         };
         outbox.announce(&[leadership(2), leadership(1)]);
         for count in [1, 2] {

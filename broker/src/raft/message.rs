@@ -18,8 +18,8 @@ pub struct PeerMessage {
 /// A replica that leads its group and serves: it has applied an entry of its own term, so nothing that was committed
 /// before is missing in what it shows.
 ///
-/// Of two leaderships of one group that with the higher term is the newer; a term has one leader at most. Nobody says
-/// that a leadership ended: the next one does.
+/// Of two leaderships of one group that with the higher term is the newer; a term has one leader at most, and of two
+/// that name it the one that came later counts. Nobody says that a leadership ended: the next one does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leadership {
     /// The group.
@@ -28,6 +28,8 @@ pub struct Leadership {
     pub term: Term,
     /// Who leads.
     pub replica: ReplicaId,
+    /// The voters that keep up with the leader, the leader among them, in order.
+    pub in_sync: Vec<ReplicaId>,
 }
 
 /// The way to the other replicas: the door that the network will be behind.
@@ -35,8 +37,8 @@ pub trait PeerTransport: Send {
     /// Sends the messages, or loses them: Raft repeats what matters. Must not block.
     fn send(&mut self, messages: Vec<PeerMessage>);
 
-    /// Tells this broker and its peers of replicas here that began to lead and serve. Said once per leadership: a peer
-    /// that connects later has to be told by whoever keeps them. Must not block.
+    /// Tells this broker and its peers of replicas here that began to lead and serve, or whose voters in sync changed.
+    /// Said once: a peer that connects later has to be told by whoever keeps them. Must not block.
     fn announce(&mut self, leaderships: Vec<Leadership>);
 }
 

@@ -59,7 +59,8 @@ pub use membership::{MemberChange, Members};
 pub use message::{Leadership, NoPeers, PeerMessage, PeerTransport};
 pub use reply::{Outcome, Reply, ReplySink};
 pub use request::{
-    Acks, Answer, BuildMachine, FoundLog, Operation, Origin, ReplicaStatus, Request, Started,
+    Acks, Answer, BuildMachine, FollowerStatus, FoundLog, Operation, Origin, ReplicaStatus,
+    Request, Started,
 };
 
 pub use shard::{Shard, TurnReport};

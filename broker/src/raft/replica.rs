@@ -67,8 +67,10 @@ pub(super) struct Replica<M: Machine> {
     captured: AppliedState,
     /// Whether readers have not seen the newest applied state or role.
     is_unpublished: bool,
-    /// The term of the leadership that was announced last.
-    announced: Term,
+    /// The term and the voters in sync that were announced last.
+    announced: (Term, Vec<ReplicaId>),
+    /// Whether other voters may be in sync than were announced.
+    is_in_sync_stale: bool,
     /// Whether its shard has it on the list of those to drive.
     pub(super) is_active: bool,
 }
@@ -137,6 +139,7 @@ impl<M: Machine> Replica<M> {
     pub(super) fn tick(&mut self) -> Result<(), Error> {
         self.handle(Event::Tick, |_| {})?;
         self.check_holders();
+        self.is_in_sync_stale = true;
         Ok(())
     }
 

@@ -273,6 +273,21 @@ pub struct ReplicaStatus {
     pub next_offset: Offset,
     /// The members as of `applied`.
     pub members: Members,
+    /// The other members as a leader sees them, in order; empty where this replica does not lead.
+    pub followers: Vec<FollowerStatus>,
+}
+
+/// How a member stands, as the leader of its group sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowerStatus {
+    /// Which replica.
+    pub replica: ReplicaId,
+    /// The last index that it is known to hold durably.
+    pub matched: RaftIndex,
+    /// Whether it answers and holds what was committed an election timeout ago.
+    pub is_in_sync: bool,
+    /// Whether it has no vote.
+    pub is_learner: bool,
 }
 
 impl<M: Machine> fmt::Debug for Operation<M> {

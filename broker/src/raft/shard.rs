@@ -61,7 +61,7 @@ pub struct Shard<M: Machine> {
 pub struct TurnReport {
     /// Messages to peers. They may leave at once: what had to be durable first is.
     pub messages: Vec<PeerMessage>,
-    /// Leaderships that began to serve, for [`PeerTransport::announce`](super::PeerTransport::announce).
+    /// Leaderships that began to serve, or whose voters in sync changed, for [`PeerTransport::announce`](super::PeerTransport::announce).
     pub leaderships: Vec<Leadership>,
     /// Requests that no longer wait in the shard.
     pub released_messages: usize,

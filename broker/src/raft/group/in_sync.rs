@@ -5,8 +5,12 @@
 //! to two election timeouts, and a new leader takes everybody to be in sync until it knows better. The leader itself
 //! always is.
 
+use highwater_storage::RaftIndex;
+use raft::StateRole;
+
 use super::Group;
 use crate::raft::ReplicaId;
+use crate::raft::request::FollowerStatus;
 
 /// What a leader remembers of its followers besides what Raft does.
 #[derive(Debug, Default)]
@@ -70,6 +74,40 @@ impl Group {
         }
         self.followers.quiet_ticks(id.0) < self.config.election_ticks
             && progress.matched >= self.followers.reached
+    }
+
+    /// The voters that keep up with this leader, itself among them, in order; empty where it does not lead.
+    pub(in crate::raft) fn in_sync(&self) -> Vec<ReplicaId> {
+        if self.node.raft.state != StateRole::Leader {
+            return Vec::new();
+        }
+        let voters = self.members.voters.iter().chain(&self.members.outgoing);
+        let mut in_sync: Vec<_> = voters.copied().filter(|id| self.is_in_sync(*id)).collect();
+        in_sync.sort_unstable();
+        in_sync.dedup();
+        in_sync
+    }
+
+    /// The other members, in order, as this leader sees them; empty where it does not lead.
+    pub(in crate::raft) fn followers(&self) -> Vec<FollowerStatus> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return Vec::new();
+        }
+        let others = raft.prs().iter().filter(|(id, _)| **id != self.replica.0);
+        let mut followers: Vec<_> = others
+            .map(|(id, progress)| {
+                let replica = ReplicaId(*id);
+                FollowerStatus {
+                    replica,
+                    matched: RaftIndex(progress.matched),
+                    is_in_sync: self.is_in_sync(replica),
+                    is_learner: self.members.learners.contains(&replica),
+                }
+            })
+            .collect();
+        followers.sort_unstable_by_key(|follower| follower.replica);
+        followers
     }
 
     /// How many voters keep up with this leader; in a joint configuration, of the half that has fewer.

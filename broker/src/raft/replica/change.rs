@@ -70,6 +70,7 @@ impl<M: Machine> Replica<M> {
         let Consensus::Running(group) = &self.consensus else {
             return;
         };
+        self.is_in_sync_stale = true;
         let members = group.members();
         let is_done = members.outgoing.is_empty();
         if let Some(change) = self

@@ -50,21 +50,31 @@ impl<M: Machine> Replica<M> {
         }
     }
 
-    /// Has a leadership that began to serve told to the peers.
+    /// Has a leadership told to the peers that began to serve, or whose voters in sync changed.
     pub(super) fn announce(&mut self, context: &mut TurnContext<'_>) {
-        match self.role {
-            Role::Leader {
+        let Role::Leader {
+            term,
+            serving: true,
+        } = self.role
+        else {
+            return;
+        };
+        let Consensus::Running(group) = &self.consensus else {
+            return;
+        };
+        let is_new = self.announced.0 < term;
+        if !(std::mem::take(&mut self.is_in_sync_stale) || is_new) {
+            return;
+        }
+        let in_sync = group.in_sync();
+        if is_new || self.announced.1 != in_sync {
+            self.announced = (term, in_sync.clone());
+            context.leaderships.push(Leadership {
+                group: self.group_id,
                 term,
-                serving: true,
-            } if self.announced < term => {
-                self.announced = term;
-                context.leaderships.push(Leadership {
-                    group: self.group_id,
-                    term,
-                    replica: self.id,
-                });
-            }
-            _ => {}
+                replica: self.id,
+                in_sync,
+            });
         }
     }
 }

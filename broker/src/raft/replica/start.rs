@@ -116,7 +116,8 @@ impl<M: Machine> Start<M> {
             written_ahead: None,
             blocked: None,
             is_unpublished: true,
-            announced: Term(0),
+            announced: (Term(0), Vec::new()),
+            is_in_sync_stale: false,
             is_active: false,
         };
         if is_damaged {

@@ -120,6 +120,7 @@ impl Stage for Cluster {
             "fault" => self.fault(command),
             "status" => self.status(command),
             "log" => self.log(command),
+            "followers" => self.followers(command),
             "published" => self.published(command),
             other => Err(format!("no command {other}")),
         }
@@ -373,10 +374,14 @@ impl Cluster {
                 group,
                 term,
                 replica,
+                in_sync,
             } = leadership;
+            let in_sync: Vec<_> = in_sync.iter().map(|id| id.0.to_string()).collect();
             format!(
-                "{number}: {} leads group {} in term {term}",
-                replica.0, group.0
+                "{number}: {} leads group {} in term {term}, in sync ({})",
+                replica.0,
+                group.0,
+                in_sync.join(" ")
             )
         });
         Ok(announced.collect())
@@ -585,6 +590,24 @@ impl Cluster {
             ));
         }
         Ok(said)
+    }
+
+    /// `followers 1`: the other members as the leader on node 1 sees them.
+    fn followers(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let group = GroupId(group(command)?);
+        let running = self.running(command.number(0)?)?;
+        let status = running.shard.status(group).ok_or("no such group")?;
+        let followers = status.followers.iter().map(|follower| {
+            let kind = if follower.is_learner {
+                "learner"
+            } else {
+                "voter"
+            };
+            let sync = if follower.is_in_sync { "in" } else { "not in" };
+            let (replica, matched) = (follower.replica.0, follower.matched);
+            format!("{kind} {replica} has {matched} and is {sync} sync")
+        });
+        Ok(followers.collect())
     }
 
     /// What stands in the log of a node.
