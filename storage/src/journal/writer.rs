@@ -251,10 +251,11 @@ impl Journal {
     }
 
     fn write_gathered(&self, writer: &mut Writer) -> Result<Ticket> {
-        let (turns, ticket) = {
+        let (turns, ticket, needs_sync) = {
             let mut gathering = lock(&self.gathering);
-            gathering.needs_sync = false;
-            (std::mem::take(&mut gathering.turns), gathering.ticket)
+            let turns = std::mem::take(&mut gathering.turns);
+            let needs_sync = std::mem::take(&mut gathering.needs_sync);
+            (turns, gathering.ticket, needs_sync)
         };
         match writer.write_group(&turns) {
             Ok(bytes) => {
@@ -269,7 +270,7 @@ impl Journal {
             Err(error) => {
                 let error = self.refuse_or_poison(error);
                 if matches!(error, Error::NoSpace { .. }) {
-                    lock(&self.gathering).put_back(turns);
+                    lock(&self.gathering).put_back(turns, needs_sync);
                 }
                 Err(error)
             }
@@ -302,10 +303,11 @@ impl Gathering {
         }
     }
 
-    fn put_back(&mut self, mut turns: Vec<Vec<u8>>) {
+    /// A heartbeat without room leaves nobody waiting who did not wait before.
+    fn put_back(&mut self, mut turns: Vec<Vec<u8>>, needs_sync: bool) {
         turns.append(&mut self.turns);
         self.turns = turns;
-        self.needs_sync = true;
+        self.needs_sync |= needs_sync;
     }
 }
 

@@ -94,6 +94,48 @@ fn journal_without_space_keeps_what_waits() {
 }
 
 #[test]
+fn a_heartbeat_without_space_leaves_nothing_to_sync() {
+    // Votes and heartbeats take turns: with one more vote before them, it is the other that meets the full disk.
+    let heartbeats_refused = (1..=2).filter(|votes_before| {
+        let fs = SimFs::new(1);
+        let opened = open(&fs);
+        let store = &opened.store;
+        let mut log = create(store, 7);
+        for term in 1..=*votes_before {
+            vote(store, &mut log, term, 7, 0);
+        }
+        fs.inject(
+            Fault::new(Operation::Create, "journal")
+                .no_space()
+                .lasting(),
+        );
+        for term in 10.. {
+            match store.heartbeat_journal() {
+                Ok(()) => assert!(!store.needs_heartbeat()),
+                Err(error) => {
+                    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+                    assert!(store.needs_heartbeat() && !store.has_unsynced());
+                    return true;
+                }
+            }
+            let mut turn = store.turn();
+            let hard_state = HardState {
+                term: Term(term),
+                vote: 7,
+                commit: RaftIndex(0),
+            };
+            log.set_hard_state(&mut turn, hard_state);
+            store.submit(turn);
+            if store.sync().is_err() {
+                break;
+            }
+        }
+        false
+    });
+    assert_eq!(heartbeats_refused.count(), 1);
+}
+
+#[test]
 fn floor_refuses_records_and_lets_events_through() {
     let fs = SimFs::new(1);
     drop(open(&fs));
