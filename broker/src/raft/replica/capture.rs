@@ -23,6 +23,11 @@ impl<M: Machine> Replica<M> {
                 return Ok(captured);
             }
         };
+        if self.blocked.is_some() {
+            // Raft has handed out entries that wait, with the write before them, for room on the disk: it is ahead of
+            // the machine, and what was captured before is the last that belongs to one index.
+            return Ok(Some(group.log_mut().capture(self.captured.clone())));
+        }
         let (index, term) = group.applied();
         self.captured = AppliedState {
             index,
