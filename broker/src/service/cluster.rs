@@ -14,8 +14,8 @@ use super::{Context, refusals};
 use crate::authorize::{Operation, Principal, Resource, authorize};
 use crate::server::{ListenerName, Origin};
 
-/// Changes of leaders that come within this time are told together: after a start or a failure thousands of partitions
-/// elect at once, and each answer holds all of them.
+/// Changes of leaders that come within this time after an answer are told together: after a start or a failure thousands of
+/// partitions elect at once, and each answer holds all of them. The first is told at once.
 const GATHER: Duration = Duration::from_millis(100);
 
 /// The cluster service.
@@ -200,6 +200,7 @@ impl MetadataWatch {
         let mut role = self.context.cluster.watch_role();
         let mut leaderships = self.context.hosted.leaderships().watch();
         loop {
+            let gathered = tokio::time::Instant::now() + GATHER;
             reconciled.mark_unchanged();
             role.mark_unchanged();
             leaderships.mark_unchanged();
@@ -217,7 +218,7 @@ impl MetadataWatch {
                     changed = reconciled.changed() => changed.is_ok(),
                     changed = role.changed() => changed.is_ok(),
                     changed = leaderships.changed() => {
-                        tokio::time::sleep(GATHER).await;
+                        tokio::time::sleep_until(gathered).await;
                         changed.is_ok()
                     }
                 }
