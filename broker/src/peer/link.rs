@@ -126,8 +126,7 @@ impl Link {
         let connects = &self.shared.metrics.connects;
         connects.with_label_values(&[broker.to_string()]).inc();
         // What is announced from here on is queued; what was before is in the table.
-        self.outbox.connected();
-        self.outbox.announce(&self.shared.leaders.own());
+        self.outbox.connected(|| self.shared.leaders.own());
     }
 
     fn lane(&self, lane: Lane, hello: Hello) -> LaneEnd {

@@ -147,9 +147,15 @@ impl Outbox {
         }
     }
 
-    /// From here on there is a connection.
-    pub(super) fn connected(&self) {
-        self.state().is_connected = true;
+    /// From here on there is a connection. `own` gives all leaderships of this broker: it is asked where nothing can be
+    /// announced meanwhile, so that what it gives is never older than what was announced before.
+    pub(super) fn connected(&self, own: impl FnOnce() -> Vec<Leadership>) {
+        let mut state = self.state();
+        state.is_connected = true;
+        for own in own() {
+            state.leaderships.insert(own.group, own);
+        }
+        self.wake(state, [true, false]);
     }
 
     /// The connection is gone. What waits is forgotten: it was for the state of the other end as it was.
@@ -302,7 +308,7 @@ mod tests {
 
     fn outbox(messages: usize, bytes: usize) -> Outbox {
         let outbox = Outbox::new(Limits { messages, bytes });
-        outbox.connected();
+        outbox.connected(Vec::new);
         outbox
     }
 
@@ -446,8 +452,7 @@ mod tests {
         assert_eq!(outbox.push([append(2, 5), vote(3)]), 1);
         outbox.beat(Heartbeat::default());
         outbox.announce(&[leadership(7)]);
-        outbox.connected();
-        outbox.announce(&[leadership(8)]);
+        outbox.connected(|| vec![leadership(8)]);
         let mut cx = Context::from_waker(Waker::noop());
         let Poll::Ready(sent) = outbox.poll_control(&mut cx) else {
             panic!("nothing to send");

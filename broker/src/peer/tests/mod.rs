@@ -116,6 +116,7 @@ impl TestBroker {
             },
             cluster_id: spec.cluster_id,
             is_reachable: true,
+            tls: None,
             leaderships: Arc::clone(&leaderships),
             metrics: metrics::Peers::default(),
         });
@@ -309,6 +310,7 @@ fn leadership(group: GroupId, term: u64, replica: ReplicaId) -> Leadership {
         group,
         term: Term(term),
         replica,
+        in_sync: vec![replica],
     }
 }
 
