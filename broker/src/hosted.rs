@@ -37,13 +37,24 @@ impl std::fmt::Debug for HostedPartition {
 }
 
 impl HostedPartition {
-    /// Hands a command of `bytes` bytes to the shard, which will answer `reply`.
+    /// Hands a command of `bytes` bytes to the shard, which will answer `reply` once what it writes is safe.
     pub(crate) fn send(&self, command: partition::Command, bytes: usize, reply: Reply<Replica>) {
+        self.send_with(command, bytes, Acks::default(), reply);
+    }
+
+    /// The same with another time of the answer.
+    pub(crate) fn send_with(
+        &self,
+        command: partition::Command,
+        bytes: usize,
+        acks: Acks,
+        reply: Reply<Replica>,
+    ) {
         self.shards.send(Request {
             group: self.group,
             command: Command::Partition(command),
             bytes,
-            acks: Acks::default(),
+            acks,
             reply,
         });
     }

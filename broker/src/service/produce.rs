@@ -16,7 +16,7 @@ use crate::authorize::{Operation, Principal, Resource, authorize};
 use crate::config::ProduceConfig;
 use crate::hosted::HostedPartition;
 use crate::partition;
-use crate::raft::{Outcome, Reply};
+use crate::raft::{Acks, Outcome, Reply};
 use crate::replica::{self, Replica};
 use crate::server::MessageCharges;
 
@@ -59,7 +59,7 @@ impl ProduceService for Produce {
     ) -> Result<Response<v1::ProduceResponse>, Status> {
         let request = request.into_inner();
         let config = &self.context.config.produce;
-        check_acks(request.acks)?;
+        let acks = acks(request.acks)?;
         check_item_count(config, request.items.len())?;
         let arrived = Instant::now();
         let deadline = arrived + timeout(config, request.timeout_ms)?;
@@ -71,7 +71,7 @@ impl ProduceService for Produce {
             let sent = found.and_then(|partition| {
                 let checked = check(&self.context, item.payload)?;
                 let (reply, answer) = Reply::once();
-                send(&self.context, &partition, checked, reply);
+                send(&self.context, &partition, checked, acks, reply);
                 Ok(answer)
             });
             waiting.push(sent);
@@ -153,6 +153,7 @@ pub(super) fn send(
     context: &Context,
     partition: &HostedPartition,
     checked: CheckedBatch,
+    acks: v1::Acks,
     reply: Reply<Replica>,
 ) {
     let bytes = checked.batch.len();
@@ -162,7 +163,14 @@ pub(super) fn send(
         batch: checked.batch,
         header: checked.header,
     };
-    partition.send(command, bytes, reply);
+    let acks = match acks {
+        v1::Acks::None => Acks::None,
+        v1::Acks::Leader => Acks::Leader,
+        v1::Acks::Quorum | v1::Acks::Unspecified => Acks::Quorum {
+            min_in_sync: partition.shared.config().min_insync_replicas as usize,
+        },
+    };
+    partition.send_with(command, bytes, acks, reply);
 }
 
 /// Counts what became of a batch, `after` its arrival by `method`.
@@ -190,19 +198,17 @@ pub(super) fn payload_bytes(item: &v1::ProduceItem) -> u64 {
     }
 }
 
-/// Refuses every kind of acknowledgement that is not supported.
-pub(super) fn check_acks(acks: i32) -> Result<(), ApiError> {
-    match v1::Acks::try_from(acks) {
-        Ok(v1::Acks::Unspecified | v1::Acks::Quorum) => Ok(()),
-        Ok(v1::Acks::Leader | v1::Acks::None) => Err(ApiError::new(
-            Reason::Unsupported,
-            "`acks` other than ACKS_QUORUM are not supported yet",
-        )),
-        Err(_) => Err(ApiError::new(
+/// When batches are acknowledged.
+///
+/// # Errors
+/// `INVALID_REQUEST` for an unknown value.
+pub(super) fn acks(acks: i32) -> Result<v1::Acks, ApiError> {
+    v1::Acks::try_from(acks).map_err(|_| {
+        ApiError::new(
             Reason::InvalidRequest,
             format!("`acks` is {acks}, which is no known value"),
-        )),
-    }
+        )
+    })
 }
 
 /// How long to wait for acknowledgements.

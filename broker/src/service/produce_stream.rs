@@ -58,6 +58,7 @@ impl ReplySink<Replica> for AckQueue {
 /// What the first message fixed.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
+    acks: v1::Acks,
     timeout: Duration,
 }
 
@@ -174,15 +175,15 @@ impl ProduceStream {
             Some(terms) => terms,
             None => {
                 let config = &self.context.config.produce;
-                produce::check_acks(message.acks)?;
+                let acks = produce::acks(message.acks)?;
                 let timeout = produce::timeout(config, message.timeout_ms)?;
-                *self.terms.insert(Terms { timeout })
+                *self.terms.insert(Terms { acks, timeout })
             }
         };
         produce::check_item_count(&self.context.config.produce, message.items.len())?;
         let deadline = Instant::now() + terms.timeout;
         for item in message.items {
-            self.append(item, deadline, charge);
+            self.append(item, terms.acks, deadline, charge);
         }
         Ok(())
     }
@@ -190,6 +191,7 @@ impl ProduceStream {
     fn append(
         &mut self,
         item: v1::ProduceStreamItem,
+        acks: v1::Acks,
         deadline: Instant,
         charge: Option<&Arc<Charge>>,
     ) {
@@ -211,9 +213,9 @@ impl ProduceStream {
             }
             let payload = item.item.and_then(|item| item.payload);
             let checked = produce::check(&self.context, payload)?;
-            let acks = Arc::clone(&self.acks) as Arc<dyn ReplySink<Replica>>;
-            let reply = Reply::tagged(acks, tag);
-            produce::send(&self.context, &partition, checked, reply);
+            let queue = Arc::clone(&self.acks) as Arc<dyn ReplySink<Replica>>;
+            let reply = Reply::tagged(queue, tag);
+            produce::send(&self.context, &partition, checked, acks, reply);
             Ok(())
         });
         if let Err(error) = sent {

@@ -461,23 +461,7 @@ async fn produce_refuses_requests_that_make_no_sense() {
             Reason::UnknownTopicId,
             to(by_id("t", &[7; 16])),
         ),
-        row(
-            "acks of the leader",
-            unsupported,
-            Ask::Produce(with_acks(2)),
-        ),
-        row("no acks", unsupported, Ask::Produce(with_acks(3))),
         row("unknown acks", invalid, Ask::Produce(with_acks(77))),
-        row(
-            "acks of the leader on a stream",
-            unsupported,
-            Ask::ProduceStream(stream_with(2, 0)),
-        ),
-        row(
-            "no acks on a stream",
-            unsupported,
-            Ask::ProduceStream(stream_with(3, 0)),
-        ),
         row(
             "unknown acks on a stream",
             invalid,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use clap::{Args, ValueEnum, ValueHint};
 use futures::FutureExt;
-use highwater_client::{Compression, Delivery, Error, Header, Producer, Reason};
+use highwater_client::{Acks, Compression, Delivery, Error, Header, Producer, Reason};
 use tokio::sync::mpsc;
 
 use crate::arguments::Format;
@@ -64,6 +64,31 @@ pub(crate) struct Options {
     /// Compress batches
     #[arg(short = 'z', long, value_name = "CODEC", default_value = "none")]
     compression: Codec,
+
+    /// When a record is done; with less than quorum it can be lost, and be stored twice
+    #[arg(long, value_name = "WHEN", default_value = "quorum")]
+    acks: When,
+}
+
+/// When a record counts as acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum When {
+    /// On disk on a majority of the replicas
+    Quorum,
+    /// On the leader's disk
+    Leader,
+    /// Taken in by the leader
+    None,
+}
+
+impl From<When> for Acks {
+    fn from(when: When) -> Self {
+        match when {
+            When::Quorum => Self::Quorum,
+            When::Leader => Self::Leader,
+            When::None => Self::None,
+        }
+    }
 }
 
 /// Compressions, as they are called on the command line.
@@ -97,6 +122,8 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
     let producer = client
         .producer()
         .compression(options.compression.into())
+        .acks(options.acks.into())
+        .enable_idempotence(options.acks == When::Quorum)
         .build()
         .map_err(|error| explain(&what, &error))?;
     if input.is_typed() {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use highwater_proto::batch::Compression;
-use highwater_proto::{ApiError, REMEMBERED_BATCHES, Reason};
+use highwater_proto::{REMEMBERED_BATCHES, v1};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,10 +23,22 @@ pub enum Acks {
     /// When it is on disk on a majority of the replicas.
     #[default]
     Quorum,
-    /// When the leader has it. Not supported by brokers yet; cannot be had with idempotence.
+    /// When the leader has it on its disk: it is lost when another broker takes over that never had it. Cannot be had with
+    /// idempotence.
     Leader,
-    /// When it was sent. Not supported by brokers yet; cannot be had with idempotence.
+    /// When the leader has taken it in, before anything is stored: nobody hears of what is lost. Cannot be had with
+    /// idempotence.
     None,
+}
+
+impl From<Acks> for v1::Acks {
+    fn from(acks: Acks) -> Self {
+        match acks {
+            Acks::Quorum => Self::Quorum,
+            Acks::Leader => Self::Leader,
+            Acks::None => Self::None,
+        }
+    }
 }
 
 /// Where batches are not numbered, this bounds only what is kept to be sent again.
@@ -109,7 +121,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// When a record counts as acknowledged; only [`Acks::Quorum`] is supported.
+    /// When a record counts as acknowledged; [`Acks::Quorum`] unless set. Less requires
+    /// [`enable_idempotence(false)`](Self::enable_idempotence).
     pub fn acks(mut self, acks: Acks) -> Self {
         self.acks = acks;
         self
@@ -152,7 +165,7 @@ impl ProducerBuilder {
     ///
     /// # Errors
     /// [`Error::Config`] naming the setting that is out of range, or contradicts another: idempotence requires acks=quorum
-    /// and at most 16 batches in flight. `UNSUPPORTED` for acks other than quorum.
+    /// and at most 16 batches in flight.
     pub fn build(self) -> Result<Producer, Error> {
         self.check()?;
         let runtime = tokio::runtime::Handle::try_current()
@@ -172,8 +185,8 @@ impl ProducerBuilder {
             Arc::clone(&shared),
             Arc::clone(&self.cluster),
             self.compression,
-            rules.request_timeout,
-            rules.backoff,
+            self.acks,
+            &rules,
         );
         let task = AbortOnDropHandle::new(runtime.spawn(task.run(stop.clone())));
         Ok(Producer {
@@ -201,10 +214,6 @@ impl ProducerBuilder {
         };
         if !(1..=most).contains(&self.rules.max_in_flight) {
             return Err(Error::config("max_in_flight", problem));
-        }
-        if self.acks != Acks::Quorum {
-            let problem = "brokers support acks=quorum only";
-            return Err(Error::Api(ApiError::new(Reason::Unsupported, problem)));
         }
         Ok(())
     }
@@ -244,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn idempotence_requires_a_quorum_and_nobody_offers_less_yet() {
+    fn idempotence_requires_a_quorum() {
         for acks in [Acks::Leader, Acks::None] {
             let error = builder().acks(acks).build().unwrap_err();
             assert!(
@@ -252,8 +261,7 @@ mod tests {
                 "{error}"
             );
             let without = builder().acks(acks).enable_idempotence(false);
-            let error = without.build().unwrap_err();
-            assert_eq!(error.reason(), Reason::Unsupported);
+            assert!(without.check().is_ok());
         }
     }
 

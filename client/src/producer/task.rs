@@ -16,7 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 use v1::produce_service_client::ProduceServiceClient;
 
 use super::Shared;
-use super::core::{Body, Core, Plan, Resolutions, Send};
+use super::builder::Acks;
+use super::core::{Body, Core, Plan, Resolutions, Rules, Send};
 use super::outcome::Stored;
 use super::pipeline::{ConnectionId, Identity};
 use crate::Error;
@@ -71,6 +72,7 @@ pub(super) struct Task {
     shared: Arc<Shared>,
     cluster: Arc<Cluster>,
     compressor: Compressor,
+    acks: v1::Acks,
     request_timeout: Duration,
     backoff: Backoff,
     connections: HashMap<BrokerId, Connection>,
@@ -88,15 +90,16 @@ impl Task {
         shared: Arc<Shared>,
         cluster: Arc<Cluster>,
         compression: Compression,
-        request_timeout: Duration,
-        backoff: Backoff,
+        acks: Acks,
+        rules: &Rules,
     ) -> Self {
         Self {
             shared,
             cluster,
             compressor: Compressor::new(compression),
-            request_timeout,
-            backoff,
+            acks: acks.into(),
+            request_timeout: rules.request_timeout,
+            backoff: rules.backoff,
             connections: HashMap::new(),
             next_connection: 0,
             identity: None,
@@ -204,7 +207,7 @@ impl Task {
             return;
         }
         let mut made = Vec::new();
-        let mut requests = Requests::new(self.request_timeout);
+        let mut requests = Requests::new(self.acks, self.request_timeout);
         for send in sends {
             match encode(send.body, &mut self.compressor) {
                 Ok(encoded) => {
@@ -356,14 +359,16 @@ fn item(
 
 /// Batches gathered into requests, in order per connection.
 struct Requests {
+    acks: v1::Acks,
     timeout_ms: u32,
     open: HashMap<ConnectionId, (v1::ProduceStreamRequest, usize)>,
     finished: Vec<(ConnectionId, v1::ProduceStreamRequest)>,
 }
 
 impl Requests {
-    fn new(timeout: Duration) -> Self {
+    fn new(acks: v1::Acks, timeout: Duration) -> Self {
         Self {
+            acks,
             timeout_ms: ack_timeout_ms(timeout),
             open: HashMap::new(),
             finished: Vec::new(),
@@ -373,7 +378,7 @@ impl Requests {
     fn add(&mut self, connection: ConnectionId, item: v1::ProduceStreamItem, bytes: usize) {
         let empty = || {
             let request = v1::ProduceStreamRequest {
-                acks: v1::Acks::Quorum.into(),
+                acks: self.acks.into(),
                 timeout_ms: self.timeout_ms,
                 items: Vec::new(),
             };
@@ -524,7 +529,7 @@ mod tests {
     fn requests_keep_order_and_stay_within_bytes_and_batches() {
         let connection = ConnectionId(1);
         let split = |batches: u64, bytes: usize| {
-            let mut requests = Requests::new(Duration::from_secs(30));
+            let mut requests = Requests::new(v1::Acks::Quorum, Duration::from_secs(30));
             for correlation in 0..batches {
                 let item = item(correlation, "t", [0; 16], 0, Bytes::new());
                 requests.add(connection, item, bytes);
