@@ -55,10 +55,6 @@ pub(crate) struct Node {
     pub(crate) controller: ControllerClient,
     pub(crate) health: Arc<Health>,
     pub(crate) shards: Shards<Replica>,
-    #[expect(
-        dead_code,
-        reason = "metadata with the leaders on other brokers reads it"
-    )]
     pub(crate) peers: Peers,
     engine: Engine,
     tasks: TaskTracker,

@@ -143,10 +143,8 @@ impl PartitionShared {
         let leader_before = self.leader.swap(leader, Ordering::Relaxed);
         let word = term.0 << KIND_BITS | kind;
         let word_before = self.standing.swap(word, Ordering::SeqCst);
-        if word_before != word {
-            self.watchers.wake();
-        }
         if (word_before, leader_before) != (word, leader) {
+            self.watchers.wake();
             self.leaderships.changed();
         }
     }

@@ -62,7 +62,7 @@ impl LeaderTable {
     }
 
     /// Takes what another broker announces.
-    pub(super) fn learn(&self, others: &[Leadership]) {
+    pub(crate) fn learn(&self, others: &[Leadership]) {
         self.take(others, false);
     }
 

@@ -130,6 +130,7 @@ impl Broker {
             config: Arc::clone(&config),
             budget: budget.clone(),
             hosted: Arc::clone(&node.hosted),
+            peers: node.peers.clone(),
             cluster: Arc::clone(&node.cluster),
             reconciled: node.reconciled.clone(),
             controller: node.controller.clone(),

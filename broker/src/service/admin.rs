@@ -112,7 +112,7 @@ impl Admin {
     }
 
     async fn trim(&self, item: &v1::TrimItem) -> Result<u64, ApiError> {
-        let partition = self.context.hosted.find(item.partition.as_ref())?;
+        let partition = self.context.find(item.partition.as_ref())?;
         authorize(
             &Principal::Anonymous,
             Operation::Delete,
@@ -129,7 +129,10 @@ impl Admin {
                 log_start,
             })))) => Ok(log_start.0),
             Ok(Ok(Ok(_))) => Err(unexpected()),
-            Ok(Ok(Err(error))) => Err(refusals::of_replica(error)),
+            Ok(Ok(Err(error))) => {
+                let error = refusals::of_replica(error);
+                Err(self.context.with_leader_of(&partition, error))
+            }
             Ok(Err(_)) | Err(_) => Err(ApiError::new(
                 Reason::RequestTimedOut,
                 "the trim was not acknowledged in time: it may have been carried out",
@@ -184,11 +187,11 @@ fn describe_partition(
     partition: &controller::Partition,
     here: Option<&HostedPartition>,
 ) -> v1::PartitionDescription {
-    let (leader_broker_id, leader_epoch) = sources.leader(partition, here);
+    let (leader, term) = sources.leaders.of(partition, here);
     let mut description = v1::PartitionDescription {
         partition: index.0,
-        leader_broker_id,
-        leader_epoch,
+        leader_broker_id: leader.map(|broker| broker.0),
+        leader_epoch: term.0,
         replica_broker_ids: replica_brokers(partition),
         ..Default::default()
     };

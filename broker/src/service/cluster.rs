@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use highwater_proto::{ApiError, Reason, v1};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use v1::cluster_service_server::ClusterService;
 
@@ -14,9 +15,9 @@ use super::{Context, refusals};
 use crate::authorize::{Operation, Principal, Resource, authorize};
 use crate::server::{ListenerName, Origin};
 
-/// Changes of leaders that come within this time after an answer are told together: after a start or a failure thousands of
-/// partitions elect at once, and each answer holds all of them. The first is told at once.
-const GATHER: Duration = Duration::from_millis(100);
+/// Changes of leaders that come within this time after others were told are told together: after a start or a failure
+/// thousands of partitions elect at once, and each answer holds all of them.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// The cluster service.
 #[derive(Clone)]
@@ -51,7 +52,7 @@ impl Context {
             image: &self.cluster.image(),
             hosted: &self.hosted.load(),
             controller_role: self.cluster.role(),
-            broker: self.broker,
+            leaders: &self.leaders,
         })
     }
 
@@ -115,6 +116,7 @@ impl ClusterService for Cluster {
             listener,
             names,
             sent: None,
+            sent_at: Instant::now(),
             _place: place,
         };
         Ok(Response::new(watch.into_stream()))
@@ -175,6 +177,7 @@ struct MetadataWatch {
     listener: ListenerName,
     names: Vec<String>,
     sent: Option<v1::ClusterMetadata>,
+    sent_at: Instant,
     _place: OwnedSemaphorePermit,
 }
 
@@ -199,28 +202,32 @@ impl MetadataWatch {
         let mut reconciled = self.context.reconciled.clone();
         let mut role = self.context.cluster.watch_role();
         let mut leaderships = self.context.hosted.leaderships().watch();
+        let mut up = self.context.leaders.up.clone();
         loop {
-            let gathered = tokio::time::Instant::now() + GATHER;
             reconciled.mark_unchanged();
             role.mark_unchanged();
             leaderships.mark_unchanged();
+            up.mark_unchanged();
             let now = self
                 .context
                 .metadata(&self.principal, self.listener.as_str(), &self.names);
             if self.sent.as_ref().is_none_or(|sent| concerns(sent, &now)) {
                 self.sent = Some(now.clone());
+                self.sent_at = Instant::now();
                 return Ok(now);
             }
             let stop = self.context.stop.clone();
-            // What operators did is told at once. Leaders change many at a time.
+            // What operators did is told at once, and the first change of a leader. More leaders may change at a time.
+            let gathered_at = self.sent_at + GATHER;
             let changed = async {
                 tokio::select! {
                     changed = reconciled.changed() => changed.is_ok(),
                     changed = role.changed() => changed.is_ok(),
                     changed = leaderships.changed() => {
-                        tokio::time::sleep_until(gathered).await;
+                        tokio::time::sleep_until(gathered_at).await;
                         changed.is_ok()
                     }
+                    changed = up.changed() => changed.is_ok(),
                 }
             };
             let alive = tokio::select! {

@@ -45,8 +45,12 @@ impl FetchService for Fetch {
         let config = &self.context.config.fetch;
         check(config, &request)?;
         let format = fetch_plan::format(request.format)?;
-        let hosted = self.context.hosted.load();
-        let planned = fetch_plan::plan(config, &Principal::Anonymous, &hosted, request.partitions)?;
+        let planned = fetch_plan::plan(
+            &self.context,
+            &Principal::Anonymous,
+            request.allow_follower,
+            request.partitions,
+        )?;
         let poll = LongPoll {
             context: &self.context,
             planned,
@@ -206,10 +210,10 @@ impl LongPoll<'_> {
         let shared = &partition.shared;
         let view = View::of(shared);
         let mut fetched = answer::empty(planned.name(), &view, planned.offset);
-        let (offset, known_epoch) = (planned.offset, planned.known_epoch);
-        let position = match partition_read::position(partition, &view, offset, known_epoch) {
+        let offset = planned.offset;
+        let position = match partition_read::position(partition, &view, planned) {
             Ok(position) => position,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Err(self.context.with_leader_of(partition, error))),
         };
         match position {
             Position::Data => {}

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use highwater_proto::{ApiError, PartitionIndex, Reason, TopicId, v1};
 use highwater_storage::Offset;
+use tokio::time::Instant;
 
+use super::Context;
 use crate::authorize::{Operation, Principal, Resource, authorize};
-use crate::config::FetchConfig;
-use crate::hosted::{HostedPartition, HostedPartitions};
+use crate::hosted::HostedPartition;
 
 /// One partition of a request: where to read, or why not.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub(super) struct PlannedRead {
     pub(super) max_bytes: u64,
     /// The leader epoch that the client knows.
     pub(super) known_epoch: Option<u64>,
+    /// Whether the client takes what a follower has.
+    pub(super) allow_follower: bool,
+    /// Since when its subscriber waits for a leader.
+    pub(super) opening_since: Option<Instant>,
     /// What to read.
     pub(super) partition: Result<Arc<HostedPartition>, ApiError>,
 }
@@ -44,11 +49,12 @@ impl PlannedRead {
 /// # Errors
 /// For the request as a whole: too many partitions, or one of them twice.
 pub(super) fn plan(
-    config: &FetchConfig,
+    context: &Context,
     principal: &Principal,
-    hosted: &HostedPartitions,
+    allow_follower: bool,
     partitions: Vec<v1::FetchPartition>,
 ) -> Result<Vec<PlannedRead>, ApiError> {
+    let config = &context.config.fetch;
     let most = config.max_partitions;
     if partitions.len() > most {
         return Err(ApiError::new(
@@ -64,14 +70,16 @@ pub(super) fn plan(
     let mut seen: HashSet<(TopicId, PartitionIndex)> = HashSet::with_capacity(partitions.len());
     let mut planned = Vec::with_capacity(partitions.len());
     for asked in partitions {
-        let partition = hosted.find(asked.partition.as_ref()).and_then(|partition| {
-            authorize(
-                principal,
-                Operation::Read,
-                Resource::Topic(&partition.topic.name),
-            )?;
-            Ok(partition)
-        });
+        let partition = context
+            .find(asked.partition.as_ref())
+            .and_then(|partition| {
+                authorize(
+                    principal,
+                    Operation::Read,
+                    Resource::Topic(&partition.topic.name),
+                )?;
+                Ok(partition)
+            });
         if let Ok(partition) = &partition
             && !seen.insert((partition.topic.id, partition.index))
         {
@@ -92,6 +100,8 @@ pub(super) fn plan(
             offset: Offset(asked.offset),
             max_bytes: u64::from(max_bytes),
             known_epoch: asked.leader_epoch,
+            allow_follower,
+            opening_since: None,
             partition,
         });
     }

@@ -104,6 +104,12 @@ impl InFlight {
         }
     }
 
+    /// The partition of a batch without an outcome.
+    pub(super) fn group(&mut self, tag: u64) -> Option<GroupId> {
+        let slot = self.slot(tag).filter(|slot| slot.outcome.is_none())?;
+        slot.entry.group
+    }
+
     /// When a batch without an outcome runs out of time.
     pub(super) fn deadline(&mut self, tag: u64) -> Option<Instant> {
         let slot = self.slot(tag).filter(|slot| slot.outcome.is_none())?;

@@ -1,12 +1,12 @@
 //! The cluster as clients see it: the controller's image, and who leads.
 
 use bytes::Bytes;
-use highwater_proto::{BrokerId, v1};
+use highwater_proto::v1;
 
+use super::leaders::Leaders;
 use crate::config::CLIENT_LISTENER;
 use crate::controller::{ClusterImage, Listener, Partition, Topic};
-use crate::hosted::{HostedPartition, HostedPartitions};
-use crate::partition::Standing;
+use crate::hosted::HostedPartitions;
 use crate::raft::machine::Role;
 
 /// What metadata is made of.
@@ -15,7 +15,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) hosted: &'a HostedPartitions,
     /// Where this broker stands in the controller group.
     pub(crate) controller_role: Option<Role>,
-    pub(crate) broker: BrokerId,
+    pub(crate) leaders: &'a Leaders,
     /// Counts the changes of who leads. Read before all else, so that what is answered is at least as new.
     pub(crate) leader_changes: u64,
 }
@@ -73,7 +73,7 @@ impl Sources<'_> {
                         .unwrap_or_default(),
                     port: listener.map_or(0, |listener| u32::from(listener.port)),
                     rack: broker.rack.clone().unwrap_or_default(),
-                    alive: broker.id == self.broker,
+                    alive: self.leaders.is_up(broker.id),
                 }
             })
             .collect()
@@ -81,7 +81,8 @@ impl Sources<'_> {
 
     /// The broker that leads the controller group.
     pub(crate) fn controller(&self) -> Option<u32> {
-        matches!(self.controller_role, Some(Role::Leader { .. })).then_some(self.broker.0)
+        let controller = self.leaders.controller(self.image, self.controller_role);
+        controller.map(|broker| broker.0)
     }
 
     fn topic(&self, topic: &Topic) -> v1::TopicMetadata {
@@ -92,47 +93,15 @@ impl Sources<'_> {
                 .numbered()
                 .map(|(index, partition)| {
                     let hosted = self.hosted.get(topic.id, index).map(AsRef::as_ref);
-                    let (leader_broker_id, leader_epoch) = self.leader(partition, hosted);
+                    let (leader, term) = self.leaders.of(partition, hosted);
                     v1::PartitionMetadata {
                         partition: index.0,
-                        leader_broker_id,
-                        leader_epoch,
+                        leader_broker_id: leader.map(|broker| broker.0),
+                        leader_epoch: term.0,
                         replica_broker_ids: replica_brokers(partition),
                     }
                 })
                 .collect(),
-        }
-    }
-
-    /// The leader of a partition and its term. A partition with one replica names that one also before it is elected:
-    /// it will be, at the first request that needs it.
-    pub(crate) fn leader(
-        &self,
-        partition: &Partition,
-        hosted: Option<&HostedPartition>,
-    ) -> (Option<u32>, u64) {
-        let Some(hosted) = hosted else {
-            return (None, 0);
-        };
-        let sole = match &partition.replicas[..] {
-            [sole] => Some(sole.broker.0),
-            _ => None,
-        };
-        match hosted.shared.standing() {
-            Standing::Serving { term } | Standing::Opening { term } => {
-                (Some(self.broker.0), term.0)
-            }
-            Standing::Following { term, leader } => {
-                let leader = leader.and_then(|leader| {
-                    partition
-                        .replicas
-                        .iter()
-                        .find(|replica| replica.id == leader)
-                        .map(|replica| replica.broker.0)
-                });
-                (leader.or(sole), term.0)
-            }
-            Standing::Quarantined => (sole, 0),
         }
     }
 }

@@ -10,6 +10,7 @@ mod cluster;
 mod fetch;
 mod fetch_plan;
 mod in_flight;
+mod leaders;
 pub(crate) mod metadata;
 mod offsets;
 mod partition_read;
@@ -34,7 +35,9 @@ use crate::controller_client::ControllerClient;
 use crate::health::Health;
 use crate::hosted::Hosted;
 use crate::metrics::Metrics;
+use crate::peer::Peers;
 use crate::producer_ids::ProducerIds;
+use leaders::Leaders;
 use read_pool::ReadPool;
 
 /// What the handlers of all services work with.
@@ -45,6 +48,7 @@ pub(crate) struct Context {
     reads: ReadPool,
     batch_limits: batch::Limits,
     hosted: Arc<Hosted>,
+    leaders: Leaders,
     cluster: Arc<ClusterView>,
     /// The newest image that this broker has put in force.
     reconciled: watch::Receiver<Arc<ClusterImage>>,
@@ -63,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<Config>,
     pub(crate) budget: Budget,
     pub(crate) hosted: Arc<Hosted>,
+    pub(crate) peers: Peers,
     pub(crate) cluster: Arc<ClusterView>,
     pub(crate) reconciled: watch::Receiver<Arc<ClusterImage>>,
     pub(crate) controller: ControllerClient,
@@ -84,6 +89,11 @@ impl Context {
             config,
             budget: parts.budget,
             hosted: parts.hosted,
+            leaders: Leaders {
+                me: broker,
+                table: Arc::clone(parts.peers.leaders()),
+                up: parts.peers.liveness(),
+            },
             cluster: parts.cluster,
             reconciled: parts.reconciled,
             controller: parts.controller,

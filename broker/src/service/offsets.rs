@@ -32,7 +32,7 @@ impl Offsets {
     }
 
     async fn answer(&self, item: &v1::ListOffsetsItem) -> Result<v1::ListedOffset, ApiError> {
-        let partition = self.context.hosted.find(item.partition.as_ref())?;
+        let partition = self.context.find(item.partition.as_ref())?;
         authorize(
             &Principal::Anonymous,
             Operation::Describe,
@@ -84,9 +84,10 @@ impl Offsets {
         let wait_ms = u64::from(self.context.config.fetch.leader_wait_ms);
         let deadline = Instant::now() + Duration::from_millis(wait_ms);
         loop {
-            if let Some(term) =
-                partition_read::leader_term(partition, partition.shared.standing(), None)?
-            {
+            let standing = partition.shared.standing();
+            let term = partition_read::leader_term(partition, standing, None)
+                .map_err(|error| self.context.with_leader_of(partition, error))?;
+            if let Some(term) = term {
                 return Ok(term.0);
             }
             if tokio::time::timeout_at(deadline, changed.notified())

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use highwater_proto::{ApiError, Reason};
 use highwater_storage::{Batches, FrameKind, Offset, Term};
 
+use super::fetch_plan::PlannedRead;
 use super::read_pool::ReadPool;
 use super::refusals;
 use crate::hosted::HostedPartition;
@@ -95,17 +96,24 @@ pub(super) fn leader_term(
     }
 }
 
-/// What a reader may do at `offset`, in a view of the partition.
+/// What a reader may do at its offset, in a view of the partition.
 ///
 /// # Errors
 /// As [`leader_term`]; `OFFSET_OUT_OF_RANGE` below the log start or above the log end.
 pub(super) fn position(
     partition: &HostedPartition,
     view: &View,
-    offset: Offset,
-    known_epoch: Option<u64>,
+    planned: &PlannedRead,
 ) -> Result<Position, ApiError> {
-    if leader_term(partition, view.standing, known_epoch)?.is_none() {
+    let offset = planned.offset;
+    // What is committed is so whoever leads: a follower need not know.
+    if planned.allow_follower
+        && matches!(view.standing, Standing::Following { .. })
+        && offset >= view.log_start
+    {
+        return Ok(committed(offset, view.high_watermark));
+    }
+    if leader_term(partition, view.standing, planned.known_epoch)?.is_none() {
         return Ok(Position::Opening);
     }
     let View {
@@ -121,11 +129,15 @@ pub(super) fn position(
         .with("log_start_offset", log_start)
         .with("high_watermark", high_watermark));
     }
-    Ok(match offset.cmp(&high_watermark) {
+    Ok(committed(offset, high_watermark))
+}
+
+fn committed(offset: Offset, high_watermark: Offset) -> Position {
+    match offset.cmp(&high_watermark) {
         std::cmp::Ordering::Less => Position::Data,
         std::cmp::Ordering::Equal => Position::End,
         std::cmp::Ordering::Greater => Position::Uncommitted,
-    })
+    }
 }
 
 /// The answer of a partition that did not get ready while the reader waited.

@@ -72,7 +72,7 @@ impl ProduceService for Produce {
                 let checked = check(&self.context, item.payload)?;
                 let (reply, answer) = Reply::once();
                 send(&self.context, &partition, checked, acks, reply);
-                Ok(answer)
+                Ok((partition, answer))
             });
             waiting.push(sent);
         }
@@ -80,8 +80,8 @@ impl ProduceService for Produce {
         for answer in waiting {
             let outcome = match answer {
                 Err(error) => failed(error),
-                Ok(answer) => match tokio::time::timeout_at(deadline, answer).await {
-                    Ok(Ok(outcome)) => outcome_of(outcome),
+                Ok((partition, answer)) => match tokio::time::timeout_at(deadline, answer).await {
+                    Ok(Ok(outcome)) => with_leader(&self.context, &partition, outcome_of(outcome)),
                     // The shard dropped the request unanswered, or the time is up.
                     Ok(Err(_)) | Err(_) => failed(ApiError::new(
                         Reason::RequestTimedOut,
@@ -128,7 +128,7 @@ pub(super) fn find(
             "the item is missing: name partition and payload",
         )
     })?;
-    let partition = context.hosted.find(item.partition.as_ref())?;
+    let partition = context.find(item.partition.as_ref())?;
     authorize(
         principal,
         Operation::Write,
@@ -263,6 +263,20 @@ pub(super) fn outcome_of(outcome: Outcome<Replica>) -> v1::ProduceOutcome {
             "the partition answered another question",
         )),
         Err(error) => failed(refusals::of_replica(error)),
+    }
+}
+
+/// The outcome with the partition's leader, where it says that this broker is not the one to ask.
+pub(super) fn with_leader(
+    context: &Context,
+    partition: &HostedPartition,
+    outcome: v1::ProduceOutcome,
+) -> v1::ProduceOutcome {
+    match outcome.outcome {
+        Some(Known::Error(error)) if error.reason == Reason::NotLeaderOrFollower.name() => {
+            failed(context.with_leader_of(partition, error.into()))
+        }
+        outcome => v1::ProduceOutcome { outcome },
     }
 }
 

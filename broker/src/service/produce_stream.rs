@@ -4,9 +4,10 @@
 //! shard. Shards put outcomes into its [`AckQueue`] from their threads. It reads no further while too much is
 //! unanswered or the client does not read its answers: that is the back-pressure.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ use super::produce::{self, outcome_of};
 use super::{Context, refusals};
 use crate::authorize::Principal;
 use crate::budget::Charge;
-use crate::raft::{Outcome, Reply, ReplySink};
+use crate::hosted::HostedPartition;
+use crate::raft::{GroupId, Outcome, Reply, ReplySink};
 use crate::replica::Replica;
 use crate::server::{MessageCharges, explain};
 
@@ -70,6 +72,8 @@ pub(crate) struct ProduceStream {
     charges: MessageCharges,
     terms: Option<Terms>,
     in_flight: InFlight,
+    /// The partitions that were written to, if they are still there.
+    partitions: HashMap<GroupId, Weak<HostedPartition>>,
     acks: Arc<AckQueue>,
     timer: Pin<Box<Sleep>>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -92,6 +96,7 @@ impl ProduceStream {
             charges,
             terms: None,
             in_flight: InFlight::default(),
+            partitions: HashMap::new(),
             acks: Arc::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             stop,
@@ -114,6 +119,12 @@ impl ProduceStream {
         }
         let now = Instant::now();
         for (tag, outcome) in outcomes {
+            let group = self.in_flight.group(tag);
+            let partition = group.and_then(|group| self.partitions.get(&group)?.upgrade());
+            let outcome = match partition {
+                Some(partition) => produce::with_leader(&self.context, &partition, outcome),
+                None => outcome,
+            };
             self.conclude(tag, outcome, now);
         }
     }
@@ -207,6 +218,10 @@ impl ProduceStream {
             charge: charge.cloned(),
         });
         let most = self.context.config.produce.max_partition_bytes;
+        if let Ok(partition) = &found {
+            let known = self.partitions.entry(partition.group);
+            known.or_insert_with(|| Arc::downgrade(partition));
+        }
         let sent = found.and_then(|partition| {
             if lane_bytes > 0 && lane_bytes + bytes > most {
                 return Err(partition_is_behind(most));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use highwater_proto::{ApiError, Reason, v1};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tonic::{Status, Streaming};
 use v1::RecordFormat;
@@ -103,12 +104,24 @@ impl Subscription {
                 return Ok(None);
             }
             let stop = self.context.stop.clone();
+            let give_up_at = self.gives_up_at();
             tokio::select! {
+                () = tokio::time::sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {}
                 request = self.requests.next(), if !self.requests_ended => self.take(request)?,
                 () = self.changed.notified() => {}
                 () = stop.cancelled() => return Err(refusals::shutting_down()),
             }
         }
+    }
+
+    /// When a partition that has no leader is given up.
+    fn gives_up_at(&self) -> Option<Instant> {
+        let reads = self
+            .assignment
+            .iter()
+            .flat_map(|assignment| &assignment.reads);
+        let first = reads.filter_map(|read| read.opening_since).min()?;
+        Some(first + leader_wait(&self.context))
     }
 
     fn is_idle(&self) -> bool {
@@ -164,9 +177,9 @@ impl Subscription {
             ));
         }
         let reads = fetch_plan::plan(
-            &self.context.config.fetch,
+            &self.context,
             &self.principal,
-            &self.context.hosted.load(),
+            assign.allow_follower,
             assign.partitions,
         )?;
         let watches = watch_all(reads.iter(), &self.changed);
@@ -262,6 +275,11 @@ impl Subscription {
     }
 }
 
+/// How long a subscriber waits for a partition to have a leader before it is told to look elsewhere.
+fn leader_wait(context: &Context) -> Duration {
+    Duration::from_millis(u64::from(context.config.fetch.leader_wait_ms))
+}
+
 /// Reads what one partition has for its subscriber, and moves on behind it. `None`: nothing, or no bytes left for it.
 async fn push(
     context: &Context,
@@ -271,8 +289,16 @@ async fn push(
 ) -> Result<Option<(v1::FetchedPartition, u64)>, ApiError> {
     let partition = planned.partition.clone()?;
     let view = View::of(&partition.shared);
-    let position =
-        partition_read::position(&partition, &view, planned.offset, planned.known_epoch)?;
+    let position = partition_read::position(&partition, &view, planned)
+        .map_err(|error| context.with_leader_of(&partition, error))?;
+    if position == Position::Opening {
+        let since = *planned.opening_since.get_or_insert_with(Instant::now);
+        return match since.elapsed() >= leader_wait(context) {
+            true => Err(partition_read::still_opening()),
+            false => Ok(None),
+        };
+    }
+    planned.opening_since = None;
     if position != Position::Data || left == 0 {
         return Ok(None);
     }

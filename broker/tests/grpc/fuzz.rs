@@ -72,6 +72,7 @@ fn methods() -> Vec<(&'static str, Vec<u8>)> {
                         assignment_id: 1,
                         partitions: vec![fetch_from("fuzzed", 0, 0)],
                         format: 0,
+                        allow_follower: false,
                     },
                 )),
             }

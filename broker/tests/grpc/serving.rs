@@ -108,6 +108,7 @@ async fn a_waiting_fetch_wakes_up_when_records_come() {
         max_bytes: 1 << 20,
         max_wait_ms: 30_000,
         format: v1::RecordFormat::Records.into(),
+        allow_follower: false,
     };
     let began = Instant::now();
     let (fetched, _) = tokio::join!(broker.fetch(request), async {
@@ -129,6 +130,7 @@ async fn a_fetch_without_records_answers_when_its_time_is_up() {
         max_bytes: 1 << 20,
         max_wait_ms: 50,
         format: v1::RecordFormat::Records.into(),
+        allow_follower: false,
     };
     let began = Instant::now();
     let fetched = broker.fetch(request(1, 1)).await.unwrap();

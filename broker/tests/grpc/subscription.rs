@@ -49,6 +49,7 @@ fn assign(assignment_id: u64, partitions: Vec<v1::FetchPartition>) -> Asked {
         assignment_id,
         partitions,
         format: v1::RecordFormat::Records.into(),
+        allow_follower: false,
     })
 }
 
@@ -162,6 +163,7 @@ async fn messages_that_make_no_sense_end_the_subscription() {
         assignment_id: 2,
         partitions: Vec::new(),
         format: v1::RecordFormat::Batches.into(),
+        allow_follower: false,
     });
     let cases = [
         ("credit first", vec![credit(1)], Reason::InvalidRequest),

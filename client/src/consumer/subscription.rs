@@ -109,6 +109,7 @@ fn request(ask: Ask) -> v1::SubscribeRequest {
             assignment_id: id,
             partitions: reads.iter().map(fetch_partition).collect(),
             format: v1::RecordFormat::Batches.into(),
+            allow_follower: false,
         }),
         Ask::Credit { bytes } => Asked::Credit(v1::SubscribeCredit { bytes }),
     };

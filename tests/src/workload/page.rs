@@ -28,6 +28,7 @@ pub(super) async fn read_page(
         max_bytes: MAX_PAGE_BYTES,
         max_wait_ms,
         format: format.into(),
+        allow_follower: false,
     };
     let outcome = match api.fetch(request).await {
         Ok(mut answer) => match answer.partitions.pop() {

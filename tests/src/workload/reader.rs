@@ -131,6 +131,7 @@ impl Reader {
                 .map(|(place, from)| fetch_partition(*place, *from, self.router.epoch(*place)))
                 .collect(),
             format: v1::RecordFormat::Batches.into(),
+            allow_follower: false,
         };
         let began = self.shared.history.note(|ledger| ledger.now());
         for request in [
