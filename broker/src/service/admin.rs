@@ -188,11 +188,13 @@ fn describe_partition(
     here: Option<&HostedPartition>,
 ) -> v1::PartitionDescription {
     let (leader, term) = sources.leaders.of(partition, here);
+    let in_sync = leader.map_or_else(Vec::new, |_| sources.leaders.in_sync(partition));
     let mut description = v1::PartitionDescription {
         partition: index.0,
         leader_broker_id: leader.map(|broker| broker.0),
         leader_epoch: term.0,
         replica_broker_ids: replica_brokers(partition),
+        in_sync_broker_ids: in_sync.into_iter().map(|broker| broker.0).collect(),
         ..Default::default()
     };
     if let Some(here) = here {

@@ -64,6 +64,19 @@ impl Leaders {
         (leader, term)
     }
 
+    /// The brokers whose replica keeps up with the leader of a partition, as that said last, in order.
+    pub(crate) fn in_sync(&self, partition: &Partition) -> Vec<BrokerId> {
+        let leader = self.table.get(partition.group);
+        let in_sync = leader.map_or_else(Default::default, |leader| leader.in_sync);
+        let replicas = partition.replicas.iter();
+        let mut brokers: Vec<_> = replicas
+            .filter(|replica| in_sync.contains(&replica.id))
+            .map(|replica| replica.broker)
+            .collect();
+        brokers.sort_unstable();
+        brokers
+    }
+
     /// The broker that leads the controller group, given where this one's replica of it stands.
     pub(crate) fn controller(&self, image: &ClusterImage, role: Option<Role>) -> Option<BrokerId> {
         let on = |replica: ReplicaId| {
@@ -192,6 +205,7 @@ mod tests {
                 group: GROUP,
                 term: Term(*term),
                 replica: ReplicaId(*replica),
+                in_sync: vec![ReplicaId(30), ReplicaId(*replica)],
             }]);
         }
         Leaders {
@@ -209,6 +223,14 @@ mod tests {
         assert_eq!(of(&[(4, 20)]), (Some(BrokerId(2)), Term(4)));
         assert_eq!(of(&[(4, 20), (5, 30)]), (None, Term(5)), "broker 3 is down");
         assert_eq!(of(&[(6, 99)]), (None, Term(6)), "a replica of no broker");
+    }
+
+    #[test]
+    fn whoever_leads_says_who_keeps_up() {
+        let replicated = partition(&[(30, 3), (20, 2), (10, 1)]);
+        let in_sync = |announced| leaders(announced).in_sync(&replicated);
+        assert_eq!(in_sync(&[]), []);
+        assert_eq!(in_sync(&[(4, 20)]), [BrokerId(2), BrokerId(3)]);
     }
 
     #[test]
