@@ -33,6 +33,8 @@ pub struct Config {
     /// Bytes of applied entries that a log keeps for followers that are a little behind, where a snapshot would do:
     /// sending entries again is cheaper.
     pub catchup_bytes: u64,
+    /// Threads that read entries from the disk for followers that are behind.
+    pub reader_threads: usize,
     /// How far a peer's term may be ahead of ours. A larger jump is taken for garbage: it would use up the terms.
     pub term_jump: u64,
     /// The largest payload of one entry, from a command or from a peer.
@@ -61,6 +63,7 @@ impl Default for Config {
             snapshot_bytes: 32 << 20,
             snapshot_ticks: 30,
             catchup_bytes: MIB,
+            reader_threads: 2,
             term_jump: 1 << 20,
             entry_bytes: 64 << 20,
             mailbox_messages: 64 << 10,
@@ -112,6 +115,9 @@ impl Config {
         }
         if self.snapshot_bytes == 0 || self.mailbox_bytes < self.snapshot_bytes {
             return refuse("snapshot_bytes", "must be in 1..=mailbox_bytes");
+        }
+        if self.reader_threads == 0 {
+            return refuse("reader_threads", "must be at least 1");
         }
         if self.snapshot_ticks == 0 {
             return refuse("snapshot_ticks", "must be at least 1");

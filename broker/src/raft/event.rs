@@ -33,8 +33,8 @@ pub(super) enum Event {
     Synced(WriteNumber),
     /// All that was handed out is applied.
     Applied,
-    /// Cold entries that Raft asked for were read.
-    Fetched(GetEntriesContext, Vec<Frame>),
+    /// Cold entries that Raft asked for, perhaps for several followers, were read.
+    Fetched(Vec<GetEntriesContext>, Vec<Frame>),
     /// A snapshot that a follower needs was made: the machine as of [`Group::applied`].
     ///
     /// [`Group::applied`]: super::group::Group::applied

@@ -156,7 +156,7 @@ impl Group {
             Event::Applied => {
                 self.advance_applied();
             }
-            Event::Fetched(context, frames) => self.fetched(context, frames),
+            Event::Fetched(contexts, frames) => self.fetched(contexts, frames),
             Event::Snapshot {
                 to,
                 machine,
@@ -399,10 +399,12 @@ impl Group {
         }
     }
 
-    fn fetched(&mut self, context: GetEntriesContext, frames: Vec<Frame>) {
+    fn fetched(&mut self, contexts: Vec<GetEntriesContext>, frames: Vec<Frame>) {
         let entries = frames.into_iter().map(entry::from_frame).collect();
         self.node.mut_store().set_fetched(entries);
-        self.node.on_entries_fetched(context);
+        for context in contexts {
+            self.node.on_entries_fetched(context);
+        }
         self.node.mut_store().set_fetched(Vec::new());
     }
 

@@ -21,6 +21,7 @@
 //! several voters to sleep.
 
 mod checkpoint;
+mod cold_read;
 mod config;
 mod counters;
 mod effects;
@@ -49,6 +50,7 @@ mod testing;
 mod thread;
 mod waiters;
 
+pub use cold_read::{ColdRead, FinishedRead};
 pub use config::{Config, TERM_LIMIT};
 pub use counters::ShardCounters;
 pub(crate) use entry::{from_peer as entry_from_peer, kind_of as kind_of_entry};

@@ -11,6 +11,7 @@ mod acks;
 mod capture;
 mod change;
 mod decide;
+mod fetch;
 mod leadership;
 mod quarantine;
 mod read;
@@ -24,6 +25,7 @@ use highwater_storage::{
     AppliedState, Error as StorageError, Log, Offset, RaftIndex, Term, Ticket, Turn,
 };
 
+use super::cold_read::ColdRead;
 use super::counters::ShardCounters;
 use super::effects::{Applicable, Effects, Write, WriteNumber};
 use super::entry::Committed;
@@ -53,6 +55,8 @@ pub(super) struct Replica<M: Machine> {
     /// Callers who read.
     reads: read::Reads,
     change: Option<change::PendingChange>,
+    /// Entries for followers that are being read.
+    cold_reads: fetch::ColdReads,
     /// The last index of proposals that are in the log before Raft hands them out.
     written_ahead: Option<RaftIndex>,
     /// Effects whose write waits for room on the disk. Raft is not asked for more meanwhile.
@@ -97,6 +101,8 @@ pub(super) struct TurnContext<'a> {
     pub(super) outbox: Vec<PeerMessage>,
     /// Leaderships that began to serve.
     pub(super) leaderships: Vec<Leadership>,
+    /// Entries that have to be read elsewhere.
+    pub(super) cold_reads: Vec<ColdRead>,
     /// Commands decided or refused, and the bytes they held.
     pub(super) released: Released,
     pub(super) counters: &'a ShardCounters,
@@ -375,11 +381,7 @@ impl<M: Machine> Replica<M> {
         }
         self.reads_confirmed(effects.reads);
         for fetch in effects.fetch {
-            let Consensus::Running(running) = &self.consensus else {
-                break;
-            };
-            let frames = running.log().read(fetch.from, fetch.to, fetch.max_bytes)?;
-            self.handle(Event::Fetched(fetch.context, frames), |_| {})?;
+            self.fetch(fetch, context)?;
         }
         self.send_snapshots(effects.snapshots)?;
         Ok(true)

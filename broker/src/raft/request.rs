@@ -10,6 +10,7 @@ use highwater_storage::{
 };
 use tokio::sync::oneshot;
 
+use super::cold_read::FinishedRead;
 use super::machine::{Machine, Role};
 use super::membership::{MemberChange, Members};
 use super::reply::Reply;
@@ -234,6 +235,8 @@ pub enum Operation<M: Machine> {
         /// What happened.
         reason: String,
     },
+    /// Entries that a follower needs were read from the disk.
+    Fetched(FinishedRead),
     /// Reads how a replica stands.
     Status {
         /// The group.
@@ -308,6 +311,7 @@ impl<M: Machine> fmt::Debug for Operation<M> {
             Self::TransferAway { .. } => return f.write_str("TransferAway"),
             Self::LeadersLost { .. } => return f.write_str("LeadersLost"),
             Self::Capture { .. } => return f.write_str("Capture"),
+            Self::Fetched(read) => return write!(f, "Fetched({})", read.group.0),
             Self::Fail { replica, .. } => return write!(f, "Fail({})", replica.0),
         };
         write!(f, "{name}({})", group.0)

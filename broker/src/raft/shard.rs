@@ -18,6 +18,7 @@ use highwater_storage::{Store, Ticket};
 
 use self::leaving::Leaving;
 use self::stall::StallClock;
+use super::cold_read::ColdRead;
 use super::counters::ShardCounters;
 use super::machine::{Machine, Refusal, Timestamp};
 use super::mailbox::Inbox;
@@ -63,6 +64,8 @@ pub struct TurnReport {
     pub messages: Vec<PeerMessage>,
     /// Leaderships that began to serve, or whose voters in sync changed, for [`PeerTransport::announce`](super::PeerTransport::announce).
     pub leaderships: Vec<Leadership>,
+    /// Entries that have to be read elsewhere: the operation that [`ColdRead::run`] answers belongs into the mailbox.
+    pub cold_reads: Vec<ColdRead>,
     /// Requests that no longer wait in the shard.
     pub released_messages: usize,
     /// The bytes those requests held.
@@ -117,6 +120,7 @@ impl<M: Machine> Shard<M> {
             is_disk_full: !inbox.requests.is_empty() && self.store.space().refusing,
             outbox: Vec::new(),
             leaderships: Vec::new(),
+            cold_reads: Vec::new(),
             released: Released::default(),
             counters: &counters,
         };
@@ -152,6 +156,7 @@ impl<M: Machine> Shard<M> {
         TurnReport {
             messages: context.outbox,
             leaderships: context.leaderships,
+            cold_reads: context.cold_reads,
             released_messages: released.messages,
             released_bytes: released.bytes,
             needs_sync: self.failure.is_none() && self.store.has_unsynced(),

@@ -10,6 +10,7 @@ use highwater_storage::Store;
 use tokio::sync::oneshot;
 
 use super::checkpoint::{CheckpointSignal, Checkpointer};
+use super::cold_read::ReadPool;
 use super::counters::ShardCounters;
 use super::instruments::Instruments;
 use super::journal::{Journal, SyncClock, SyncWaiter};
@@ -36,6 +37,8 @@ pub struct ShardThreads<M: Machine> {
     shard_threads: Vec<JoinHandle<()>>,
     journal_thread: JoinHandle<()>,
     checkpoint_thread: JoinHandle<()>,
+    readers: Arc<ReadPool<M>>,
+    reader_threads: Vec<JoinHandle<()>>,
 }
 
 /// What [`Shards::start`] needs.
@@ -85,6 +88,7 @@ impl<M: Machine> Shards<M> {
             spec.instruments.clone(),
         ));
         let checkpoints = Arc::new(CheckpointSignal::default());
+        let readers = Arc::new(ReadPool::default());
 
         let mut counters = Vec::new();
         let mut shard_threads = Vec::new();
@@ -100,6 +104,7 @@ impl<M: Machine> Shards<M> {
                 journal: Arc::clone(&journal),
                 checkpoints: Arc::clone(&checkpoints),
                 transport: (spec.transport)(),
+                readers: Arc::clone(&readers),
                 instruments: spec.instruments.clone(),
                 tick_interval: Duration::from_millis(config.tick_interval_ms),
             };
@@ -113,6 +118,11 @@ impl<M: Machine> Shards<M> {
             instruments: spec.instruments,
             covered_bytes: Cell::default(),
         };
+        let mut reader_threads = Vec::new();
+        for number in 0..config.reader_threads {
+            let readers = Arc::clone(&readers);
+            reader_threads.push(spawn(format!("reader-{number}"), move || readers.run())?);
+        }
         let syncing = Arc::clone(&journal);
         let shards = Self {
             ports: ports.into(),
@@ -126,6 +136,8 @@ impl<M: Machine> Shards<M> {
             shard_threads,
             journal_thread: spawn("journal".to_owned(), move || syncing.run())?,
             checkpoint_thread: spawn("checkpoint".to_owned(), move || checkpointer.run())?,
+            readers,
+            reader_threads,
         };
         Ok((shards, threads))
     }
@@ -226,6 +238,8 @@ impl<M: Machine> ShardThreads<M> {
             shard_threads,
             journal_thread,
             checkpoint_thread,
+            readers,
+            reader_threads,
         } = self;
         shards.checkpoints.stop();
         join(checkpoint_thread);
@@ -235,6 +249,8 @@ impl<M: Machine> ShardThreads<M> {
         for thread in shard_threads {
             join(thread);
         }
+        readers.stop();
+        reader_threads.into_iter().for_each(join);
         journal.request();
         journal.stop();
         join(journal_thread);

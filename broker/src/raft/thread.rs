@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use highwater_storage::{Pressure, Store};
 
 use super::checkpoint::CheckpointSignal;
+use super::cold_read::ReadPool;
 use super::instruments::Instruments;
 use super::journal::{Journal, SyncWaiter};
 use super::machine::{Machine, Timestamp};
@@ -65,6 +66,7 @@ pub(super) struct ShardThread<M: Machine> {
     pub(super) journal: Arc<Journal>,
     pub(super) checkpoints: Arc<CheckpointSignal>,
     pub(super) transport: Box<dyn PeerTransport>,
+    pub(super) readers: Arc<ReadPool<M>>,
     pub(super) instruments: Instruments,
     pub(super) tick_interval: Duration,
 }
@@ -114,6 +116,9 @@ impl<M: Machine> ShardThread<M> {
         }
         if !report.leaderships.is_empty() {
             self.transport.announce(report.leaderships);
+        }
+        for read in report.cold_reads {
+            self.readers.submit(read, &self.port);
         }
         let mailbox = &self.port.mailbox;
         mailbox.release(report.released_messages, report.released_bytes);

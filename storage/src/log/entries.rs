@@ -1,7 +1,12 @@
 //! Reading a log by index: what the group itself, or a follower, needs.
 
+use std::sync::Arc;
+
 use super::log::Log;
+use super::reader::LogReader;
+use super::shared::LogShared;
 use crate::error::{Error, Result};
+use crate::segment::{self, Segment};
 use crate::{Frame, RaftIndex};
 
 impl Log {
@@ -10,6 +15,37 @@ impl Log {
     /// # Errors
     /// [`Error::Compacted`], [`Error::Damaged`], [`Error::Io`]; [`Error::Invalid`] for a range above the last index or empty.
     pub fn read(&self, from: RaftIndex, to: RaftIndex, max_bytes: u64) -> Result<Vec<Frame>> {
+        let read = |segment: &Arc<Segment>, from, max_bytes| {
+            segment.read_entries(from, to, max_bytes).map(Some)
+        };
+        Ok(self
+            .read_with(from, to, max_bytes, read)?
+            .unwrap_or_default())
+    }
+
+    /// The same without ever waiting for the disk; `None` where that would be needed: [`LogReader::entries`] can wait.
+    ///
+    /// # Errors
+    /// As [`Log::read`].
+    pub fn read_cached(
+        &self,
+        from: RaftIndex,
+        to: RaftIndex,
+        max_bytes: u64,
+    ) -> Result<Option<Vec<Frame>>> {
+        let read = |segment: &Arc<Segment>, from, max_bytes| {
+            segment.read_entries_cached(from, to, max_bytes)
+        };
+        self.read_with(from, to, max_bytes, read)
+    }
+
+    fn read_with(
+        &self,
+        from: RaftIndex,
+        to: RaftIndex,
+        max_bytes: u64,
+        read: impl Fn(&Arc<Segment>, RaftIndex, u64) -> segment::Result<Option<Vec<Frame>>>,
+    ) -> Result<Option<Vec<Frame>>> {
         if from < self.start.index {
             return Err(Error::Compacted {
                 index: from,
@@ -25,15 +61,16 @@ impl Log {
         let (mut frames, mut left): (Vec<Frame>, u64) = (vec![], max_bytes);
         let mut at = from;
         while at < to {
-            let found = match self.read_once(at, to, left) {
+            let found = match self.read_once(at, to, |segment, from| read(segment, from, left)) {
                 Err(error) if frames.is_empty() => return Err(error),
-                Err(_) => break,
-                Ok(found) => found,
+                Ok(None) if frames.is_empty() => return Ok(None),
+                Err(_) | Ok(None) => break,
+                Ok(Some(found)) => found,
             };
             for frame in found {
                 let bytes = frame.payload.len() as u64;
                 if bytes > left && !frames.is_empty() {
-                    return Ok(frames);
+                    return Ok(Some(frames));
                 }
                 left = left.saturating_sub(bytes);
                 at = frame.index.next();
@@ -43,11 +80,16 @@ impl Log {
                 break;
             }
         }
-        Ok(frames)
+        Ok(Some(frames))
     }
 
     /// Frames from one segment or head.
-    fn read_once(&self, from: RaftIndex, to: RaftIndex, max_bytes: u64) -> Result<Vec<Frame>> {
+    fn read_once(
+        &self,
+        from: RaftIndex,
+        to: RaftIndex,
+        read: impl Fn(&Arc<Segment>, RaftIndex) -> segment::Result<Option<Vec<Frame>>>,
+    ) -> Result<Option<Vec<Frame>>> {
         if let Some(head) = self
             .heads
             .iter()
@@ -58,26 +100,53 @@ impl Log {
                 .frames()
                 .iter()
                 .filter(|frame| from <= frame.index && frame.index < to);
-            return Ok(frames.cloned().collect());
+            return Ok(Some(frames.cloned().collect()));
         }
-        let view = self.shared.view();
+        self.shared.read_entries(from, read)
+    }
+}
+
+impl LogReader {
+    /// Frames of the indexes from `from` up to, not including, `to`: as many as fit into `max_bytes` of payload and stand in one segment
+    /// file, at least one. Blocks. What has no file is not there: the log itself has it in memory.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] for what is not in a file, [`Error::Damaged`], [`Error::Io`].
+    pub fn entries(&self, from: RaftIndex, to: RaftIndex, max_bytes: u64) -> Result<Vec<Frame>> {
+        let read =
+            |segment: &Arc<Segment>, from| segment.read_entries(from, to, max_bytes).map(Some);
+        let frames = self.shared.read_entries(from, read)?;
+        Ok(frames.unwrap_or_default())
+    }
+}
+
+impl LogShared {
+    /// Frames from the segment that has index `from`.
+    fn read_entries(
+        &self,
+        from: RaftIndex,
+        read: impl Fn(&Arc<Segment>, RaftIndex) -> segment::Result<Option<Vec<Frame>>>,
+    ) -> Result<Option<Vec<Frame>>> {
+        let view = self.view();
         let count = view
             .segments
             .partition_point(|segment| segment.spec().first_index <= from);
         let segment = count.checked_sub(1).map(|at| &view.segments[at]);
         if let Some(segment) = segment.filter(|segment| from < segment.end().next_index) {
-            let frames = segment.read_entries(from, to, max_bytes);
-            return frames.map_err(|error| self.shared.read_error(error));
+            return read(segment, from).map_err(|error| self.read_error(error));
         }
         match view
             .holes
             .iter()
             .find(|hole| hole.from <= from && from < hole.to)
         {
-            Some(hole) => Err(self.shared.hole_error(hole)),
+            Some(hole) => Err(self.hole_error(hole)),
             None => Err(Error::Compacted {
                 index: from,
-                first: self.start.index,
+                first: view
+                    .segments
+                    .first()
+                    .map_or(from.next(), |segment| segment.spec().first_index),
             }),
         }
     }

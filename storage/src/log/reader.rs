@@ -11,7 +11,7 @@ use crate::{Frame, Offset};
 /// Reads one log from any thread. It sees whole frames only and never keeps the writer waiting.
 #[derive(Clone, Debug)]
 pub struct LogReader {
-    shared: Arc<LogShared>,
+    pub(super) shared: Arc<LogShared>,
 }
 
 /// What a read found: whole frames, in order.

@@ -33,6 +33,33 @@ impl Segment {
         to: RaftIndex,
         max_bytes: u64,
     ) -> Result<Vec<Frame>> {
+        let frames = self.read_entries_touching(Touch::Any, from, to, max_bytes)?;
+        Ok(frames.unwrap_or_default())
+    }
+
+    /// The same without waiting for the disk; `None` where that would be needed.
+    ///
+    /// # Errors
+    /// As [`Segment::read_entries`].
+    pub(crate) fn read_entries_cached(
+        self: &Arc<Self>,
+        from: RaftIndex,
+        to: RaftIndex,
+        max_bytes: u64,
+    ) -> Result<Option<Vec<Frame>>> {
+        if self.may_be_cold() {
+            return Ok(None);
+        }
+        self.read_entries_touching(Touch::Cached, from, to, max_bytes)
+    }
+
+    fn read_entries_touching(
+        self: &Arc<Self>,
+        touch: Touch,
+        from: RaftIndex,
+        to: RaftIndex,
+        max_bytes: u64,
+    ) -> Result<Option<Vec<Frame>>> {
         let wanted = Wanted {
             is_before: |header: &FrameHeader| header.index < from,
             is_after: |header: &FrameHeader| header.index >= to,
@@ -40,10 +67,15 @@ impl Segment {
             records_only: false,
             max_bytes,
         };
-        let mut walk = Walk::new(self, Touch::Any, max_bytes.min(MAX_READ_BYTES), |place| {
+        let mut walk = Walk::new(self, touch, max_bytes.min(MAX_READ_BYTES), |place| {
             place.next_index <= from
         })?;
-        Ok(collect(&mut walk, &wanted)?.unwrap_or_default())
+        collect(&mut walk, &wanted)
+    }
+
+    /// The pages of a sealed segment may be gone from memory, and only a blocking read may find that out.
+    fn may_be_cold(&self) -> bool {
+        self.is_sealed() || !self.is_open()
     }
 
     /// The frames with records from the one that holds offset `from` up to offset `upto`: as many as fit into `max_bytes`, at least one
@@ -72,8 +104,7 @@ impl Segment {
         upto: Offset,
         max_bytes: u64,
     ) -> Result<Option<Vec<Frame>>> {
-        // The pages of a sealed segment may be gone from memory, and only a blocking read may find that out.
-        if self.is_sealed() || !self.is_open() {
+        if self.may_be_cold() {
             return Ok(None);
         }
         self.read_records_touching(Touch::Cached, from, upto, max_bytes)

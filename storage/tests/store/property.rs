@@ -200,7 +200,15 @@ impl Pair {
             .list
             .iter()
             .filter(|frame| frame.index.0 >= from && frame.index < to);
-        assert_begins(&wanted.collect::<Vec<_>>(), &read, max_bytes);
+        let wanted: Vec<_> = wanted.collect();
+        assert_begins(&wanted, &read, max_bytes);
+        // What is not at hand is in a file.
+        let from = RaftIndex(from);
+        let again = match self.log.read_cached(from, to, max_bytes).unwrap() {
+            Some(cached) => cached,
+            None => self.log.reader().entries(from, to, max_bytes).unwrap(),
+        };
+        assert_begins(&wanted, &again, max_bytes);
     }
 
     fn read_records(&self, from: u8, to: u8, max_bytes: u64) {

@@ -8,6 +8,7 @@ use highwater_storage::{
     AppliedState, Damage, Log, LogId, LogReader, RaftIndex, RecoveredLog, Store, Term, Turn,
 };
 
+use super::fetch::ColdReads;
 use super::read::Reads;
 use super::{Consensus, Replica};
 use crate::raft::entry::{self, Committed};
@@ -113,6 +114,7 @@ impl<M: Machine> Start<M> {
             unsubmitted: None,
             unsynced: VecDeque::new(),
             captured: applied,
+            cold_reads: ColdReads::default(),
             written_ahead: None,
             blocked: None,
             is_unpublished: true,

@@ -102,6 +102,9 @@ impl<M: Machine> Shard<M> {
                     self.quarantine(slot, &Error::LogFailed { replica, reason });
                 }
             }
+            Operation::Fetched(read) => {
+                self.with_group(read.group, |replica| replica.fetched(read));
+            }
             Operation::Status { group, answer } => {
                 drop(answer.send(self.status(group)));
             }

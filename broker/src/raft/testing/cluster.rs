@@ -14,8 +14,8 @@ use super::machine::{Add, Seen, WordError, Words};
 use super::script::{Command, Stage};
 use crate::raft::machine::{Role, Timestamp};
 use crate::raft::{
-    Acks, Config, Error, FoundLog, GroupId, Inbox, Leadership, MemberChange, Members, Operation,
-    Origin, Outcome, PeerMessage, ReplicaId, Reply, ReplySink, Request, Shard, snapshot,
+    Acks, ColdRead, Config, Error, FoundLog, GroupId, Inbox, Leadership, MemberChange, Members,
+    Operation, Origin, Outcome, PeerMessage, ReplicaId, Reply, ReplySink, Request, Shard, snapshot,
 };
 
 /// Rounds after which a cluster that does not come to rest is given up.
@@ -235,6 +235,9 @@ impl Cluster {
         });
         let mut said = self.news(number)?;
         said.extend(answers);
+        let finished = report.cold_reads.into_iter().map(ColdRead::run);
+        let finished: Vec<_> = finished.collect();
+        self.running(number)?.inbox.operations.extend(finished);
         for message in report.messages {
             said.push(format!("{number}: sends {}", describe(&message.message)));
             self.in_flight.push(message);
