@@ -1,14 +1,16 @@
 //! Administering topics, and finding offsets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use highwater_proto::{ApiError, Offset, Reason, TopicId, v1};
+use futures::future::join_all;
+use highwater_proto::{ApiError, BrokerId, Offset, Reason, TopicId, v1};
 use v1::admin_service_client::AdminServiceClient;
 use v1::cluster_service_client::ClusterServiceClient;
 
 use crate::Error;
 use crate::cluster::{Cluster, MAX_RESPONSE_BYTES, Repeat};
+use crate::metadata;
 use crate::offsets::{self, FoundOffset, Start};
 
 /// A topic to create.
@@ -162,7 +164,8 @@ impl Admin {
         })
     }
 
-    /// A topic with its configs and, per partition, leader, offsets and size.
+    /// A topic with its configs and, per partition, leader, offsets and size. What only a partition's leader knows is asked of
+    /// that; where it cannot be had, the partition is described as the broker sees it that was asked first.
     ///
     /// # Errors
     /// `UNKNOWN_TOPIC_OR_PARTITION`.
@@ -170,12 +173,44 @@ impl Admin {
         let request = v1::DescribeTopicRequest {
             name: name.to_owned(),
         };
-        ask!(
+        let mut topic = ask!(
             self,
             AdminServiceClient.describe_topic,
-            request,
+            request.clone(),
             Repeat::Safe
-        )
+        )?;
+        let metadata = self.cluster.refresh(&[name.to_owned()]).await?;
+        let led = topic.partitions.iter().filter_map(|p| p.leader_broker_id);
+        let leaders: BTreeSet<u32> = led.collect();
+        let asked = leaders.into_iter().map(|leader| {
+            let request = request.clone();
+            let metadata = &metadata;
+            async move {
+                let address = metadata.address(BrokerId(leader))?;
+                let channel = self.cluster.channel(address).ok()?;
+                let mut client =
+                    AdminServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
+                let request = self.cluster.short_request(request);
+                let answer = client.describe_topic(request).await.ok()?;
+                Some((leader, answer.into_inner()))
+            }
+        });
+        for (leader, described) in join_all(asked).await.into_iter().flatten() {
+            if described.topic_id != topic.topic_id {
+                continue;
+            }
+            for seen_there in described.partitions {
+                let mut partitions = topic.partitions.iter_mut();
+                let seen_here = partitions.find(|here| here.partition == seen_there.partition);
+                if let Some(seen_here) = seen_here
+                    && seen_there.leader_broker_id == Some(leader)
+                    && seen_there.leader_epoch >= seen_here.leader_epoch
+                {
+                    *seen_here = seen_there;
+                }
+            }
+        }
+        Ok(topic)
     }
 
     /// Every topic, by name.
@@ -215,6 +250,32 @@ impl Admin {
             request,
             Repeat::Safe
         )
+    }
+
+    /// What each broker of the cluster says of the cluster and of itself, or why it says nothing, by broker.
+    ///
+    /// # Errors
+    /// No broker can be reached.
+    pub async fn describe_brokers(
+        &self,
+    ) -> Result<Vec<(v1::Broker, Result<v1::DescribeClusterResponse, Error>)>, Error> {
+        let brokers = self.metadata(&[]).await?.brokers;
+        let asked = brokers.into_iter().map(|broker| async move {
+            let described = self.describe_broker(&broker).await;
+            (broker, described)
+        });
+        Ok(join_all(asked).await)
+    }
+
+    async fn describe_broker(
+        &self,
+        broker: &v1::Broker,
+    ) -> Result<v1::DescribeClusterResponse, Error> {
+        let channel = self.cluster.channel(&metadata::address_of(broker))?;
+        let mut client =
+            ClusterServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
+        let request = self.cluster.short_request(v1::DescribeClusterRequest {});
+        Ok(client.describe_cluster(request).await?.into_inner())
     }
 
     /// Changes configs of a topic.
@@ -310,26 +371,25 @@ impl Admin {
                 before_offset: before.map(u64::from),
             }],
         };
-        let answer = ask!(
-            self,
-            AdminServiceClient.trim_partitions,
-            request,
-            Repeat::Safe
-        )?;
-        match answer.outcomes.into_iter().next() {
-            Some(v1::TrimOutcome {
-                error: Some(error), ..
-            }) => Err(Error::Partition {
-                topic: topic.into(),
-                partition,
-                source: error.into(),
-            }),
-            Some(outcome) => Ok(Offset(outcome.log_start_offset)),
-            None => Err(Error::Api(ApiError::new(
-                Reason::UnknownServerError,
-                "the broker answered nothing for the partition",
-            ))),
-        }
+        let trim = |channel| {
+            let request = self.cluster.request(request.clone());
+            async move {
+                let answer = AdminServiceClient::new(channel)
+                    .trim_partitions(request)
+                    .await?;
+                match answer.into_inner().outcomes.into_iter().next() {
+                    Some(v1::TrimOutcome {
+                        error: Some(error), ..
+                    }) => Err(error.into()),
+                    Some(outcome) => Ok(Offset(outcome.log_start_offset)),
+                    None => Err(ApiError::new(
+                        Reason::UnknownServerError,
+                        "the broker answered nothing for the partition",
+                    )),
+                }
+            }
+        };
+        offsets::at_leader(&self.cluster, topic, partition, trim).await
     }
 
     /// Finds the offset of a start in a partition; see [`Start`].

@@ -50,6 +50,8 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A broker that has not answered by then is not waited for alone: the next one is asked as well.
 const PATIENCE_WITH_ONE: Duration = Duration::from_millis(200);
+/// A broker that is asked for what only it knows of itself, and does not answer by then, is left out.
+const PATIENCE_WITH_DETAILS: Duration = Duration::from_secs(2);
 /// How long a topic that a broker does not know is looked for: metadata reaches brokers one after the other.
 const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -247,6 +249,13 @@ impl Cluster {
     pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
         request.set_timeout(self.settings.request_timeout);
+        request
+    }
+
+    /// The same for what can be done without.
+    pub(crate) fn short_request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.set_timeout(self.settings.request_timeout.min(PATIENCE_WITH_DETAILS));
         request
     }
 

@@ -99,13 +99,7 @@ impl Metadata {
         self.addresses = answer
             .brokers
             .into_iter()
-            .map(|broker| {
-                let address = match broker.host.contains(':') {
-                    true => format!("[{}]:{}", broker.host, broker.port),
-                    false => format!("{}:{}", broker.host, broker.port),
-                };
-                (BrokerId(broker.broker_id), address)
-            })
+            .map(|broker| (BrokerId(broker.broker_id), address_of(&broker)))
             .collect();
         let version = answer.image_version;
         let asked: HashSet<&String> = topics.iter().collect();
@@ -130,6 +124,14 @@ impl Metadata {
             };
             self.topics.insert(topic.name, learnt);
         }
+    }
+}
+
+/// `host:port` of a broker.
+pub(crate) fn address_of(broker: &v1::Broker) -> String {
+    match broker.host.contains(':') {
+        true => format!("[{}]:{}", broker.host, broker.port),
+        false => format!("{}:{}", broker.host, broker.port),
     }
 }
 

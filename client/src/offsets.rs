@@ -1,8 +1,10 @@
 //! Finding offsets: where to start reading, and where a partition ends.
 
+use std::future::Future;
 use std::time::Instant;
 
 use highwater_proto::{ApiError, Offset, Reason, v1};
+use tonic::transport::Channel;
 use v1::offset_spec::Spec;
 use v1::offsets_service_client::OffsetsServiceClient;
 
@@ -46,21 +48,48 @@ pub(crate) async fn find(
             timestamp_ms: None,
         });
     }
+    // Of a time that no record is as late as, the end.
+    for start in [start, Start::Latest] {
+        let found = at_leader(cluster, topic, partition, |channel| {
+            ask(cluster, channel, topic, partition, start)
+        });
+        if let Some(found) = found.await? {
+            return Ok(found);
+        }
+    }
+    let problem = "the broker answered without an offset";
+    Err(Error::Api(ApiError::new(
+        Reason::UnknownServerError,
+        problem,
+    )))
+}
+
+/// Makes a request to the partition's leader that may be made twice, following the leader if it moves, until the request
+/// timeout has passed.
+pub(crate) async fn at_leader<T, F>(
+    cluster: &Cluster,
+    topic: &str,
+    partition: u32,
+    call: impl Fn(Channel) -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, ApiError>>,
+{
     let known = cluster.topic(topic).await?;
     if partition >= known.partitions() {
         cluster.refresh(&[topic.to_owned()]).await?;
     }
     let give_up_at = Instant::now() + cluster.settings.request_timeout;
-    for failures in 1_u32.. {
-        let error = match ask(cluster, topic, partition, start).await {
-            Ok(Some(found)) => return Ok(found),
-            // No record is as late as the time asked for.
-            Ok(None) => match ask(cluster, topic, partition, Start::Latest).await {
-                Ok(found) => return found.ok_or_else(no_answer),
+    let mut failures = 0;
+    loop {
+        let error = match leader(cluster, topic, partition) {
+            Ok(channel) => match call(channel).await {
+                Ok(answer) => return Ok(answer),
                 Err(error) => error,
             },
             Err(error) => error,
         };
+        failures += 1;
         cluster.hint(topic, partition, &error);
         let backoff = cluster.settings.backoff;
         let wait = backoff.wait_after(&error, failures, rand::random());
@@ -79,27 +108,35 @@ pub(crate) async fn find(
             tracing::debug!(%error, "cannot refresh metadata");
         }
     }
-    Err(no_answer())
 }
 
-/// Asks once. `None` when there is no such offset.
-async fn ask(
-    cluster: &Cluster,
-    topic: &str,
-    partition: u32,
-    start: Start,
-) -> Result<Option<FoundOffset>, ApiError> {
+/// The way to the partition's leader.
+fn leader(cluster: &Cluster, topic: &str, partition: u32) -> Result<Channel, ApiError> {
     let metadata = cluster.metadata();
-    let Some(known) = metadata.topic(topic) else {
-        return Err(unknown(topic, partition));
-    };
-    if partition >= known.partitions() {
+    let known = metadata.topic(topic);
+    if known.is_none_or(|known| partition >= known.partitions()) {
         return Err(unknown(topic, partition));
     }
     let Some((_, address)) = metadata.leader(topic, partition) else {
         let problem = format!("partition {partition} of topic {topic} has no leader");
         return Err(ApiError::new(Reason::LeaderNotAvailable, problem));
     };
+    cluster
+        .channel(address)
+        .map_err(|error| ApiError::new(Reason::BrokerNotAvailable, error.to_string()))
+}
+
+/// Asks once. `None` when there is no such offset.
+async fn ask(
+    cluster: &Cluster,
+    channel: Channel,
+    topic: &str,
+    partition: u32,
+    start: Start,
+) -> Result<Option<FoundOffset>, ApiError> {
+    let metadata = cluster.metadata();
+    let known = metadata.topic(topic);
+    let known = known.ok_or_else(|| unknown(topic, partition))?;
     let spec = match start {
         Start::Earliest => Spec::Earliest(v1::EarliestOffset {}),
         Start::Latest => Spec::Latest(v1::LatestOffset {}),
@@ -121,9 +158,6 @@ async fn ask(
             spec: Some(v1::OffsetSpec { spec: Some(spec) }),
         }],
     });
-    let channel = cluster
-        .channel(address)
-        .map_err(|error| ApiError::new(Reason::BrokerNotAvailable, error.to_string()))?;
     let answer = OffsetsServiceClient::new(channel)
         .list_offsets(request)
         .await?;
@@ -141,9 +175,4 @@ async fn ask(
 fn unknown(topic: &str, partition: u32) -> ApiError {
     let problem = format!("topic {topic} has no partition {partition}");
     ApiError::new(Reason::UnknownTopicOrPartition, problem)
-}
-
-fn no_answer() -> Error {
-    let problem = "the broker answered without an offset";
-    Error::Api(ApiError::new(Reason::UnknownServerError, problem))
 }

@@ -28,6 +28,7 @@ pub(crate) fn config() -> Config {
     let mut config = Config::default();
     config.server.client.address = "127.0.0.1:0".to_owned();
     config.server.http.address = "127.0.0.1:0".to_owned();
+    config.server.peer.address = "127.0.0.1:0".to_owned();
     config.server.shutdown_grace_ms = 5_000;
     config.requests.max_control_bytes = 64 << 10;
     config.requests.max_produce_bytes = 2 << 20;

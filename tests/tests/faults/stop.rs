@@ -29,6 +29,8 @@ fn a_second_broker_is_kept_out_of_the_directory() {
         &data_dir,
         "--listen",
         "127.0.0.1:0",
+        "--peer-listen",
+        "127.0.0.1:0",
         "--http-listen",
         "127.0.0.1:0",
     ];
@@ -56,6 +58,8 @@ fn a_broker_whose_port_is_taken_says_so() {
         folder.path().to_str().unwrap(),
         "--listen",
         &address,
+        "--peer-listen",
+        "127.0.0.1:0",
         "--http-listen",
         "127.0.0.1:0",
     ];

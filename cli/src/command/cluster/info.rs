@@ -1,9 +1,11 @@
 //! `highwater cluster info`
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::health;
+use super::{Cluster, health};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::quantity::human_bytes;
@@ -18,36 +20,55 @@ struct Info {
     health: &'static str,
     controller: Option<u32>,
     brokers: usize,
-    topics: u32,
-    partitions: u32,
-    answered_by: u32,
+    brokers_up: usize,
+    topics: usize,
+    partitions: usize,
     log_bytes: u64,
-    free_bytes: u64,
+    least_free_bytes: u64,
 }
 
-/// Shows the cluster as the broker sees it that answers.
+/// Shows the cluster as its brokers see it.
 pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
-    let cluster = super::describe(context, "cannot describe the cluster").await?;
+    let cluster = Cluster::describe(context, "cannot describe the cluster").await?;
+    let metadata = &cluster.metadata;
+    let versions: BTreeSet<&str> = cluster.answers().map(|one| one.version.as_str()).collect();
+    let partitions = metadata.topics.iter().map(|topic| topic.partitions.len());
     let info = Info {
-        cluster_id: Uuid::from_slice(&cluster.cluster_id)
+        cluster_id: Uuid::from_slice(&metadata.cluster_id)
             .unwrap_or_default()
             .to_string(),
-        version: cluster.version.clone(),
-        feature_level: cluster.feature_level,
-        health: health::state_name(cluster.health()),
-        controller: cluster.controller_broker_id,
+        version: versions.into_iter().collect::<Vec<_>>().join(", "),
+        feature_level: cluster
+            .answers()
+            .map(|one| one.feature_level)
+            .max()
+            .unwrap_or(0),
+        health: health::state_name(health::state(&cluster)),
+        controller: metadata.controller_broker_id,
         brokers: cluster.brokers.len(),
-        topics: cluster.topic_count,
-        partitions: cluster.partition_count,
-        answered_by: cluster.broker_id,
-        log_bytes: cluster.log_bytes,
-        free_bytes: cluster.free_bytes,
+        brokers_up: metadata
+            .brokers
+            .iter()
+            .filter(|broker| broker.alive)
+            .count(),
+        topics: metadata.topics.len(),
+        partitions: partitions.sum(),
+        log_bytes: cluster.answers().map(|one| one.log_bytes).sum(),
+        least_free_bytes: cluster
+            .answers()
+            .map(|one| one.free_bytes)
+            .min()
+            .unwrap_or(0),
     };
     context.answer(|| text(&info), || &info)
 }
 
 fn text(info: &Info) -> String {
     let mut summary = Summary::default();
+    let brokers = match info.brokers_up == info.brokers {
+        true => info.brokers.to_string(),
+        false => format!("{}, {} of them up", info.brokers, info.brokers_up),
+    };
     summary
         .line("CLUSTER", &info.cluster_id)
         .line("HEALTH", info.health)
@@ -58,11 +79,10 @@ fn text(info: &Info) -> String {
             info.controller
                 .map_or("none".into(), |broker| broker.to_string()),
         )
-        .line("BROKERS", info.brokers)
+        .line("BROKERS", brokers)
         .line("TOPICS", info.topics)
         .line("PARTITIONS", info.partitions)
-        .line("ANSWERED BY", format!("broker {}", info.answered_by))
-        .line("ITS LOGS", human_bytes(info.log_bytes))
-        .line("ITS FREE SPACE", human_bytes(info.free_bytes));
+        .line("LOGS", human_bytes(info.log_bytes))
+        .line("LEAST FREE SPACE", human_bytes(info.least_free_bytes));
     summary.to_string()
 }

@@ -5,7 +5,7 @@ mod health;
 mod info;
 
 use clap::Subcommand;
-use highwater_client::protocol::DescribeClusterResponse;
+use highwater_client::protocol::{Broker, ClusterMetadata, DescribeClusterResponse};
 
 use crate::context::Context;
 use crate::explain::explain;
@@ -31,11 +31,35 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<(), Failu
     }
 }
 
-/// Asks a broker about the cluster, in order to do `what`.
-async fn describe(context: &Context, what: &str) -> Result<DescribeClusterResponse, Failure> {
-    let admin = context.connect(what).await?.admin();
-    admin
-        .describe_cluster()
-        .await
-        .map_err(|error| explain(what, &error))
+/// The cluster, as all of its brokers together describe it.
+struct Cluster {
+    /// As the broker sees it that was asked first.
+    metadata: ClusterMetadata,
+    /// What each says of itself, or why it says nothing.
+    brokers: Vec<(Broker, Result<DescribeClusterResponse, String>)>,
+}
+
+impl Cluster {
+    /// Asks each broker, in order to do `what`.
+    async fn describe(context: &Context, what: &str) -> Result<Self, Failure> {
+        let admin = context.connect(what).await?.admin();
+        let metadata = admin.metadata(&[]).await;
+        let metadata = metadata.map_err(|error| explain(what, &error))?;
+        let brokers = admin.describe_brokers().await;
+        let brokers = brokers.map_err(|error| explain(what, &error))?;
+        let brokers = brokers.into_iter();
+        Ok(Self {
+            metadata,
+            brokers: brokers
+                .map(|(broker, described)| (broker, described.map_err(|error| error.to_string())))
+                .collect(),
+        })
+    }
+
+    /// What the brokers say that say something.
+    fn answers(&self) -> impl Iterator<Item = &DescribeClusterResponse> {
+        self.brokers
+            .iter()
+            .filter_map(|(_, described)| described.as_ref().ok())
+    }
 }

@@ -45,6 +45,7 @@ struct Partition {
     leader: Option<u32>,
     leader_epoch: u64,
     replicas: Vec<u32>,
+    in_sync: Vec<u32>,
     log_start_offset: u64,
     high_watermark: u64,
     log_bytes: u64,
@@ -102,6 +103,7 @@ impl From<PartitionDescription> for Partition {
             leader: partition.leader_broker_id,
             leader_epoch: partition.leader_epoch,
             replicas: partition.replica_broker_ids,
+            in_sync: partition.in_sync_broker_ids,
             log_start_offset: partition.log_start_offset,
             high_watermark: partition.high_watermark,
             log_bytes: partition.log_bytes,
@@ -152,20 +154,21 @@ impl Described {
             "LEADER",
             "EPOCH",
             "REPLICAS",
+            "IN SYNC",
             "START",
             "END",
             "SIZE",
             "PROBLEM",
         ]);
         for partition in &self.partitions {
-            let replicas: Vec<String> = partition.replicas.iter().map(u32::to_string).collect();
             table.row([
                 &partition.partition,
                 &partition
                     .leader
                     .map_or("none".into(), |broker| broker.to_string()),
                 &partition.leader_epoch,
-                &replicas.join(","),
+                &joined(&partition.replicas),
+                &joined(&partition.in_sync),
                 &partition.log_start_offset,
                 &partition.high_watermark,
                 &human_bytes(partition.log_bytes),
@@ -174,4 +177,10 @@ impl Described {
         }
         table
     }
+}
+
+/// Numbers of brokers in one cell.
+fn joined(brokers: &[u32]) -> String {
+    let brokers: Vec<String> = brokers.iter().map(u32::to_string).collect();
+    brokers.join(",")
 }

@@ -1,4 +1,6 @@
-//! `highwater dev`: a broker on this machine, to try things and to develop against.
+//! `highwater dev`: a broker on this machine, or a cluster of several, to try things and to develop against.
+
+mod directory;
 
 use std::fmt::Write;
 use std::io::ErrorKind;
@@ -6,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use directory::Seeds;
+use futures::future::{join_all, try_join_all};
 use highwater_broker::{Broker, BrokerBuilder};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -37,42 +41,43 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     data_dir: PathBuf,
 
-    /// Keep the data in memory, at most 1 GiB; it goes away when the broker stops
+    /// Keep the data in memory, at most 1 GiB; it goes away when the brokers stop
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
 
-    /// Where clients connect; port 0 takes any free port
+    /// Where clients connect, of several brokers to the first; port 0 takes any free port
     #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_LISTEN)]
     listen: String,
 
-    /// Number of brokers; more than one comes with a later version
-    #[arg(short = 'n', value_name = "COUNT", default_value_t = 1)]
+    /// Number of brokers, which form one cluster
+    #[arg(short = 'n', value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=9))]
     broker_count: u32,
 }
 
-/// Runs a broker until Ctrl-C or SIGTERM.
+/// Runs the brokers until Ctrl-C or SIGTERM.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    if options.broker_count != 1 {
-        let why = format!("`-n {}` is not supported yet", options.broker_count);
-        return Err(Failure::new(CANNOT_START, why).remedy(
-            "leave out -n: this version runs a single broker, clusters come with a later one",
-        ));
-    }
     let mut stop_signals =
         StopSignals::new().map_err(|error| Failure::new("cannot listen for signals", error))?;
     highwater_broker::raise_open_file_limit();
-    let builder = builder(&options, resolve(&options.listen).await?);
-    let broker = builder
-        .start()
-        .await
-        .map_err(|error| start_failure(&error))?;
+    let listen = resolve(&options.listen).await?;
+    let builders = match options.broker_count {
+        1 => vec![single(&options, listen)?],
+        _ => several(&options, listen)?,
+    };
+    // They found the cluster together: none of them serves before all have started.
+    let starting = try_join_all(builders.into_iter().map(BrokerBuilder::start));
+    let brokers = tokio::select! {
+        started = starting => started.map_err(|error| start_failure(&error))?,
+        () = stop_signals.next() => return Err(Failure::new(CANNOT_START, "there was a signal to stop")),
+    };
 
-    let address = broker.address().to_owned();
+    let address = brokers.first().map_or("", Broker::address).to_owned();
     context::print(&format!("ready {address}\n"))?;
-    context::tell(&next_steps(&program(), &address));
+    context::tell(&others(&brokers));
+    context::tell(&next_steps(&program(), &address, brokers.len()));
     stop_signals.next().await;
     tokio::select! {
-        () = broker.shutdown() => Ok(()),
+        _ = join_all(brokers.into_iter().map(Broker::shutdown)) => Ok(()),
         () = stop_signals.next() => Err(Failure::new(
             "stopped before the broker had finished",
             "there was a second signal",
@@ -81,13 +86,52 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     }
 }
 
-fn builder(options: &Options, listen: SocketAddr) -> BrokerBuilder {
+fn single(options: &Options, listen: SocketAddr) -> Result<BrokerBuilder, Failure> {
     let builder = if options.ephemeral {
         Broker::builder().memory_limit(EPHEMERAL_BYTES)
     } else {
+        directory::check_for_one(&options.data_dir)?;
         Broker::builder().data_dir(&options.data_dir)
     };
-    builder.address(listen).http_address(http_address(listen))
+    Ok(builder.address(listen).http_address(http_address(listen)))
+}
+
+/// The brokers of a cluster. Clients find the first one where they are told, and the others through it.
+fn several(options: &Options, listen: SocketAddr) -> Result<Vec<BrokerBuilder>, Failure> {
+    let count = options.broker_count;
+    let seeds = if options.ephemeral {
+        Seeds::free(count)?
+    } else {
+        Seeds::of(&options.data_dir, count)?
+    };
+    let builders = seeds.numbered().map(|(number, peer_address)| {
+        let builder = if options.ephemeral {
+            Broker::builder().memory_limit(EPHEMERAL_BYTES / u64::from(count))
+        } else {
+            Broker::builder().data_dir(directory::of_broker(&options.data_dir, number))
+        };
+        let listen = match number {
+            1 => listen,
+            _ => SocketAddr::new(listen.ip(), 0),
+        };
+        builder
+            .address(listen)
+            .http_address(http_address(listen))
+            .broker_id(number)
+            .peer_address(peer_address)
+            .seeds(seeds.text())
+    });
+    Ok(builders.collect())
+}
+
+/// Where the other brokers of a cluster are.
+fn others(brokers: &[Broker]) -> String {
+    let mut text = String::new();
+    for (number, broker) in (1..).zip(brokers).skip(1) {
+        writeln!(text, "broker {number} is at {}", broker.address())
+            .expect("writing to a String cannot fail");
+    }
+    text
 }
 
 fn http_address(listen: SocketAddr) -> &'static str {
@@ -159,19 +203,31 @@ fn program() -> String {
         .unwrap_or_else(|| "highwater".into())
 }
 
-/// Three commands to try, for a terminal beside the one in which the broker runs.
-fn next_steps(program: &str, address: &str) -> String {
-    let brokers = match address {
+/// Most replicas of the topic that is shown.
+const SHOWN_REPLICAS: usize = 3;
+
+/// Three commands to try, for a terminal beside the one in which the brokers run.
+fn next_steps(program: &str, address: &str, brokers: usize) -> String {
+    let create = match brokers {
+        0 | 1 => "topic create greetings".to_owned(),
+        _ => format!("topic create greetings -r {}", brokers.min(SHOWN_REPLICAS)),
+    };
+    let several = brokers > 1;
+    let at = match address {
         DEFAULT_LISTEN => String::new(),
         address => format!(" --brokers {address}"),
     };
     let mut steps = String::from("Try in another terminal, and stop this one with Ctrl-C:\n");
-    for (before, arguments) in [
-        ("", "topic create greetings"),
+    let mut commands = vec![
+        ("", create.as_str()),
         ("echo hello | ", "produce greetings"),
         ("", "consume greetings -o start -e"),
-    ] {
-        writeln!(steps, "  {before}{program} {arguments}{brokers}")
+    ];
+    if several {
+        commands.push(("", "topic describe greetings"));
+    }
+    for (before, arguments) in commands {
+        writeln!(steps, "  {before}{program} {arguments}{at}")
             .expect("writing to a String cannot fail");
     }
     steps
@@ -184,7 +240,7 @@ mod tests {
     #[test]
     fn the_next_steps_can_be_pasted() {
         assert_eq!(
-            next_steps("highwater", DEFAULT_LISTEN),
+            next_steps("highwater", DEFAULT_LISTEN, 1),
             "Try in another terminal, and stop this one with Ctrl-C:\n\
              \x20 highwater topic create greetings\n\
              \x20 echo hello | highwater produce greetings\n\
@@ -194,13 +250,20 @@ mod tests {
 
     #[test]
     fn the_next_steps_name_a_broker_that_is_not_the_default() {
-        let steps = next_steps("target/release/highwater", "127.0.0.1:9999");
+        let steps = next_steps("target/release/highwater", "127.0.0.1:9999", 1);
         assert!(
             steps.contains(
                 "echo hello | target/release/highwater produce greetings --brokers 127.0.0.1:9999\n"
             ),
             "{steps}"
         );
+    }
+
+    #[test]
+    fn a_cluster_is_shown_with_a_replicated_topic() {
+        let steps = next_steps("highwater", DEFAULT_LISTEN, 5);
+        assert!(steps.contains("topic create greetings -r 3\n"), "{steps}");
+        assert!(steps.contains("topic describe greetings\n"), "{steps}");
     }
 
     #[test]
