@@ -3,7 +3,8 @@
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::broker_address;
-use crate::command::{bench, cluster, completion, consume, dev, man, produce, topic};
+use crate::command::{bench, cluster, completion, consume, dev, man, produce, tls, topic};
+use crate::tls_options::TlsOptions;
 
 /// Highwater: an event broker that keeps what it acknowledges.
 #[derive(Debug, Parser)]
@@ -51,6 +52,10 @@ pub(crate) struct Global {
     )]
     pub(crate) log: String,
 
+    /// With TLS or without.
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+
     /// Print help
     // One form of it, the compact one, for `-h` and `--help` alike.
     #[arg(short, long, global = true, action = ArgAction::HelpShort)]
@@ -81,6 +86,9 @@ pub(crate) enum Command {
     /// Show the cluster, its health and its brokers
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Make certificates for development
+    #[command(subcommand)]
+    Tls(tls::Command),
     /// Print a script that completes commands, options and topics in the shell
     Completion(completion::Options),
     /// Print the manual page, or write those of all commands

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::pin::pin;
 use std::time::Duration;
 
-use highwater_client::{Admin, Client, Error, Reason};
+use highwater_client::{Admin, Client, ClientBuilder, Error, Reason, Tls};
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -24,23 +24,35 @@ pub(crate) struct Context {
     pub(crate) brokers: Vec<String>,
     /// Form of the output.
     pub(crate) format: Format,
+    /// How to talk to them; `None`: without TLS.
+    tls: Option<Tls>,
     status: Cell<ExitStatus>,
 }
 
 impl Context {
     /// Surroundings in which nothing has failed yet.
-    pub(crate) fn new(brokers: Vec<String>, format: Format) -> Self {
+    pub(crate) fn new(brokers: Vec<String>, format: Format, tls: Option<Tls>) -> Self {
         Self {
             brokers,
             format,
+            tls,
             status: Cell::new(ExitStatus::Success),
+        }
+    }
+
+    /// A client of the cluster, still to be connected.
+    pub(crate) fn client(&self) -> ClientBuilder {
+        let client = Client::builder();
+        match &self.tls {
+            Some(tls) => client.tls(tls.clone()),
+            None => client,
         }
     }
 
     /// Connects to the cluster, in order to do `what`.
     pub(crate) async fn connect(&self, what: &str) -> Result<Client, Failure> {
         let addresses = self.brokers.join(",");
-        let mut connecting = pin!(Client::connect(&addresses));
+        let mut connecting = pin!(self.client().connect(&addresses));
         let connected = match timeout(PATIENCE, &mut connecting).await {
             Ok(connected) => connected,
             Err(_) => {

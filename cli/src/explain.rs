@@ -1,6 +1,6 @@
 //! What a user is told of an error of the client: its cause in plain words, and what to do about it.
 
-use highwater_client::{ApiError, Error, Reason};
+use highwater_client::{ApiError, Error, Reason, TlsProblem};
 
 use crate::failure::Failure;
 use crate::near_names::near_names;
@@ -9,6 +9,7 @@ use crate::near_names::near_names;
 pub(crate) fn explain(what: impl Into<String>, error: &Error) -> Failure {
     match error {
         Error::Connect { addresses, .. } => explain_connect(what, addresses, error),
+        Error::Tls { addresses, problem } => explain_tls(what, addresses, problem),
         Error::Api(api)
         | Error::Partition { source: api, .. }
         | Error::Delivery { source: api, .. } => explain_api(what.into(), error, api),
@@ -44,6 +45,30 @@ pub(crate) fn explain_connect(what: impl Into<String>, addresses: &str, error: &
         .remedy("start one: highwater dev")
         .remedy(format!("or {NAME_ONE}")),
         _ => explain(what, error),
+    }
+}
+
+/// The failure to do `what` because of TLS with the broker at `addresses`.
+fn explain_tls(what: impl Into<String>, addresses: &str, problem: &TlsProblem) -> Failure {
+    let failure = Failure::new(
+        what,
+        format!("the broker at {addresses} cannot be talked to: {problem}"),
+    );
+    match problem {
+        TlsProblem::Needed => failure
+            .remedy("name the file of its authority: --tls-ca FILE, or HIGHWATER_TLS_CA in the environment")
+            .remedy("or, where this machine trusts that anyway: --tls"),
+        TlsProblem::NotSpoken => failure.remedy(
+            "leave out --tls and --tls-ca, and HIGHWATER_TLS and HIGHWATER_TLS_CA in the environment",
+        ),
+        TlsProblem::Untrusted => failure.remedy("name the file of its authority: --tls-ca FILE"),
+        TlsProblem::OtherHost(_) => {
+            failure.remedy("name the broker by a host of its certificate: --brokers HOST:PORT")
+        }
+        TlsProblem::CertificateWanted | TlsProblem::CertificateRefused => {
+            failure.remedy("show one that it takes: --tls-certificate FILE --tls-key FILE")
+        }
+        _ => failure,
     }
 }
 
@@ -170,6 +195,21 @@ mod tests {
             silent.contains("no broker answers at h:80 (Connection refused)"),
             "{silent}"
         );
+    }
+
+    #[test]
+    fn tls_where_it_is_missing_and_where_it_is_not_wanted_is_told_with_its_options() {
+        let explained = |problem| {
+            let addresses = "h:1".to_owned();
+            explain("cannot list topics", &Error::Tls { addresses, problem }).to_string()
+        };
+        let needed = explained(TlsProblem::Needed);
+        assert!(
+            needed.contains("h:1") && needed.contains("--tls-ca FILE"),
+            "{needed}"
+        );
+        let not_spoken = explained(TlsProblem::NotSpoken);
+        assert!(not_spoken.contains("leave out --tls"), "{not_spoken}");
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod quantity;
 mod record;
 mod separator;
 mod table;
+mod tls_options;
 mod topic_names;
 mod vigil;
 mod wanted;
@@ -41,15 +42,19 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Command};
-use command::{bench, cluster, completion, consume, dev, man, produce, topic};
+use command::{bench, cluster, completion, consume, dev, man, produce, tls, topic};
 use context::Context;
 use failure::Failure;
 
 fn main() -> ExitCode {
     completion::answer_the_shell();
     let Arguments { global, command } = Arguments::parse();
-    let context = Context::new(global.brokers, global.format);
-    let result = start_log(&global.log).and_then(|()| {
+    let (tls, no_tls) = match global.tls.read() {
+        Ok(tls) => (tls, Ok(())),
+        Err(failure) => (None, Err(failure)),
+    };
+    let context = Context::new(global.brokers, global.format, tls);
+    let result = no_tls.and_then(|()| start_log(&global.log)).and_then(|()| {
         let runtime = tokio::runtime::Runtime::new()
             .map_err(|error| Failure::new("cannot start threads", error))?;
         // The command itself runs on this thread, which is none of the runtime's: it may wait for stdin and stdout
@@ -73,6 +78,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Cluster(command) => cluster::run(command, context).await,
         Command::Completion(options) => completion::run(&options),
         Command::Man(options) => man::run(&options),
+        Command::Tls(command) => tls::run(command, context),
         Command::Bench(command) => bench::run(command, context).await,
     }
 }

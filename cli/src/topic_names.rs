@@ -1,12 +1,14 @@
 //! Names of topics as the shell completes them, asked for at the broker while the user types.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap_complete::{ArgValueCompleter, CompletionCandidate};
-use highwater_client::{Client, Error};
+use highwater_client::{Client, Error, Tls};
 
 use crate::arguments::DEFAULT_BROKERS;
+use crate::tls_options::TlsOptions;
 
 /// A completion that takes longer is worth less than none: the shell stands still for it.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -25,7 +27,14 @@ pub(crate) fn completer() -> ArgValueCompleter {
 
 /// The names of all topics; none where no broker gives them in time.
 fn known() -> Vec<String> {
-    let addresses = addresses(std::env::args(), std::env::var("HIGHWATER_BROKERS").ok());
+    let given = Given {
+        arguments: std::env::args().collect(),
+        variable: |name: &str| std::env::var(name).ok(),
+    };
+    let addresses = given.addresses();
+    let Ok(tls) = given.tls().read() else {
+        return Vec::new();
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -33,43 +42,77 @@ fn known() -> Vec<String> {
         return Vec::new();
     };
     runtime.block_on(async {
-        let asked = tokio::time::timeout(PATIENCE, ask(&addresses)).await;
+        let asked = tokio::time::timeout(PATIENCE, ask(&addresses, tls)).await;
         asked.ok().and_then(Result::ok).unwrap_or_default()
     })
 }
 
-async fn ask(addresses: &str) -> Result<Vec<String>, Error> {
-    let topics = Client::connect(addresses)
-        .await?
-        .admin()
-        .list_topics()
-        .await?;
+async fn ask(addresses: &str, tls: Option<Tls>) -> Result<Vec<String>, Error> {
+    let client = match tls {
+        Some(tls) => Client::builder().tls(tls),
+        None => Client::builder(),
+    };
+    let client = client.connect(addresses).await?;
+    let topics = client.admin().list_topics().await?;
     Ok(topics.into_iter().map(|topic| topic.name).collect())
 }
 
-/// The brokers that the command line so far names, or else those of the environment, or the default.
-fn addresses(arguments: impl Iterator<Item = String>, environment: Option<String>) -> String {
-    let mut arguments = arguments;
-    let mut named = None;
-    while let Some(argument) = arguments.next() {
-        if argument == "--brokers" {
-            named = arguments.next();
-        } else if let Some(value) = argument.strip_prefix("--brokers=") {
-            named = Some(value.to_owned());
+/// What was given before the completion was asked for: the command line so far, and the environment.
+struct Given<V> {
+    arguments: Vec<String>,
+    variable: V,
+}
+
+impl<V: Fn(&str) -> Option<String>> Given<V> {
+    /// The brokers to ask.
+    fn addresses(&self) -> String {
+        let named = self.value("--brokers", "HIGHWATER_BROKERS");
+        named.unwrap_or_else(|| DEFAULT_BROKERS.to_owned())
+    }
+
+    /// How to talk to them.
+    fn tls(&self) -> TlsOptions {
+        let file = |flag, variable| self.value(flag, variable).map(PathBuf::from);
+        let is_set = (self.variable)("HIGHWATER_TLS").is_some_and(|text| text == "true");
+        TlsOptions {
+            tls: is_set || self.arguments.iter().any(|argument| argument == "--tls"),
+            tls_ca: file("--tls-ca", "HIGHWATER_TLS_CA"),
+            tls_certificate: file("--tls-certificate", "HIGHWATER_TLS_CERTIFICATE"),
+            tls_key: file("--tls-key", "HIGHWATER_TLS_KEY"),
         }
     }
-    named
-        .or(environment)
-        .unwrap_or_else(|| DEFAULT_BROKERS.to_owned())
+
+    /// The value behind the last of these flags, or else of the variable.
+    fn value(&self, flag: &str, variable: &str) -> Option<String> {
+        let mut arguments = self.arguments.iter();
+        let mut value = None;
+        while let Some(argument) = arguments.next() {
+            if argument == flag {
+                value = arguments.next().cloned();
+            } else if let Some(rest) = argument.strip_prefix(flag)
+                && let Some(joined) = rest.strip_prefix('=')
+            {
+                value = Some(joined.to_owned());
+            }
+        }
+        value.or_else(|| (self.variable)(variable))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn given(line: &str, variable: Option<&str>) -> Given<impl Fn(&str) -> Option<String>> {
+        let variable = variable.map(str::to_owned);
+        Given {
+            arguments: line.split(' ').map(str::to_owned).collect(),
+            variable: move |name: &str| variable.clone().filter(|_| name != "HIGHWATER_TLS"),
+        }
+    }
+
     fn asked(line: &str, environment: Option<&str>) -> String {
-        let arguments = line.split(' ').map(str::to_owned);
-        addresses(arguments, environment.map(str::to_owned))
+        given(line, environment).addresses()
     }
 
     #[test]
@@ -82,5 +125,15 @@ mod tests {
         ] {
             assert_eq!(asked(line, Some("e:1")), "a:1");
         }
+    }
+
+    #[test]
+    fn brokers_with_tls_are_asked_with_tls() {
+        let tls = given("-- highwater --tls-ca=a.pem consume --tls", None).tls();
+        assert!(tls.tls);
+        assert_eq!(tls.tls_ca, Some("a.pem".into()));
+        let tls = given("-- highwater consume", Some("e.pem")).tls();
+        assert!(!tls.tls);
+        assert_eq!(tls.tls_ca, Some("e.pem".into()));
     }
 }

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use highwater_client::{Client, Error};
+use highwater_client::{Client, ClientBuilder, Error};
 
 use crate::context::{Context, PATIENCE};
 use crate::explain::without_error_number;
@@ -37,6 +37,7 @@ pub(crate) async fn keep(
 ) -> Infallible {
     let mut broker = Broker {
         addresses: context.brokers.join(","),
+        builder: context.client(),
         topic: topic.to_owned(),
         client: None,
     };
@@ -61,6 +62,7 @@ pub(crate) async fn keep(
 /// The broker that is asked, over connections of its own: those of the work may be what is stuck.
 struct Broker {
     addresses: String,
+    builder: ClientBuilder,
     topic: String,
     client: Option<Client>,
 }
@@ -86,12 +88,14 @@ impl Broker {
                 Ok(())
             }
             Err(Error::Connect { problem, .. }) => Err(without_error_number(&problem).to_owned()),
+            Err(Error::Tls { problem, .. }) => Err(problem.to_string()),
             Err(error) => Err(error.to_string()),
         }
     }
 
     async fn connect(&self) -> Result<Client, Error> {
-        Client::builder()
+        self.builder
+            .clone()
             .connect_timeout(ANSWER_TIMEOUT)
             .request_timeout(ANSWER_TIMEOUT)
             .connect(&self.addresses)

@@ -8,7 +8,7 @@ use tower::Service;
 
 use crate::cluster::{Cluster, Settings};
 use crate::connector::Custom;
-use crate::{Admin, ConsumerBuilder, Error, ProducerBuilder};
+use crate::{Admin, ConsumerBuilder, Error, ProducerBuilder, Tls};
 
 /// A connection to a cluster. Clones share it.
 ///
@@ -79,6 +79,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Makes connections with TLS.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.settings.tls = Some(tls);
+        self
+    }
+
     /// Makes connections by `connector` instead of over TCP: a `tower` service from the address of a broker, as
     /// `http://HOST:PORT`, to a connection. With the connector of a broker that is embedded in the same program no port is
     /// needed; a proxy or a Unix socket is reached the same way.
@@ -97,8 +103,11 @@ impl ClientBuilder {
     /// Connects; see [`Client::connect`].
     ///
     /// # Errors
-    /// [`Error::Connect`] when none of the addresses can be reached.
+    /// [`Error::Connect`] when none of the addresses can be reached; [`Error::Config`] when certificates cannot be used.
     pub async fn connect(self, addresses: &str) -> Result<Client, Error> {
+        if let Some(tls) = &self.settings.tls {
+            tls.check()?;
+        }
         let bootstrap: Vec<String> = addresses
             .split(',')
             .map(|address| address.trim().to_owned())

@@ -16,6 +16,7 @@ use crate::Error;
 use crate::connector::{Connect, Tcp};
 use crate::metadata::{Leader, Metadata, Topic};
 use crate::retry::Backoff;
+use crate::tls::{Tls, TlsProblem};
 
 /// How connections are made, and times of theirs.
 #[derive(Clone, Debug)]
@@ -24,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) request_timeout: Duration,
     pub(crate) backoff: Backoff,
     pub(crate) connector: Arc<dyn Connect>,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Default for Settings {
@@ -33,6 +35,7 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(30),
             backoff: Backoff::default(),
             connector: Arc::new(Tcp),
+            tls: None,
         }
     }
 }
@@ -97,22 +100,31 @@ impl Cluster {
     pub(crate) async fn connect(&self, address: &str) -> Result<Channel, Error> {
         let endpoint = self.endpoint(address)?;
         let connected = self.settings.connector.connect(&endpoint).await;
-        connected.map_err(|error| connect_error(address, &error))
+        connected.map_err(|error| Cause::of(&error).at(address.to_owned()))
     }
 
     /// The shared connection to an address; established when first used, and again when lost.
     pub(crate) fn channel(&self, address: &str) -> Result<Channel, Error> {
-        let endpoint = self.endpoint(address)?;
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = channels
-            .entry(address.to_owned())
-            .or_insert_with(|| self.settings.connector.connect_lazy(&endpoint));
-        Ok(channel.clone())
+        if let Some(channel) = channels.get(address) {
+            return Ok(channel.clone());
+        }
+        let endpoint = self.endpoint(address)?;
+        let channel = self.settings.connector.connect_lazy(&endpoint);
+        channels.insert(address.to_owned(), channel.clone());
+        Ok(channel)
     }
 
     fn endpoint(&self, address: &str) -> Result<Endpoint, Error> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        let tls = self.settings.tls.as_ref();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
             .map_err(|error| Error::config("address", format!("{address:?}: {error}")))?;
+        if let Some(tls) = tls {
+            endpoint = endpoint
+                .tls_config(tls.config())
+                .map_err(|error| Error::config("tls", root_cause(&error)))?;
+        }
         Ok(endpoint
             .connect_timeout(self.settings.connect_timeout)
             .tcp_nodelay(true)
@@ -157,10 +169,13 @@ impl Cluster {
         Err(match last {
             Some((cause, error)) if error.reason != Reason::NetworkException => match cause {
                 None => Error::Api(error),
-                Some(problem) => self.unreachable(problem),
+                Some(cause) => cause.at(self.addresses().join(",")),
             },
-            Some((cause, error)) => self.unreachable(cause.unwrap_or(error.message)),
-            None => self.unreachable("no address given".to_owned()),
+            last => {
+                let cause = last.map(|(cause, error)| cause.unwrap_or(Cause::Other(error.message)));
+                let cause = cause.unwrap_or_else(|| Cause::Other("no address given".to_owned()));
+                cause.at(self.addresses().join(","))
+            }
         })
     }
 
@@ -169,7 +184,7 @@ impl Cluster {
         &self,
         address: String,
         topics: &[String],
-    ) -> Result<v1::ClusterMetadata, (Option<String>, ApiError)> {
+    ) -> Result<v1::ClusterMetadata, (Option<Cause>, ApiError)> {
         let channel = self.channel(&address).map_err(|error| {
             let error = ApiError::new(error.reason(), error.to_string());
             (None, error)
@@ -183,16 +198,9 @@ impl Cluster {
             Ok(answer) => Ok(answer.into_inner().metadata.unwrap_or_default()),
             Err(status) => {
                 let made_here = std::error::Error::source(&status).is_some();
-                let cause = made_here.then(|| root_cause(&status));
+                let cause = made_here.then(|| Cause::of(&status));
                 Err((cause, ApiError::from(status)))
             }
-        }
-    }
-
-    fn unreachable(&self, problem: String) -> Error {
-        Error::Connect {
-            addresses: self.addresses().join(","),
-            problem,
         }
     }
 
@@ -336,10 +344,27 @@ impl Cluster {
     }
 }
 
-fn connect_error(address: &str, error: &dyn std::error::Error) -> Error {
-    Error::Connect {
-        addresses: address.to_owned(),
-        problem: root_cause(error),
+/// Why a broker cannot be talked to.
+enum Cause {
+    Tls(TlsProblem),
+    /// What the operating system says, or whoever stands between.
+    Other(String),
+}
+
+impl Cause {
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        match TlsProblem::of(error) {
+            Some(problem) => Self::Tls(problem),
+            None => Self::Other(root_cause(error)),
+        }
+    }
+
+    /// The error of a client that tried these addresses.
+    fn at(self, addresses: String) -> Error {
+        match self {
+            Self::Tls(problem) => Error::Tls { addresses, problem },
+            Self::Other(problem) => Error::Connect { addresses, problem },
+        }
     }
 }
 

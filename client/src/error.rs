@@ -6,6 +6,8 @@ use std::time::Duration;
 use highwater_proto::batch::{self, BadBatch};
 use highwater_proto::{ApiError, Offset, Reason};
 
+use crate::TlsProblem;
+
 /// A failed operation.
 ///
 /// Two questions matter to a caller that thinks of trying again: [`Error::is_retriable`], can it help; and
@@ -26,6 +28,15 @@ pub enum Error {
         addresses: String,
         /// What the last one said.
         problem: String,
+    },
+
+    /// A broker was reached, and cannot be talked to because of TLS.
+    #[error("cannot talk to the broker at {addresses}: {problem}")]
+    Tls {
+        /// The addresses tried, separated by commas.
+        addresses: String,
+        /// What is in the way at the last one.
+        problem: TlsProblem,
     },
 
     /// A record was not acknowledged in time. Its last failure, if there was one, is the source.
@@ -116,7 +127,7 @@ impl Error {
             Self::Api(error)
             | Self::Delivery { source: error, .. }
             | Self::Partition { source: error, .. } => error.is_retriable(),
-            Self::Connect { .. } | Self::DeliveryTimeout { .. } => true,
+            Self::Connect { .. } | Self::Tls { .. } | Self::DeliveryTimeout { .. } => true,
             Self::Record(_)
             | Self::BadBatch { .. }
             | Self::Config { .. }
@@ -135,6 +146,7 @@ impl Error {
             }
             Self::Closed => false,
             Self::Connect { .. }
+            | Self::Tls { .. }
             | Self::Record(_)
             | Self::BadBatch { .. }
             | Self::Config { .. }
@@ -149,7 +161,7 @@ impl Error {
             Self::Api(error)
             | Self::Delivery { source: error, .. }
             | Self::Partition { source: error, .. } => error.reason,
-            Self::Connect { .. } => Reason::BrokerNotAvailable,
+            Self::Connect { .. } | Self::Tls { .. } => Reason::BrokerNotAvailable,
             Self::DeliveryTimeout { .. } => Reason::RequestTimedOut,
             Self::Record(error) => error.reason(),
             Self::BadBatch { .. } => Reason::DataLoss,

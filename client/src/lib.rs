@@ -33,7 +33,7 @@
 //! The client finds the leaders of partitions by itself, and follows them. Every [`Error`] says whether trying again can
 //! help, and whether it is safe.
 //!
-//! Left out for now: consumer groups, transactions, TLS.
+//! Left out for now: consumer groups, transactions.
 
 mod admin;
 mod client;
@@ -45,6 +45,7 @@ mod metadata;
 mod offsets;
 mod producer;
 mod retry;
+mod tls;
 mod watch;
 
 pub use admin::{Admin, ConfigChanges, CreatedTopic, NewTopic};
@@ -55,6 +56,7 @@ pub use highwater_proto::batch::{Compression, Header, Headers};
 pub use highwater_proto::{ApiError, Offset, Reason, TopicId};
 pub use offsets::{FoundOffset, Start};
 pub use producer::{Acks, Delivery, Producer, ProducerBuilder, Receipt, Record};
+pub use tls::{Tls, TlsProblem};
 
 /// The messages of the protocol that answers of [`Admin`] consist of.
 pub use highwater_proto::v1 as protocol;

@@ -7,4 +7,5 @@ pub(crate) mod consume;
 pub(crate) mod dev;
 pub(crate) mod man;
 pub(crate) mod produce;
+pub(crate) mod tls;
 pub(crate) mod topic;
