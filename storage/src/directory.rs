@@ -15,7 +15,7 @@ use crate::log::{Frontiers, LogShared, Sealed};
 use crate::poison::Poison;
 use crate::pool::Pool;
 use crate::run_mark::RunMark;
-use crate::segment::{ActiveSegment, SegmentFiles, SegmentSpec};
+use crate::segment::{ActiveSegment, SealedSegment, SegmentFiles, SegmentSpec};
 use crate::space::Gauge;
 
 /// Journal files to set aside, whatever their size.
@@ -126,9 +126,9 @@ impl Directory {
     }
 
     /// Gives back segments that were opened and not used.
-    pub(crate) fn discard(&self, segments: impl Iterator<Item = ActiveSegment>) {
+    pub(crate) fn discard(&self, segments: impl Iterator<Item = SealedSegment>) {
         for segment in segments {
-            if let Err(error) = self.files.retire(segment.seal()) {
+            if let Err(error) = self.files.retire(segment) {
                 // It belongs to nobody, and the next start removes it.
                 tracing::warn!(%error, "a segment file that was not needed could not be put aside");
             }

@@ -365,6 +365,19 @@ fn describe(record: &Record) -> String {
                 applied.index
             )
         }
+        Record::LogSeeded {
+            applied,
+            start,
+            segments,
+            ..
+        } => {
+            format!(
+                "log {log}: starts anew with frames {} to {} in {} segments",
+                start.index,
+                applied.index,
+                segments.len()
+            )
+        }
         Record::SpecChanged {
             max_segment_bytes,
             write_caching,

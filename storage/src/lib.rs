@@ -34,6 +34,7 @@ pub use inspect::{Detail, inspect};
 pub use journal::{Ticket, Turn};
 pub use log::{
     AppliedState, Batches, Damage, HardState, Log, LogReader, LogSpec, MissingFrames, SegmentInfo,
+    Staged, StagedFrom, Staging,
 };
 pub use repair::{Finding, Repair};
 pub use space::Space;

@@ -19,14 +19,17 @@
 //! | 7 snapshot installed | index u64, term u64, next offset u64, log start u64, conf state, snapshot |
 //! | 8 spec changed | max segment bytes u64, write caching u8 |
 //! | 9 segment synced | generation u32, zero u32, then the end: position, next index, term, next offset, max timestamp, u64 each |
+//! | 10 log seeded | applied index u64, term u64, log start u64, conf state, snapshot, then first index u64, offset there u64, term before u64, terms (count u32; first index, term u64 each), segments (count u32; as 3 and 9 have them: opening, end) |
 //!
 //! A record is never checked by itself: its group's CRC covers it. Decoding still bounds every length by what is there, because a
 //! journal may have been written by anybody.
 
 use bytes::Bytes;
 
-use crate::cursor::{Cursor, put_string};
+use crate::checkpoint::LogStart;
+use crate::cursor::{Cursor, put_count, put_string};
 use crate::frame::EncodedFrame;
+use crate::log::encoding::{SEGMENT_FACT_BYTES, put_numbers};
 use crate::log::{AppliedState, HardState, LogSpec};
 use crate::segment::{Generation, SegmentEnd, SegmentSpec};
 use crate::{LogId, Offset, RaftIndex, Term};
@@ -35,6 +38,8 @@ use crate::{LogId, Offset, RaftIndex, Term};
 const HEADER_BYTES: usize = 16;
 /// Records start at multiples of this, within their group.
 const ALIGNMENT: usize = 8;
+/// Bytes of where a term begins.
+const TERM_BYTES: usize = 16;
 /// Bytes of the body of a frames record before the frames.
 const FRAMES_PREFIX_BYTES: usize = 16;
 
@@ -73,6 +78,15 @@ pub(crate) enum Record {
         next_offset: Offset,
         log_start: Offset,
     },
+    /// The log begins anew with frames that came from elsewhere and are durable in these segments: what it held before is gone.
+    LogSeeded {
+        log: LogId,
+        applied: AppliedState,
+        log_start: Offset,
+        start: LogStart,
+        terms: Vec<(RaftIndex, Term)>,
+        segments: Vec<(SegmentSpec, SegmentEnd)>,
+    },
     /// The log is kept in another way from here on.
     SpecChanged {
         log: LogId,
@@ -98,6 +112,7 @@ impl Record {
             | Self::HardStateSet { log, .. }
             | Self::FramesWritten { log, .. }
             | Self::SnapshotInstalled { log, .. }
+            | Self::LogSeeded { log, .. }
             | Self::SpecChanged { log, .. }
             | Self::SegmentSynced { log, .. } => *log,
         }
@@ -114,6 +129,7 @@ impl Record {
             Self::SnapshotInstalled { .. } => 7,
             Self::SpecChanged { .. } => 8,
             Self::SegmentSynced { .. } => 9,
+            Self::LogSeeded { .. } => 10,
         }
     }
 
@@ -182,6 +198,28 @@ impl Record {
             } => {
                 put_u64(out, u64::from(generation.0));
                 end.encode(out);
+            }
+            Self::LogSeeded {
+                applied,
+                log_start,
+                start,
+                terms,
+                segments,
+                ..
+            } => {
+                put_numbers(out, &[applied.index.0, applied.term.0, log_start.0]);
+                put_string(out, &applied.conf_state);
+                put_string(out, &applied.snapshot);
+                put_numbers(out, &[start.index.0, start.offset.0, start.term_before.0]);
+                put_count(out, terms.len());
+                for (first, term) in terms {
+                    put_numbers(out, &[first.0, term.0]);
+                }
+                put_count(out, segments.len());
+                for (spec, end) in segments {
+                    spec.encode(out);
+                    end.encode(out);
+                }
             }
         }
     }
@@ -269,7 +307,38 @@ impl Record {
                 generation: Generation::decode(body)?,
                 end: SegmentEnd::decode(body)?,
             },
+            10 => Self::decode_seeded(log, body)?,
             _ => return None,
+        })
+    }
+
+    fn decode_seeded(log: LogId, body: &mut Cursor) -> Option<Self> {
+        let (index, term) = (RaftIndex(body.u64()?), Term(body.u64()?));
+        let log_start = Offset(body.u64()?);
+        let applied = AppliedState {
+            index,
+            term,
+            conf_state: body.string()?,
+            snapshot: body.string()?,
+        };
+        let start = LogStart {
+            index: RaftIndex(body.u64()?),
+            offset: Offset(body.u64()?),
+            term_before: Term(body.u64()?),
+        };
+        let terms = (0..body.count(TERM_BYTES)?)
+            .map(|_| Some((RaftIndex(body.u64()?), Term(body.u64()?))))
+            .collect::<Option<_>>()?;
+        let segments = (0..body.count(2 * SEGMENT_FACT_BYTES)?)
+            .map(|_| Some((SegmentSpec::decode(body)?, SegmentEnd::decode(body)?)))
+            .collect::<Option<_>>()?;
+        Some(Self::LogSeeded {
+            log,
+            applied,
+            log_start,
+            start,
+            terms,
+            segments,
         })
     }
 }
@@ -368,6 +437,50 @@ mod tests {
         expected.extend([0, 16, 0, 0, 0, 0, 0, 0, 1]); // max segment bytes, write caching
         expected.extend(b"\x03\0\0\0t/1\x02\0\0\0cs\0\0\0\0");
         expected.resize(64, 0); // a multiple of 8
+        assert_eq!(encoded(&record), expected);
+    }
+
+    #[test]
+    fn bytes_of_a_seeded_log_are_these() {
+        let spec = SegmentSpec {
+            generation: Generation(3),
+            salt: 4,
+            first_index: RaftIndex(5),
+            base_offset: Offset(6),
+            file_bytes: 8192,
+        };
+        let record = Record::LogSeeded {
+            log: LogId(7),
+            applied: AppliedState {
+                index: RaftIndex(9),
+                term: Term(2),
+                conf_state: Bytes::from_static(b"cs"),
+                snapshot: Bytes::from_static(b"snap"),
+            },
+            log_start: Offset(6),
+            start: LogStart {
+                index: RaftIndex(5),
+                offset: Offset(6),
+                term_before: Term(1),
+            },
+            terms: vec![(RaftIndex(5), Term(2))],
+            segments: vec![(spec, spec.start())],
+        };
+        let mut expected = vec![];
+        let numbers = |out: &mut Vec<u8>, numbers: &[u64]| {
+            out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        };
+        expected.extend([10, 0, 0, 0, 166, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+        numbers(&mut expected, &[9, 2, 6]); // applied index and term, log start
+        expected.extend(b"\x02\0\0\0cs\x04\0\0\0snap");
+        numbers(&mut expected, &[5, 6, 1]); // start
+        expected.extend(b"\x01\0\0\0");
+        numbers(&mut expected, &[5, 2]); // where a term begins
+        expected.extend(b"\x01\0\0\0");
+        numbers(&mut expected, &[3, 4, 5, 6, 8192]); // opened
+        numbers(&mut expected, &[4096, 5, 0, 6]); // the end
+        expected.extend(i64::MIN.to_le_bytes());
+        expected.resize(184, 0); // a multiple of 8
         assert_eq!(encoded(&record), expected);
     }
 
@@ -524,11 +637,38 @@ mod tests {
                     }
                 }
             ),
-            (log, generation, end()).prop_map(|(log, generation, end)| Record::SegmentSynced {
-                log,
-                generation,
-                end
+            (log.clone(), generation, end()).prop_map(|(log, generation, end)| {
+                Record::SegmentSynced {
+                    log,
+                    generation,
+                    end,
+                }
             }),
+            (
+                log,
+                applied(),
+                any::<[u64; 4]>(),
+                prop::collection::vec(any::<(u64, u64)>(), 0..4),
+                prop::collection::vec((segment(), end()), 0..4),
+            )
+                .prop_map(|(log, applied, numbers, terms, segments)| {
+                    let [log_start, index, offset, term_before] = numbers;
+                    let terms = terms.into_iter();
+                    Record::LogSeeded {
+                        log,
+                        applied,
+                        log_start: Offset(log_start),
+                        start: LogStart {
+                            index: RaftIndex(index),
+                            offset: Offset(offset),
+                            term_before: Term(term_before),
+                        },
+                        terms: terms
+                            .map(|(first, term)| (RaftIndex(first), Term(term)))
+                            .collect(),
+                        segments,
+                    }
+                }),
         ]
     }
 

@@ -179,7 +179,7 @@ impl Log {
                     Err(error) => {
                         self.next_generation = generation;
                         self.directory
-                            .discard(runs.into_iter().filter_map(|run| run.opened));
+                            .discard(runs.into_iter().filter_map(|run| Some(run.opened?.seal())));
                         return Err(match error {
                             Error::NoSpace { .. } => error,
                             error => self.shared.poison(&error),
@@ -272,7 +272,7 @@ impl Log {
     }
 }
 
-fn encode(frames: &[NewFrame], base_offset: Offset, salt: u64) -> Vec<EncodedFrame> {
+pub(super) fn encode(frames: &[NewFrame], base_offset: Offset, salt: u64) -> Vec<EncodedFrame> {
     let mut offset = base_offset;
     let mut encoded = Vec::with_capacity(frames.len());
     for frame in frames {

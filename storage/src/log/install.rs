@@ -41,7 +41,7 @@ impl Log {
         Ok(())
     }
 
-    fn check_snapshot(
+    pub(super) fn check_snapshot(
         &self,
         applied: &AppliedState,
         next_offset: Offset,
@@ -68,7 +68,7 @@ impl Log {
     }
 
     /// Lets go of all frames. Generations go on, so nothing is written where anything was.
-    fn begin_after(&mut self, index: RaftIndex, term: Term, next_offset: Offset) {
+    pub(super) fn begin_after(&mut self, index: RaftIndex, term: Term, next_offset: Offset) {
         self.seal_active();
         self.retired.append(&mut self.sealed);
         self.heads.clear();
@@ -82,7 +82,7 @@ impl Log {
     }
 
     /// What a snapshot holds was committed, in its term or later.
-    fn raise_hard_state(&mut self, turn: &mut Turn, index: RaftIndex, term: Term) {
+    pub(super) fn raise_hard_state(&mut self, turn: &mut Turn, index: RaftIndex, term: Term) {
         let known = self.hard_state;
         let vote = if term > known.term { 0 } else { known.vote };
         let raised = HardState {

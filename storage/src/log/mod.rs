@@ -12,6 +12,7 @@ mod log;
 mod reader;
 mod repair;
 mod shared;
+mod staging;
 mod state;
 mod truncate;
 
@@ -21,4 +22,5 @@ pub use log::Log;
 pub(crate) use log::{LogParts, Sealed};
 pub use reader::{Batches, LogReader};
 pub(crate) use shared::{Frontier, LogShared};
+pub use staging::{Staged, StagedFrom, Staging};
 pub use state::{AppliedState, Damage, HardState, LogSpec, MissingFrames, SegmentInfo};

@@ -168,7 +168,25 @@ impl LogReplay {
                 log_start,
                 ..
             } => {
-                self.install(applied, next_offset, log_start, group);
+                let start = LogStart {
+                    index: applied.index.next(),
+                    offset: next_offset,
+                    term_before: applied.term,
+                };
+                self.begin_anew(applied, start, log_start, group);
+            }
+            Record::LogSeeded {
+                applied,
+                log_start,
+                start,
+                terms,
+                segments,
+                ..
+            } => {
+                if self.begin_anew(applied, start, log_start, group) {
+                    self.terms = terms;
+                    self.add_seeded(segments);
+                }
             }
             Record::SpecChanged {
                 max_segment_bytes,
@@ -231,30 +249,37 @@ impl LogReplay {
         segment.add_frames(position, frames, location)
     }
 
-    /// Begins anew: what the log held, and what was not known of it, counts for nothing any more. Generations go on. A snapshot at or
-    /// below the applied state was installed before that was captured.
-    fn install(
+    /// Takes segments that are durable as far as they go.
+    fn add_seeded(&mut self, segments: Vec<(SegmentSpec, SegmentEnd)>) {
+        for (spec, end) in segments {
+            self.next_generation = self.next_generation.max(spec.generation.next());
+            let mut replay = SegmentReplay::new(spec, None);
+            replay.durable = end;
+            self.segments.insert(spec.generation, replay);
+        }
+    }
+
+    /// Begins anew: what the log held, and what was not known of it, counts for nothing any more. Generations go on. Not for a state
+    /// at or below the applied one: that was captured later.
+    fn begin_anew(
         &mut self,
         applied: AppliedState,
-        next_offset: Offset,
+        start: LogStart,
         log_start: Offset,
         group: u64,
-    ) {
+    ) -> bool {
         if applied.index <= self.applied.index {
-            return;
+            return false;
         }
         self.segments.clear();
         self.terms.clear();
         self.has_strays = false;
         self.misfit = None;
         self.last_frames_group = group;
-        self.start = LogStart {
-            index: applied.index.next(),
-            offset: next_offset,
-            term_before: applied.term,
-        };
+        self.start = start;
         self.log_start = log_start;
         self.applied = inline(applied);
+        true
     }
 }
 

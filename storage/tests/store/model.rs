@@ -46,8 +46,8 @@ pub(crate) struct Stamp {
 pub(crate) enum Change {
     Append(Vec<Frame>),
     Truncate(RaftIndex),
-    /// A snapshot takes the place of all before, and the next record gets this offset.
-    Install(AppliedState, Offset),
+    /// A state takes the place of all before, with these frames, which lead to it from the base on.
+    Install(AppliedState, Base, Vec<Frame>),
     /// The hard state, and the commit index that must not be lost with it.
     HardState(HardState, RaftIndex),
     /// Whether appends are cached from here on. Turning it off makes all before it durable.
@@ -97,11 +97,8 @@ impl LogModel {
     /// Every frame that was ever appended, also those that were truncated later.
     pub(crate) fn appended(&self) -> Vec<Frame> {
         let appended = self.changes.iter().filter_map(|(_, change)| match change {
-            Change::Append(frames) => Some(frames.clone()),
-            Change::Truncate(_)
-            | Change::Install(..)
-            | Change::HardState(..)
-            | Change::Caching(_) => None,
+            Change::Append(frames) | Change::Install(_, _, frames) => Some(frames.clone()),
+            Change::Truncate(_) | Change::HardState(..) | Change::Caching(_) => None,
         });
         appended.flatten().collect()
     }
@@ -137,9 +134,9 @@ impl LogModel {
                     frames.last().expect("not empty").index
                 }
                 Change::Truncate(first_removed) => floor.min(first_removed.previous()),
-                Change::Install(applied, _) if stamp.is_promised(step, done) => applied.index,
+                Change::Install(applied, ..) if stamp.is_promised(step, done) => applied.index,
                 // One that may show takes away what was cached, and then it is what shows.
-                Change::Install(applied, _) => floor.min(applied.index),
+                Change::Install(applied, ..) => floor.min(applied.index),
                 Change::Append(_) | Change::HardState(..) | Change::Caching(_) => floor,
             })
     }
@@ -176,13 +173,9 @@ impl Contents {
             Change::Truncate(first_removed) => {
                 self.frames.retain(|frame| frame.index < *first_removed)
             }
-            Change::Install(applied, next_offset) => {
-                self.frames.clear();
-                self.base = Base {
-                    index: applied.index,
-                    term: applied.term,
-                    offset: *next_offset,
-                };
+            Change::Install(applied, base, frames) => {
+                self.frames.clone_from(frames);
+                self.base = *base;
                 self.hard_state.commit = applied.index;
                 self.commit_floor = applied.index;
             }

@@ -318,7 +318,7 @@ fn check_applied(model: &LogModel, step: u64, may: usize, recovered: &RecoveredL
     let installed = model.changes[..may]
         .iter()
         .filter_map(|(_, change)| match change {
-            Change::Install(applied, _) => Some(applied),
+            Change::Install(applied, ..) => Some(applied),
             _ => None,
         });
     let known = captures

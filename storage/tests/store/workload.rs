@@ -7,13 +7,13 @@ use bytes::Bytes;
 use highwater_storage::fs::SimFs;
 use highwater_storage::{
     AppliedState, Frame, FrameKind, HardState, Log, LogId, LogSpec, NewFrame, Offset, Pressure,
-    RaftIndex, Result, Store, Term, Ticket, Turn,
+    RaftIndex, Result, StagedFrom, Store, Term, Ticket, Turn,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::model::{
-    Capture, Change, Contents, LogModel, Model, Stamp, expected, new_batch, new_frame,
+    Base, Capture, Change, Contents, LogModel, Model, Stamp, expected, new_batch, new_frame,
 };
 use crate::recovery;
 
@@ -499,16 +499,65 @@ impl Live {
         }
         let lowest = self.contents.hard_state.commit.0 + 1;
         let index = RaftIndex(random.random_range(lowest..lowest + 12));
-        let next_offset = Offset(
-            self.log.log_start().0.max(self.contents.base.offset.0) + random.random_range(0..20),
-        );
-        let applied = applied_state(self.log.id(), index, self.contents.hard_state.term);
-        self.log
-            .install_snapshot(turn, applied.clone(), next_offset, self.log.log_start())?;
-        self.record(Change::Install(applied, next_offset));
+        let start = self.log.log_start();
+        let term = self.contents.hard_state.term;
+        let applied = applied_state(self.log.id(), index, term);
+        if random.random_ratio(1, 2) {
+            let offset = start.0.max(self.contents.base.offset.0) + random.random_range(0..20);
+            let offset = Offset(offset);
+            self.log
+                .install_snapshot(turn, applied.clone(), offset, start)?;
+            let base = Base {
+                index,
+                term,
+                offset,
+            };
+            self.record(Change::Install(applied, base, vec![]));
+        } else {
+            let base = Base {
+                index: RaftIndex(random.random_range(0..index.0)),
+                term,
+                offset: start,
+            };
+            let frames = self.seed(turn, base, &applied, random)?;
+            self.record(Change::Install(applied, base, frames));
+        }
         (self.applied, self.durable) = (index, index);
         self.appended.clear();
         Ok(())
+    }
+
+    /// Takes over the frames from `base` to `applied`, now and then after trying in vain.
+    fn seed(
+        &mut self,
+        turn: &mut Turn,
+        base: Base,
+        applied: &AppliedState,
+        random: &mut StdRng,
+    ) -> Result<Vec<Frame>> {
+        let from = StagedFrom {
+            index: RaftIndex(base.index.0 + 1),
+            offset: base.offset,
+            term_before: base.term,
+        };
+        if random.random_ratio(1, 3) {
+            let new = self.new_frame(from.index, random);
+            self.log.stage(from)?.append(&[new])?;
+        }
+        let mut staging = self.log.stage(from)?;
+        let mut frames = Vec::new();
+        for index in from.index.0..=applied.index.0 {
+            let new = NewFrame {
+                term: base.term,
+                ..self.new_frame(RaftIndex(index), random)
+            };
+            frames.push(expected(&new, staging.next_offset()));
+            staging.append(&[new])?;
+        }
+        let (staged, start) = (staging.finish()?, base.offset);
+        self.log
+            .install_staged(turn, staged, applied.clone(), start)?;
+        Ok(frames)
     }
 
     /// Lets applied frames go, by offset as retention does or by index as an event log does.

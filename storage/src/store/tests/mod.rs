@@ -6,6 +6,7 @@ mod disk;
 mod inspect;
 mod recovery;
 mod repair;
+mod staging;
 
 use bytes::Bytes;
 
