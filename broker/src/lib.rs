@@ -73,7 +73,7 @@ pub mod partition;
 mod peer;
 mod producer_ids;
 pub mod raft;
-mod replica;
+pub mod replica;
 mod server;
 mod service;
 pub mod tls;

@@ -11,7 +11,7 @@ use crate::raft::machine::{
 
 /// A replica of some group.
 #[derive(Debug)]
-pub(crate) enum Replica {
+pub enum Replica {
     /// Of the controller group.
     Controller(Box<ControllerReplica>),
     /// Of a partition.
@@ -20,7 +20,7 @@ pub(crate) enum Replica {
 
 /// A command for some group.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub enum Command {
     /// For the controller.
     Controller(controller::Command),
     /// For a partition.
@@ -29,7 +29,7 @@ pub(crate) enum Command {
 
 /// The answer of some group.
 #[derive(Debug)]
-pub(crate) enum Response {
+pub enum Response {
     /// Of the controller.
     Controller(controller::Response),
     /// Of a partition.
@@ -38,7 +38,7 @@ pub(crate) enum Response {
 
 /// The refusal of some group.
 #[derive(Debug)]
-pub(crate) enum Error {
+pub enum Error {
     /// Of the controller.
     Controller(controller::Error),
     /// Of a partition.

@@ -9,6 +9,8 @@
 //! - [`history`]: what every client asked and was told, in real-time order.
 //! - [`checker`]: the promises (docs: `Rule`), pure.
 //! - [`topic_model`]: the same for the state of topics.
+//!
+//! [`sim`] is another thing: a whole cluster in one thread, repeated by its seed.
 
 pub mod checker;
 pub mod cluster;
@@ -16,6 +18,7 @@ pub mod data_files;
 pub mod history;
 pub mod network;
 pub mod process;
+pub mod sim;
 pub mod stamp;
 pub mod topic_model;
 pub mod workload;
