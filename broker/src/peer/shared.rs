@@ -30,6 +30,9 @@ pub(crate) trait Groups: Send + Sync + 'static {
     /// The broker of these replicas is gone: whoever follows one of them has no leader any more.
     fn lose_leaders(&self, replicas: HashSet<ReplicaId>);
 
+    /// The broker of these replicas is back.
+    fn greet_members(&self, replicas: HashSet<ReplicaId>);
+
     /// Whether they go on.
     fn pulse(&self) -> Pulse;
 }
@@ -46,6 +49,16 @@ impl Groups for Shards<Replica> {
         });
         if let Err(error) = lost {
             warn!(%error, "some groups wait for their election timeout before they replace a leader that is gone");
+        }
+    }
+
+    fn greet_members(&self, replicas: HashSet<ReplicaId>) {
+        let replicas = Arc::new(replicas);
+        let greeted = self.broadcast(|| Operation::MembersBack {
+            replicas: Arc::clone(&replicas),
+        });
+        if let Err(error) = greeted {
+            warn!(%error, "some groups do not hear that a broker is back");
         }
     }
 
@@ -132,6 +145,7 @@ impl Shared {
             has_changed = true;
             let (broker, is_up) = match change {
                 Change::Up(broker) => {
+                    groups.greet_members(self.routes.replicas_on(broker));
                     info!(%broker, "broker is up");
                     (broker, true)
                 }

@@ -14,6 +14,8 @@ pub struct Config {
     pub heartbeat_ticks: u32,
     /// Largest number of ticks by which a group's random draw prolongs its election timeout (exclusive).
     pub election_jitter_ticks: u32,
+    /// Ticks without anything to do after which a leader puts its group to sleep; with 0 no group sleeps.
+    pub sleep_ticks: u32,
     /// Ticks without an end of the oldest sync after which the disk counts as stuck: leaders then step down.
     pub sync_stall_ticks: u32,
     /// Milliseconds of one tick.
@@ -54,6 +56,7 @@ impl Default for Config {
             election_ticks: 10,
             heartbeat_ticks: 2,
             election_jitter_ticks: 10,
+            sleep_ticks: 20,
             sync_stall_ticks: 50,
             tick_interval_ms: 100,
             append_message_bytes: MIB,

@@ -1,6 +1,9 @@
 //! What a group's driver is told.
 
 use bytes::Bytes;
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use highwater_storage::{Frame, Offset};
 use raft::GetEntriesContext;
 use raft::eraftpb::{ConfChangeV2, Entry, Message};
@@ -27,6 +30,10 @@ pub(super) enum Event {
     ReadIndex(ReadNumber),
     /// The leader's broker is gone.
     LeaderLost,
+    /// The brokers of these replicas, some of them members, are gone.
+    MembersLost(Arc<HashSet<ReplicaId>>),
+    /// The brokers of these replicas are back.
+    MembersBack(Arc<HashSet<ReplicaId>>),
     /// The disk has not finished a sync for so long that it counts as stuck; or, with false, it goes on again.
     DiskStalled(bool),
     /// All writes up to this one are durable.
@@ -46,6 +53,29 @@ pub(super) enum Event {
         /// The first offset it holds.
         log_start: Offset,
     },
+}
+
+impl Event {
+    /// Whether a group that sleeps wakes of it, whatever it is about. Of messages only some do.
+    pub(super) fn wakes(&self) -> bool {
+        match self {
+            Self::Campaign
+            | Self::Propose(_)
+            | Self::ChangeMembers(_)
+            | Self::TransferLeader(_)
+            | Self::ReadIndex(_)
+            | Self::LeaderLost => true,
+            Self::Message(_)
+            | Self::Tick
+            | Self::MembersLost(_)
+            | Self::MembersBack(_)
+            | Self::DiskStalled(_)
+            | Self::Synced(_)
+            | Self::Applied
+            | Self::Fetched(..)
+            | Self::Snapshot { .. } => false,
+        }
+    }
 }
 
 /// Why an event changed nothing.

@@ -13,6 +13,7 @@
 //! - The journaled commit index is the smaller of commit and what is durable here, so it never points above the log.
 //! - A membership change takes effect where it is applied. A joint configuration that does not leave by itself is
 //!   pushed.
+//! - An idle group sleeps: time does not matter to it until something comes.
 //! - A leader whose disk is stuck steps down, and nobody with a stuck disk campaigns.
 //! - The crate's own election jitter is off; ours is drawn from a seed, so a run can be repeated.
 //!
@@ -22,6 +23,7 @@ mod check;
 mod in_sync;
 mod leadership;
 mod ready;
+mod sleep;
 mod snapshot;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -64,6 +66,7 @@ pub(super) struct Group {
     /// The offset that the next applied record has.
     next_offset: Offset,
     followers: in_sync::Followers,
+    sleep: sleep::Sleep,
     /// Whether the disk has not finished a sync for too long.
     is_disk_stalled: bool,
     /// Messages whose time to leave has come.
@@ -132,6 +135,7 @@ impl Group {
             applied: (applied.index, applied.term),
             next_offset,
             followers: in_sync::Followers::default(),
+            sleep: sleep::Sleep::default(),
             is_disk_stalled: false,
             outbox: Vec::new(),
             takes_snapshots,
@@ -142,6 +146,9 @@ impl Group {
 
     /// Takes an event. What follows from it comes out of [`Group::poll`].
     pub(super) fn handle(&mut self, event: Event) -> Result<(), Ignored> {
+        if event.wakes() {
+            self.wake();
+        }
         match event {
             Event::Message(message) => self.step(message)?,
             Event::Tick => self.tick(),
@@ -151,6 +158,8 @@ impl Group {
             Event::TransferLeader(to) => self.node.transfer_leader(to.0),
             Event::ReadIndex(number) => self.node.read_index(number.encode()),
             Event::LeaderLost => self.forget_leader(),
+            Event::MembersLost(lost) => self.members_lost(&lost),
+            Event::MembersBack(back) => self.members_back(&back),
             Event::DiskStalled(is_stalled) => self.disk_stalled(is_stalled),
             Event::Synced(number) => self.synced(number),
             Event::Applied => {
@@ -186,11 +195,13 @@ impl Group {
         Ok((!effects.is_empty()).then_some(effects))
     }
 
-    /// Whether time matters to this replica: not where there is nobody to hear from, nor anything left to tell those who
-    /// could never lead.
+    /// Whether time matters to this replica: not while it sleeps, nor where there is nobody to hear from and nothing left
+    /// to tell those who could never lead.
     pub(super) fn wants_ticks(&self) -> bool {
         let raft = &self.node.raft;
-        if raft.state == StateRole::Leader {
+        if self.is_asleep() {
+            false
+        } else if raft.state == StateRole::Leader {
             let is_alone = self.members.is_alone(self.replica);
             !(is_alone || self.is_sole_voter() && self.is_idle())
         } else {
@@ -202,16 +213,23 @@ impl Group {
     fn is_idle(&self) -> bool {
         let raft = &self.node.raft;
         let last = raft.raft_log.last_index();
+        self.has_settled()
+            && raft
+                .prs()
+                .iter()
+                .all(|(_, progress)| progress.matched == last && progress.committed_index == last)
+    }
+
+    /// Whether a leader has committed and applied all it has, and neither hands over nor changes its members.
+    fn has_settled(&self) -> bool {
+        let raft = &self.node.raft;
+        let last = raft.raft_log.last_index();
         raft.state == StateRole::Leader
             && raft.lead_transferee.is_none()
             && self.conf_state.voters_outgoing.is_empty()
             && self.unsynced.is_empty()
             && raft.raft_log.committed == last
             && self.applied.0.0 == last
-            && raft
-                .prs()
-                .iter()
-                .all(|(_, progress)| progress.matched == last && progress.committed_index == last)
     }
 
     /// Whether this replica wins any election by itself.
@@ -289,7 +307,7 @@ impl Group {
         self.node.raft.r.raft_log.store.into_log()
     }
 
-    fn step(&mut self, message: Message) -> Result<(), Ignored> {
+    fn step(&mut self, mut message: Message) -> Result<(), Ignored> {
         let raft = &self.node.raft;
         message::check(
             &message,
@@ -312,16 +330,27 @@ impl Group {
         if message.get_msg_type() == MessageType::MsgTimeoutNow && !self.may_campaign() {
             return Err(Ignored::NotNow);
         }
+        let lulled = self.hear(&mut message);
         // What Raft itself ignores (a response of somebody who is no member any more) is no news.
         if let Err(error) = self.node.step(message) {
             tracing::debug!(replica = self.replica.0, %error, "ignored a message");
         }
+        self.fall_asleep(lulled);
         Ok(())
     }
 
     fn tick(&mut self) {
+        if self.is_asleep() {
+            return;
+        }
         let leads = self.node.raft.state == StateRole::Leader;
+        if leads && self.is_disk_stalled {
+            // It slept when the disk got stuck.
+            self.disk_stalled(true);
+            return;
+        }
         if leads {
+            self.tick_sleep();
             self.tick_followers();
             self.tick_snapshots();
         }

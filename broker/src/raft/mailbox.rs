@@ -138,8 +138,20 @@ impl<M: Machine> Mailbox<M> {
     /// # Errors
     /// [`Error::ShardBusy`] when too many wait or the shard stopped; the operation is dropped.
     pub(super) fn operate(&self, operation: Operation<M>) -> Result<(), Error> {
+        self.operate_within(self.max_operations, operation)
+    }
+
+    /// Sends an operation even where too many wait: one that comes rarely and must not be lost.
+    ///
+    /// # Errors
+    /// [`Error::ShardBusy`] when the shard stopped; the operation is dropped.
+    pub(super) fn operate_anyway(&self, operation: Operation<M>) -> Result<(), Error> {
+        self.operate_within(usize::MAX, operation)
+    }
+
+    fn operate_within(&self, limit: usize, operation: Operation<M>) -> Result<(), Error> {
         let mut state = self.state();
-        if state.is_closed || state.waiting.operations.len() >= self.max_operations {
+        if state.is_closed || state.waiting.operations.len() >= limit {
             return Err(Error::ShardBusy);
         }
         state.waiting.operations.push(operation);
@@ -318,12 +330,13 @@ mod tests {
         let roll = || Operation::Roll { group: GroupId(1) };
         mailbox.operate(roll()).unwrap();
         assert!(matches!(mailbox.operate(roll()), Err(Error::ShardBusy)));
+        mailbox.operate_anyway(roll()).unwrap();
         let take = Take {
             operations_only: true,
             wait: Wait::ForEver,
         };
         assert!(mailbox.take(&mut inbox, take));
-        assert_eq!((inbox.operations.len(), inbox.requests.len()), (1, 0));
+        assert_eq!((inbox.operations.len(), inbox.requests.len()), (2, 0));
         assert!(!mailbox.is_empty());
     }
 

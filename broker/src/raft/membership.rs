@@ -37,6 +37,12 @@ impl Members {
         }
     }
 
+    /// Everybody, some twice while a change is under way.
+    pub(super) fn all(&self) -> impl Iterator<Item = ReplicaId> {
+        let all = self.voters.iter().chain(&self.learners);
+        all.chain(&self.outgoing).copied()
+    }
+
     /// Whether `replica` is the only member: nobody to wait for, nobody to tell.
     pub fn is_alone(&self, replica: ReplicaId) -> bool {
         self.voters == [replica] && self.learners.is_empty() && self.outgoing.is_empty()

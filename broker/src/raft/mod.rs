@@ -17,8 +17,8 @@
 //! which it was proposed. Nothing is said to a peer that could be forgotten in a crash. What fails in one replica, a
 //! panic too, ends that replica and no other; a failed sync ends all, for good.
 //!
-//! Left out, for now: the network between brokers, seeding of replicas whose log is the data, putting idle groups of
-//! several voters to sleep.
+//! Left out, for now: seeding of replicas whose log is the data. The network between brokers stands behind
+//! [`PeerTransport`].
 
 mod checkpoint;
 mod cold_read;

@@ -19,7 +19,8 @@ mod snapshot;
 mod start;
 mod status;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use highwater_storage::{
     AppliedState, Error as StorageError, Log, Offset, RaftIndex, Term, Ticket, Turn,
@@ -143,6 +144,12 @@ impl<M: Machine> Replica<M> {
 
     /// One tick went by.
     pub(super) fn tick(&mut self) -> Result<(), Error> {
+        let is_awaited = self.waiters.await_holders() || self.change.is_some();
+        if let Consensus::Running(group) = &mut self.consensus
+            && is_awaited
+        {
+            group.wake();
+        }
         self.handle(Event::Tick, |_| {})?;
         self.check_holders();
         self.is_in_sync_stale = true;
@@ -152,6 +159,29 @@ impl<M: Machine> Replica<M> {
     /// The broker of the leader is gone.
     pub(super) fn leader_lost(&mut self) -> Result<(), Error> {
         self.handle(Event::LeaderLost, |_| {})
+    }
+
+    /// The brokers of some of its group's members are gone; perhaps that of its leader.
+    pub(super) fn members_lost(&mut self, lost: &Arc<HashSet<ReplicaId>>) -> Result<(), Error> {
+        if self.leader().is_some_and(|leader| lost.contains(&leader)) {
+            self.handle(Event::LeaderLost, |_| {})?;
+        }
+        self.is_in_sync_stale = true;
+        self.handle(Event::MembersLost(Arc::clone(lost)), |_| {})
+    }
+
+    /// The brokers of some of its group's members are back.
+    pub(super) fn members_back(&mut self, back: &Arc<HashSet<ReplicaId>>) -> Result<(), Error> {
+        self.is_in_sync_stale = true;
+        self.handle(Event::MembersBack(Arc::clone(back)), |_| {})
+    }
+
+    /// Whether one of `replicas` is a member of its group.
+    pub(super) fn has_member_in(&self, replicas: &HashSet<ReplicaId>) -> bool {
+        match &self.consensus {
+            Consensus::Running(group) => group.members().all().any(|id| replicas.contains(&id)),
+            Consensus::Quarantined { .. } => false,
+        }
     }
 
     /// Hands leadership over, where this replica has it.

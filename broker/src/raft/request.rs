@@ -216,9 +216,16 @@ pub enum Operation<M: Machine> {
         /// The group.
         group: GroupId,
     },
-    /// The same for every group of the shard that follows one of these replicas.
+    /// The same for every group of the shard that follows one of these replicas. Those that these replicas are members
+    /// of note that they are gone: they are not in sync, and a leader that sleeps wakes when too few voters are left.
     LeadersLost {
         /// The replicas of a broker that is gone.
+        replicas: Arc<HashSet<ReplicaId>>,
+    },
+    /// The broker of these replicas, of which it was said that they are gone, is back. Leaders say hello to those of
+    /// them that are members of their groups.
+    MembersBack {
+        /// The replicas of the broker.
         replicas: Arc<HashSet<ReplicaId>>,
     },
     /// Captures those of these logs that are here, for a checkpoint.
@@ -276,6 +283,8 @@ pub struct ReplicaStatus {
     pub next_offset: Offset,
     /// The members as of `applied`.
     pub members: Members,
+    /// Whether it sleeps: it is idle, and counts no ticks.
+    pub is_asleep: bool,
     /// The other members as a leader sees them, in order; empty where this replica does not lead.
     pub followers: Vec<FollowerStatus>,
 }
@@ -309,6 +318,7 @@ impl<M: Machine> fmt::Debug for Operation<M> {
             Self::LeaderLost { group } => ("LeaderLost", group),
             Self::Status { group, .. } => ("Status", group),
             Self::TransferAway { .. } => return f.write_str("TransferAway"),
+            Self::MembersBack { .. } => return f.write_str("MembersBack"),
             Self::LeadersLost { .. } => return f.write_str("LeadersLost"),
             Self::Capture { .. } => return f.write_str("Capture"),
             Self::Fetched(read) => return write!(f, "Fetched({})", read.group.0),

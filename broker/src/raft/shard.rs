@@ -43,6 +43,8 @@ pub struct Shard<M: Machine> {
     deleted: VecDeque<(Ticket, Answer<Result<(), Error>>)>,
     /// Deletions of this turn, whose ticket is not known yet.
     deleting: Vec<Answer<Result<(), Error>>>,
+    /// What leaders that failed since the last report have to say to their successors.
+    farewells: Vec<PeerMessage>,
     /// Leaderships that are to go elsewhere.
     leaving: Vec<Leaving>,
     stall: StallClock,
@@ -95,6 +97,7 @@ impl<M: Machine> Shard<M> {
             unsynced: VecDeque::new(),
             deleted: VecDeque::new(),
             deleting: Vec::new(),
+            farewells: Vec::new(),
             leaving: Vec::new(),
             stall: StallClock::default(),
             is_stalled: false,
@@ -149,6 +152,7 @@ impl<M: Machine> Shard<M> {
         }
         self.drive(&mut context);
         self.answer_leaving();
+        context.outbox.append(&mut self.farewells);
         let mut released = std::mem::take(&mut self.released);
         released.merge(context.released);
         let wants_ticks = !(self.ticking.is_empty() && self.leaving.is_empty()) || self.is_stalled;
@@ -294,7 +298,9 @@ impl<M: Machine> Shard<M> {
     fn quarantine(&mut self, slot: Slot, error: &Error) {
         self.ticking.remove(&slot);
         if let Some(replica) = self.replicas.get_mut(slot) {
-            self.released.merge(replica.quarantine(error));
+            let (released, farewell) = replica.quarantine(error);
+            self.released.merge(released);
+            self.farewells.extend(farewell);
         }
     }
 }

@@ -163,15 +163,15 @@ impl<M: Machine> Shards<M> {
         self.port(group).mailbox.operate(operation)
     }
 
-    /// Sends an operation to every shard.
+    /// Sends an operation to every shard, however many wait there.
     ///
     /// # Errors
-    /// [`Error::ShardBusy`] when one or more of them did not take it; the others did.
+    /// [`Error::ShardBusy`] when one or more of them stopped; the others took it.
     pub fn broadcast(&self, mut operation: impl FnMut() -> Operation<M>) -> Result<(), Error> {
         let sent = self
             .ports
             .iter()
-            .map(|port| port.mailbox.operate(operation()));
+            .map(|port| port.mailbox.operate_anyway(operation()));
         // Each is tried.
         sent.fold(Ok(()), Result::and)
     }

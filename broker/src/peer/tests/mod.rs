@@ -51,6 +51,8 @@ impl Groups for Arc<Recorder> {
         self.lost.send_modify(|all| all.push(replicas));
     }
 
+    fn greet_members(&self, _replicas: HashSet<ReplicaId>) {}
+
     fn pulse(&self) -> Pulse {
         self.pulse.lock().unwrap().clone()
     }

@@ -2,8 +2,8 @@
 //!
 //! A voter is in sync when it answered within about an election timeout and holds all that was committed about an
 //! election timeout ago. Both are looked at once per tick: a voter that fell silent or behind is out of sync after one
-//! to two election timeouts, and a new leader takes everybody to be in sync until it knows better. The leader itself
-//! always is.
+//! to two election timeouts, one whose broker is gone at once, and a new leader takes everybody to be in sync until it
+//! knows better. The leader itself always is.
 
 use highwater_storage::RaftIndex;
 use raft::StateRole;
@@ -69,6 +69,9 @@ impl Group {
         let Some(progress) = self.node.raft.prs().get(id.0) else {
             return false;
         };
+        if self.is_gone(id) {
+            return false;
+        }
         if self.followers.term != self.node.raft.term {
             return true;
         }

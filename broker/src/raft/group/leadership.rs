@@ -64,19 +64,27 @@ impl Group {
     pub(super) fn disk_stalled(&mut self, is_stalled: bool) {
         self.is_disk_stalled = is_stalled;
         let term = self.node.raft.term;
-        if !is_stalled || self.node.raft.state != StateRole::Leader {
+        let leads = self.node.raft.state == StateRole::Leader;
+        // Who sleeps has nothing to write; should something come, the next tick is here again.
+        if !(is_stalled && leads) || self.is_asleep() || self.successor().is_none() {
             return;
         }
-        let Some(successor) = self.successor() else {
-            return;
-        };
         // Stepping down holds back, until the next sync, what Raft itself would send.
-        if self.durable_term >= term {
-            let mut message = Message::default();
-            message.set_msg_type(MessageType::MsgTimeoutNow);
-            (message.from, message.to, message.term) = (self.replica.0, successor.0, term);
-            self.outbox.push(message);
-        }
+        self.outbox.extend(self.farewell());
+        self.wake();
         self.node.raft.become_follower(term, raft::INVALID_ID);
+    }
+
+    /// Asks the successor of a leader that leads no more to campaign at once. Others might sleep, and never miss it.
+    pub(in crate::raft) fn farewell(&self) -> Option<Message> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader || self.durable_term < raft.term {
+            return None;
+        }
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgTimeoutNow);
+        (message.from, message.to) = (self.replica.0, self.successor()?.0);
+        message.term = raft.term;
+        Some(message)
     }
 }

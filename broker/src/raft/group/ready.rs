@@ -28,7 +28,9 @@ impl Group {
         let may_leave = self.durable_term >= self.node.raft.term;
         let mut held = ready.take_persisted_messages();
         if may_leave {
-            effects.send.extend(ready.take_messages());
+            let mut messages = ready.take_messages();
+            self.lull(&mut messages);
+            effects.send.extend(messages);
         } else {
             held.extend(ready.take_messages());
         }

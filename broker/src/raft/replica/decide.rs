@@ -235,6 +235,10 @@ impl<M: Machine> Replica<M> {
                 return Ok(false);
             }
         }
+        // Somebody needs the leader: if it is gone, this is how a follower that sleeps finds out.
+        if let Consensus::Running(group) = &mut self.consensus {
+            group.wake();
+        }
         self.refuse_queue(&Refusal::NotLeader { leader }, context);
         Ok(false)
     }

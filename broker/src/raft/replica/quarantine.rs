@@ -5,15 +5,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::{Consensus, Released, Replica};
 use crate::raft::Error;
 use crate::raft::machine::{Machine, Refusal, Role};
+use crate::raft::message::PeerMessage;
 
 impl<M: Machine> Replica<M> {
     /// Ends the replica's part in its group. What was proposed may have committed or not; what was not is refused.
-    /// Answers the room that refused commands held.
-    pub(in crate::raft) fn quarantine(&mut self, error: &Error) -> Released {
+    /// Answers the room that refused commands held, and what a leader has to say to the one who is to lead next.
+    pub(in crate::raft) fn quarantine(&mut self, error: &Error) -> (Released, Option<PeerMessage>) {
         let mut released = Released::default();
-        if matches!(self.consensus, Consensus::Quarantined { .. }) {
-            return released;
-        }
+        let Consensus::Running(group) = &self.consensus else {
+            return (released, None);
+        };
+        let farewell = group.farewell().map(|message| PeerMessage {
+            group: self.group_id,
+            message,
+        });
         let (group, replica) = (self.group_id.0, self.id.0);
         if !matches!(error, Error::Stopped) {
             tracing::error!(group, replica, %error, "a replica failed and is quarantined");
@@ -43,7 +48,7 @@ impl<M: Machine> Replica<M> {
             });
         }
         self.show_quarantine();
-        released
+        (released, farewell)
     }
 
     /// Why commands are refused.

@@ -39,6 +39,10 @@ impl<M: Machine> Replica<M> {
             first: log.first_index(),
             last: log.last_index(),
             next_offset: log.next_offset(),
+            is_asleep: match &self.consensus {
+                Consensus::Running(group) => group.is_asleep(),
+                Consensus::Quarantined { .. } => false,
+            },
             followers: match &self.consensus {
                 Consensus::Running(group) => group.followers(),
                 Consensus::Quarantined { .. } => Vec::new(),

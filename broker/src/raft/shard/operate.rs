@@ -93,7 +93,12 @@ impl<M: Machine> Shard<M> {
                 self.transfer_away(slots, answer);
             }
             Operation::LeaderLost { group } => self.with_group(group, Replica::leader_lost),
-            Operation::LeadersLost { replicas } => self.leaders_lost(&replicas),
+            Operation::LeadersLost { replicas } => {
+                self.with_members(&replicas, |replica| replica.members_lost(&replicas));
+            }
+            Operation::MembersBack { replicas } => {
+                self.with_members(&replicas, |replica| replica.members_back(&replicas));
+            }
             Operation::Capture { logs, answer } => {
                 drop(answer.send(self.capture(&logs, context)));
             }
@@ -137,11 +142,16 @@ impl<M: Machine> Shard<M> {
         Ok(Started { reader })
     }
 
-    fn leaders_lost(&mut self, lost: &HashSet<ReplicaId>) {
+    /// Gives an event to every replica in whose group one of `members` is.
+    fn with_members(
+        &mut self,
+        members: &HashSet<ReplicaId>,
+        event: impl Fn(&mut Replica<M>) -> Result<(), Error>,
+    ) {
         for slot in self.replicas.slots() {
-            let leader = self.replicas.get(slot).and_then(Replica::leader);
-            if leader.is_some_and(|leader| lost.contains(&leader)) {
-                self.with(slot, Replica::leader_lost);
+            let replica = self.replicas.get(slot);
+            if replica.is_some_and(|replica| replica.has_member_in(members)) {
+                self.with(slot, &event);
             }
         }
     }

@@ -69,6 +69,7 @@ fn play_seeds(seeds: std::ops::Range<u64>, founding: &str) -> Played {
         }
         run.heal();
         run.check_agreement();
+        run.check_rest();
         played.acknowledged += run.acknowledged.len();
         played.terms += run.leaders.len();
         played.reads += run.reads_answered;
@@ -107,6 +108,9 @@ impl Run {
             compacts: founding.contains("compacts"),
             said: Vec::new(),
         };
+        if run.may_sleep() {
+            run.play("sleepy 2");
+        }
         run.play(founding);
         run
     }
@@ -142,6 +146,12 @@ impl Run {
                 self.play(&format!("crash {node} {mode} seed={seed}"));
                 self.up.insert(node, false);
                 self.reads.remove(&node);
+                // What those hear who watch over the brokers.
+                for other in (1..=NODES).filter(|other| *other != node) {
+                    if self.up[&other] {
+                        self.play(&format!("lose-leaders {other} {node}"));
+                    }
+                }
             }
             920..=939 if self.compacts => self.play(&format!("checkpoint {node}")),
             940..=945 if self.compacts => self.play(&format!("isolate {node}")),
@@ -183,6 +193,26 @@ impl Run {
         self.play("tick 2 1");
         self.play("tick 3 1");
         self.play("settle");
+    }
+
+    /// In half of the runs groups sleep when they are idle.
+    fn may_sleep(&self) -> bool {
+        self.seed % 4 < 2
+    }
+
+    /// Whoever was left alone for a while sleeps, where that is allowed.
+    fn check_rest(&mut self) {
+        for _ in 0..5 {
+            for node in 1..=NODES {
+                self.play(&format!("tick {node} 1"));
+                self.play("settle");
+            }
+        }
+        self.said.clear();
+        self.play("asleep 1 2 3");
+        let sleeping = self.said.iter().filter(|line| line.contains("sleeps"));
+        let expected = if self.may_sleep() { 3 } else { 0 };
+        assert_eq!(sleeping.count(), expected, "seed {}", self.seed);
     }
 
     fn check_agreement(&mut self) {

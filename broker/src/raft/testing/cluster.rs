@@ -29,6 +29,8 @@ pub(super) struct Cluster {
     isolated: BTreeSet<u64>,
     /// Whether a snapshot of a machine replaces its log.
     compacts: bool,
+    /// Ticks of idleness before groups sleep, on nodes that are made from now on; 0: they never do.
+    sleep_ticks: u32,
 }
 
 struct Node {
@@ -36,6 +38,8 @@ struct Node {
     fs: SimFs,
     /// `None` after a crash.
     running: Option<Running>,
+    /// Ticks of idleness before groups sleep.
+    sleep_ticks: u32,
     /// Whether no sync ends.
     is_stuck: bool,
     /// By group.
@@ -78,6 +82,11 @@ impl Stage for Cluster {
     fn command(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
         match command.name {
             "cluster" => self.found(command),
+            "sleepy" => {
+                self.sleep_ticks = u32::try_from(command.number(0)?).unwrap_or(u32::MAX);
+                Ok(vec![])
+            }
+            "asleep" => self.asleep(command),
             "start" => self.start_one(command),
             "tick" => self.tick(command),
             "turn" => self.turn(command.number(0)?),
@@ -93,6 +102,7 @@ impl Stage for Cluster {
             }
             "campaign" => self.operate(command, |group| Operation::Campaign { group }),
             "lose-leaders" => self.lose_leaders(command),
+            "members-back" => self.members_back(command),
             "read" => self.read(command),
             "announced" => self.announced(command.number(0)?),
             "away" => self.transfer_away(command),
@@ -163,11 +173,11 @@ impl Cluster {
         learners: &[u64],
         write_caching: bool,
     ) -> Result<Vec<String>, String> {
-        let compacts = self.compacts;
+        let (compacts, sleep_ticks) = (self.compacts, self.sleep_ticks);
         let node = self
             .nodes
             .entry(number)
-            .or_insert_with(|| Node::new(number, compacts));
+            .or_insert_with(|| Node::new(number, compacts, sleep_ticks));
         if node.running.is_none() {
             node.open(number)?;
         }
@@ -360,6 +370,15 @@ impl Cluster {
             group: one.map(GroupId),
             answer,
         })
+    }
+
+    /// `members-back 1 2 3`: node 1 hears that the replicas of group 1 on nodes 2 and 3 are back.
+    fn members_back(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let group = group(command)?;
+        let back = numbers(command, &command.arguments[1..])?;
+        let replicas = back.into_iter().map(|node| replica_of(node, group));
+        let replicas = Arc::new(replicas.collect());
+        self.operate(command, |_| Operation::MembersBack { replicas })
     }
 
     /// `read 1`: a read whose answer a later turn says.
@@ -595,6 +614,25 @@ impl Cluster {
         Ok(said)
     }
 
+    /// `asleep 1 2 3`: who of them sleeps.
+    fn asleep(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let group = GroupId(group(command)?);
+        let mut said = Vec::new();
+        for number in numbers(command, &command.arguments)? {
+            let running = self.running(number)?;
+            let status = running.shard.status(group).ok_or("no such group")?;
+            let what = if status.is_asleep {
+                "sleeps"
+            } else {
+                "is awake"
+            };
+            let leads = matches!(status.role, Role::Leader { .. });
+            let role = if leads { " and leads" } else { "" };
+            said.push(format!("{number}: {what}{role}"));
+        }
+        Ok(said)
+    }
+
     /// `followers 1`: the other members as the leader on node 1 sees them.
     fn followers(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
         let group = GroupId(group(command)?);
@@ -666,8 +704,9 @@ impl Cluster {
 }
 
 impl Node {
-    fn new(number: u64, compacts: bool) -> Self {
+    fn new(number: u64, compacts: bool, sleep_ticks: u32) -> Self {
         Self {
+            sleep_ticks,
             compacts,
             fs: SimFs::new(number),
             running: None,
@@ -685,7 +724,11 @@ impl Node {
         });
         let opened = Store::open(Arc::new(self.fs.clone()), random.clone(), storage_config())
             .map_err(|error| error.to_string())?;
-        let shard = Shard::new(Arc::clone(&opened.store), Arc::new(config()), random);
+        let shard = Shard::new(
+            Arc::clone(&opened.store),
+            Arc::new(config(self.sleep_ticks)),
+            random,
+        );
         self.running = Some(Running {
             store: opened.store,
             shard,
@@ -726,8 +769,9 @@ impl Node {
 }
 
 /// Small limits, so that scripts reach them.
-fn config() -> Config {
+fn config(sleep_ticks: u32) -> Config {
     Config {
+        sleep_ticks,
         election_ticks: 5,
         heartbeat_ticks: 1,
         election_jitter_ticks: 3,
@@ -815,7 +859,15 @@ fn describe(message: &Message) -> String {
         MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => {
             words.push(if message.reject { "no" } else { "yes" }.to_owned());
         }
-        MessageType::MsgHeartbeat => words.push(format!("commit {}", message.commit)),
+        MessageType::MsgHeartbeat => {
+            words.push(format!("commit {}", message.commit));
+            if message.context.starts_with(b"sleep") {
+                words.push("then sleep".to_owned());
+            }
+        }
+        MessageType::MsgHeartbeatResponse if message.context.starts_with(b"sleep") => {
+            words.push("and sleeps".to_owned());
+        }
         MessageType::MsgSnapshot => {
             let snapshot = message.get_snapshot();
             let metadata = snapshot.get_metadata();
