@@ -50,6 +50,8 @@ struct Running {
     store: Arc<Store>,
     shard: Shard<Words>,
     inbox: Inbox<Words>,
+    /// Whether it wanted ticks after its last turn.
+    wants_ticks: bool,
     /// Reads that wait for their index.
     reads: Vec<Answered<RaftIndex>>,
     /// Handovers of leadership that are not over.
@@ -87,6 +89,7 @@ impl Stage for Cluster {
                 Ok(vec![])
             }
             "asleep" => self.asleep(command),
+            "ticking" => self.ticking(command),
             "start" => self.start_one(command),
             "tick" => self.tick(command),
             "turn" => self.turn(command.number(0)?),
@@ -225,6 +228,7 @@ impl Cluster {
         let running = self.running(number)?;
         let report = running.shard.turn(&mut running.inbox, Timestamp(0));
         let mut answers = Vec::new();
+        running.wants_ticks = report.wants_ticks;
         running.announced.extend(report.leaderships);
         running.reads.retain_mut(|read| {
             let Ok(answer) = read.try_recv() else {
@@ -633,6 +637,20 @@ impl Cluster {
         Ok(said)
     }
 
+    /// `ticking 1 2 3`: who of them wanted ticks after its last turn.
+    fn ticking(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
+        let mut said = Vec::new();
+        for number in numbers(command, &command.arguments)? {
+            let wants = if self.running(number)?.wants_ticks {
+                "wants"
+            } else {
+                "wants no"
+            };
+            said.push(format!("{number}: {wants} ticks"));
+        }
+        Ok(said)
+    }
+
     /// `followers 1`: the other members as the leader on node 1 sees them.
     fn followers(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
         let group = GroupId(group(command)?);
@@ -733,6 +751,7 @@ impl Node {
             store: opened.store,
             shard,
             inbox: Inbox::default(),
+            wants_ticks: false,
             reads: Vec::new(),
             leaving: Vec::new(),
             announced: Vec::new(),
