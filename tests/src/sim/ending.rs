@@ -6,6 +6,7 @@ use highwater_storage::fs::CrashMode;
 use highwater_storage::{LogReader, Offset};
 
 use super::ledger::{BatchNumber, Seen};
+use super::node::Placed;
 use super::plan::NodeId;
 use super::schedule::{MS, SECOND};
 use super::violation::{Check, Checked, broken};
@@ -94,6 +95,9 @@ impl World {
                 ));
             }
         }
+        if let Some(moving) = self.moves.first() {
+            return Some(format!("a replica of group {} still moves", moving.group.0));
+        }
         let groups = self.plan.groups.iter().map(|plan| plan.group);
         groups.into_iter().find_map(|group| self.missing_in(group))
     }
@@ -101,7 +105,8 @@ impl World {
     fn missing_in(&self, group: GroupId) -> Option<String> {
         let mut statuses = Vec::new();
         let mut leads = false;
-        for placed in self.placed.iter().filter(|placed| placed.group == group) {
+        let is_in = |placed: &&Placed| placed.group == group && !placed.is_removed;
+        for placed in self.placed.iter().filter(is_in) {
             let process = self.nodes[placed.node.0].process.as_ref();
             let hosted = process.and_then(|process| process.hosted().get(&group));
             let status = process.and_then(|process| process.shard.status(group));
@@ -129,6 +134,9 @@ impl World {
     /// Reads every replica from end to end.
     fn drain(&mut self) -> Checked {
         for placed in self.placed.clone() {
+            if placed.is_removed {
+                continue;
+            }
             let process = self.nodes[placed.node.0].process.as_ref();
             let hosted = process.and_then(|process| process.hosted().get(&placed.group));
             let Some(hosted) = hosted.cloned() else {

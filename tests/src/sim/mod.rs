@@ -10,7 +10,7 @@
 //! there, and within bounded virtual time every group must take writes and every replica be the same. What must hold at
 //! each moment is listed in [`Check`].
 //!
-//! `world` is the loop; `traffic`, `perils` and `ending` are what it does. `ledger` (batches), `witness` (what replicas say)
+//! `world` is the loop; `traffic`, `perils`, `membership` and `ending` are what it does. `ledger` (batches), `witness` (what replicas say)
 //! and `durable` (disks) are the judges. `node`, `process`, `checkpointing` and `disk` stand in for a broker's threads.
 //!
 //! Left out: the services and the network code above the shard, the controller, write caching, damage to files.
@@ -23,6 +23,7 @@ mod disk;
 mod durable;
 mod ending;
 mod ledger;
+mod membership;
 mod network;
 mod node;
 mod perils;

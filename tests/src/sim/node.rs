@@ -56,6 +56,8 @@ pub(super) struct Placed {
     /// The members with which every log of the group begins.
     pub(super) first_members: Members,
     pub(super) segment_bytes: u64,
+    /// Whether its group went on without it: it is to be deleted.
+    pub(super) is_removed: bool,
 }
 
 impl Node {
@@ -119,6 +121,14 @@ impl Node {
             let log = LogId(placed.replica.0);
             let found = logs.iter().position(|found| found.log.id() == log);
             let found = found.map(|at| logs.swap_remove(at));
+            if placed.is_removed {
+                // A deletion that was not durable is done again.
+                if found.is_some() {
+                    process.start_replica(placed, found);
+                    process.delete_replica(placed);
+                }
+                continue;
+            }
             if found.is_none() && self.durable_logs.contains(&placed.replica) {
                 return broken(
                     Check::LogsComeBack,

@@ -57,6 +57,7 @@ impl World {
             Peril::DiskFull => self.fill_disk(node),
             Peril::LeaderLost => self.lose_leader(node),
             Peril::TransferLeader => self.transfer_leader(),
+            Peril::ReplicaMove => self.begin_move(),
         }
         Ok(())
     }

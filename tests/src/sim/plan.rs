@@ -8,6 +8,9 @@ use highwater_storage as storage;
 use super::chance::Chance;
 use super::schedule::{MS, SECOND};
 
+/// Batches that the producers of a run make, about, at most.
+const MOST_BATCHES: u64 = 2_500;
+
 /// A broker: its place among the simulated ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct NodeId(pub(super) usize);
@@ -40,10 +43,11 @@ pub(super) enum Peril {
     DiskFull,
     LeaderLost,
     TransferLeader,
+    ReplicaMove,
 }
 
 impl Peril {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::ProcessCrash,
         Self::PowerLoss,
         Self::PowerLossOfAll,
@@ -55,6 +59,7 @@ impl Peril {
         Self::DiskFull,
         Self::LeaderLost,
         Self::TransferLeader,
+        Self::ReplicaMove,
     ];
 }
 
@@ -120,6 +125,9 @@ impl Plan {
         for group in 1..=group_count {
             plan.groups.push(Self::draw_group(chance, nodes, group));
         }
+        let producers = (plan.groups.len() * plan.producers_per_group) as u64;
+        let least = 2 * plan.trouble * producers / MOST_BATCHES;
+        plan.think_time = plan.think_time.max(least);
         plan
     }
 

@@ -1,7 +1,7 @@
 //! The process of one simulated broker: the product's shard, its store, and the work around them that threads do in a real
 //! broker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -35,6 +35,8 @@ pub(super) struct Process {
     answers: Arc<Answers>,
     starting: Vec<Starting>,
     hosted: BTreeMap<GroupId, Hosted>,
+    /// What is deleted is not hosted, even if it starts for that only.
+    deleting: BTreeSet<ReplicaId>,
     pub(super) sync: Option<Syncing>,
     /// Syncs that ended.
     pub(super) syncs: u64,
@@ -111,6 +113,7 @@ impl Process {
             answers: Arc::default(),
             starting: Vec::new(),
             hosted: BTreeMap::new(),
+            deleting: BTreeSet::new(),
             sync: None,
             syncs: 0,
             checkpoint: Checkpointing::Idle,
@@ -152,6 +155,15 @@ impl Process {
             shared,
             answer: answered,
         });
+    }
+
+    /// Deletes a replica with the next turn.
+    pub(super) fn delete_replica(&mut self, placed: &Placed) {
+        let (answer, _) = oneshot::channel();
+        let group = placed.group;
+        self.operate(Operation::Delete { group, answer });
+        self.hosted.remove(&group);
+        self.deleting.insert(placed.replica);
     }
 
     pub(super) fn operate(&mut self, operation: Operation<Replica>) {
@@ -197,6 +209,7 @@ impl Process {
         let mut failed = Vec::new();
         for mut starting in std::mem::take(&mut self.starting) {
             match starting.answer.try_recv() {
+                Ok(Ok(_)) if self.deleting.contains(&starting.replica) => {}
                 Ok(Ok(Started { reader, .. })) => {
                     let hosted = Hosted {
                         replica: starting.replica,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use highwater_broker::partition::Standing;
-use highwater_broker::raft::{Members, PeerMessage, ReplicaId};
+use highwater_broker::raft::{ColdRead, Members, PeerMessage, ReplicaId};
 use highwater_storage::{Error as StorageError, Ticket};
 
 use super::attempt::Attempt;
@@ -12,6 +12,7 @@ use super::chance::Chance;
 use super::checkpointing::Stepped;
 use super::disk::SyncBegun;
 use super::ledger::Ledger;
+use super::membership::Move;
 use super::network::Network;
 use super::node::{Node, Placed};
 use super::plan::{NodeId, Plan};
@@ -30,6 +31,8 @@ const HEARTBEAT: u64 = 5 * MS;
 /// How long after a failure for want of room the next attempt is made.
 const RETRY: u64 = 100 * MS;
 
+/// Reads for followers in a thousand that get lost.
+const COLD_READS_LOST_PER_MILLE: u64 = 20;
 /// Events that happen at one time in a run that goes on.
 const MOST_AT_ONCE: u32 = 10_000;
 
@@ -43,6 +46,7 @@ pub(super) enum Event {
     EndSync(NodeId, u64),
     Heartbeat(NodeId, u64, u64),
     Checkpoint(NodeId, u64),
+    ColdRead(NodeId, u64, Box<ColdRead>),
     Restart(NodeId),
     EndShortage(NodeId),
     Produce(usize),
@@ -52,6 +56,7 @@ pub(super) enum Event {
     Timeout(AttemptId),
     Read,
     Trim,
+    Move,
     Peril,
     Mend,
     EndTrouble,
@@ -66,6 +71,9 @@ pub(super) struct World {
     pub(super) trace: Trace,
     pub(super) nodes: Vec<Node>,
     pub(super) placed: Vec<Placed>,
+    pub(super) moves: Vec<Move>,
+    /// Moves that began.
+    pub(super) moved: u64,
     pub(super) network: Network,
     pub(super) producers: Vec<Producer>,
     pub(super) attempts: BTreeMap<AttemptId, Attempt>,
@@ -90,6 +98,8 @@ impl World {
         let mut world = Self {
             nodes: nodes.collect(),
             placed: place(&plan),
+            moves: Vec::new(),
+            moved: 0,
             network: Network::new(plan.network, chance.split()),
             producers: Vec::new(),
             attempts: BTreeMap::new(),
@@ -148,7 +158,8 @@ impl World {
             | Event::BeginSync(node, life)
             | Event::EndSync(node, life)
             | Event::Heartbeat(node, life, _)
-            | Event::Checkpoint(node, life) => self.happen_to(node, life, event),
+            | Event::Checkpoint(node, life)
+            | Event::ColdRead(node, life, _) => self.happen_to(node, life, event),
             Event::Deliver(node, _) | Event::Request(node, _) if self.is_paused(node) => {
                 let until = self.nodes[node.0].paused_until;
                 self.schedule.at(until, event);
@@ -182,6 +193,10 @@ impl World {
             Event::Read => self.read(),
             Event::Trim => {
                 self.trim();
+                Ok(())
+            }
+            Event::Move => {
+                self.step_moves();
                 Ok(())
             }
             Event::Peril => self.peril(),
@@ -223,6 +238,10 @@ impl World {
             Event::EndSync(..) => self.end_sync(id),
             Event::Heartbeat(_, _, syncs) => self.heartbeat(id, syncs),
             Event::Checkpoint(..) => self.step_checkpoint(id),
+            Event::ColdRead(_, _, read) => {
+                self.finish_cold_read(id, *read);
+                Ok(())
+            }
             _ => self.turn(id),
         }
     }
@@ -273,6 +292,15 @@ impl World {
         let is_syncing = process.sync.is_some();
         let wants_checkpoint = process.wants_checkpoint();
         if let Some((replica, reason)) = failed_starts.first()
+            && node.is_full
+        {
+            // Its next process tries again.
+            node.is_excused = true;
+            self.trace.note(
+                now,
+                format_args!("{id} has no room for replica {}: {reason}", replica.0),
+            );
+        } else if let Some((replica, reason)) = failed_starts.first()
             && !node.is_excused
         {
             let detail = format!("{id} cannot start replica {}: {reason}", replica.0);
@@ -281,6 +309,9 @@ impl World {
         self.look_at_replicas(id)?;
         for message in report.messages {
             self.send(id, message)?;
+        }
+        for read in report.cold_reads {
+            self.begin_cold_read(id, read);
         }
         for (tag, outcome) in answers {
             self.answered(id, tag, outcome)?;
@@ -292,6 +323,23 @@ impl World {
             self.plan_checkpoint(id);
         }
         Ok(())
+    }
+
+    /// Reads for followers take their time, and a reader that has too much to do loses some.
+    fn begin_cold_read(&mut self, id: NodeId, read: ColdRead) {
+        let is_lost = self.jitter.per_mille(COLD_READS_LOST_PER_MILLE);
+        let takes = self.jitter.within(20..=10 * MS);
+        if !is_lost || self.calm_since.is_some() {
+            let event = Event::ColdRead(id, self.nodes[id.0].life, Box::new(read));
+            self.schedule.after(takes, event);
+        }
+    }
+
+    fn finish_cold_read(&mut self, id: NodeId, read: ColdRead) {
+        if let Some(process) = &mut self.nodes[id.0].process {
+            process.operate(read.run());
+            self.plan_turn(id);
+        }
     }
 
     /// What the replicas of a broker show after a turn.
@@ -533,6 +581,7 @@ fn place(plan: &Plan) -> Vec<Placed> {
                 node,
                 first_members: members.clone(),
                 segment_bytes,
+                is_removed: false,
             })
     };
     plan.groups.iter().flat_map(of_group).collect()
