@@ -166,6 +166,8 @@ impl Plan {
             inflight_messages: *chance.pick(&[2, 8, 64]),
             uncommitted_bytes: append_message_bytes.max(*chance.pick(&[8 << 10, 1 << 20])),
             apply_bytes: *chance.pick(&[256, 16 << 20]),
+            // Groups sleep only where somebody watches over the brokers, and nobody does here.
+            sleep_ticks: 0,
             ..raft::Config::default()
         }
     }
