@@ -29,6 +29,8 @@ pub(crate) struct Topic {
     pub(crate) id: TopicId,
     /// By partition; `None` while a partition has no leader.
     pub(crate) leaders: Vec<Option<Leader>>,
+    /// By partition, the brokers that hold a replica.
+    replicas: Vec<Vec<BrokerId>>,
     /// Version of the cluster's image that last named it.
     version: u64,
 }
@@ -44,6 +46,8 @@ impl Topic {
 pub(crate) struct Metadata {
     cluster_id: Bytes,
     addresses: HashMap<BrokerId, String>,
+    /// Racks of the brokers that are up and have one.
+    racks: HashMap<BrokerId, String>,
     topics: HashMap<String, Topic>,
 }
 
@@ -72,6 +76,18 @@ impl Metadata {
         Some((leader, self.address(leader.broker)?))
     }
 
+    /// A broker in the rack that holds a replica of the partition, and its address, unless the leader stands there.
+    pub(crate) fn near(&self, topic: &str, partition: u32, rack: &str) -> Option<(BrokerId, &str)> {
+        let (leader, _) = self.leader(topic, partition)?;
+        let is_near = |broker: &BrokerId| self.racks.get(broker).is_some_and(|of| of == rack);
+        if is_near(&leader.broker) {
+            return None;
+        }
+        let replicas = self.topics.get(topic)?.replicas.get(partition as usize)?;
+        let near = replicas.iter().copied().find(is_near)?;
+        Some((near, self.address(near)?))
+    }
+
     /// Believes a broker that refuses to lead a partition and names who does, unless something newer is known already.
     /// The leader, if that is news.
     pub(crate) fn hint(&mut self, topic: &str, partition: u32, error: &ApiError) -> Option<Leader> {
@@ -96,6 +112,11 @@ impl Metadata {
             self.topics.clear();
             self.cluster_id = answer.cluster_id;
         }
+        let up = answer.brokers.iter().filter(|broker| broker.alive);
+        self.racks = up
+            .filter(|broker| !broker.rack.is_empty())
+            .map(|broker| (BrokerId(broker.broker_id), broker.rack.clone()))
+            .collect();
         self.addresses = answer
             .brokers
             .into_iter()
@@ -120,6 +141,7 @@ impl Metadata {
             let learnt = Topic {
                 id,
                 leaders: leaders(&topic.partitions, before),
+                replicas: replicas(&topic.partitions),
                 version: before.map_or(version, |before| before.version.max(version)),
             };
             self.topics.insert(topic.name, learnt);
@@ -133,6 +155,19 @@ pub(crate) fn address_of(broker: &v1::Broker) -> String {
         true => format!("[{}]:{}", broker.host, broker.port),
         false => format!("{}:{}", broker.host, broker.port),
     }
+}
+
+fn replicas(partitions: &[v1::PartitionMetadata]) -> Vec<Vec<BrokerId>> {
+    let mut replicas = Vec::new();
+    for partition in partitions.iter().filter(|p| p.partition < MAX_PARTITIONS) {
+        let place = partition.partition as usize;
+        if replicas.len() <= place {
+            replicas.resize(place + 1, Vec::new());
+        }
+        let brokers = partition.replica_broker_ids.iter();
+        replicas[place] = brokers.map(|broker| BrokerId(*broker)).collect();
+    }
+    replicas
 }
 
 fn leaders(partitions: &[v1::PartitionMetadata], before: Option<&Topic>) -> Vec<Option<Leader>> {
@@ -297,6 +332,25 @@ mod tests {
         let asked = ["a".to_owned()];
         metadata.update(&asked, answer(vec![topic("a", 1, &[Some((1, 4)), None])]));
         assert_eq!(leader(&metadata, 0), Some((2, 5)));
+    }
+
+    #[test]
+    fn a_replica_in_the_rack_is_near_while_it_is_up_and_the_leader_is_not_there() {
+        let racks = |racks: [&str; 2], alive| {
+            let mut answer = answer(vec![topic("a", 1, &[Some((1, 4))])]);
+            answer.topics[0].partitions[0].replica_broker_ids = vec![1, 2];
+            for (broker, rack) in answer.brokers.iter_mut().zip(racks) {
+                broker.rack = rack.to_owned();
+                broker.alive = alive;
+            }
+            let mut metadata = Metadata::default();
+            metadata.update(&[], answer);
+            metadata.near("a", 0, "x").map(|(broker, _)| broker.0)
+        };
+        assert_eq!(racks(["y", "x"], true), Some(2));
+        assert_eq!(racks(["y", "x"], false), None);
+        assert_eq!(racks(["x", "x"], true), None);
+        assert_eq!(racks(["", ""], true), None);
     }
 
     #[test]

@@ -64,6 +64,10 @@ pub(crate) struct Options {
     #[arg(short, long)]
     exit: bool,
 
+    /// Read from replicas in this rack where there are some, instead of from leaders
+    #[arg(long, value_name = "RACK")]
+    rack: Option<String>,
+
     /// How to print a record: %t topic, %p partition, %o offset, %k key, %v value, %h headers, %T timestamp, %% and
     /// escapes such as \n [default: '%v\n']
     #[arg(short = 'f', long = "template", value_name = "TEMPLATE")]
@@ -91,6 +95,9 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
         return Ok(());
     }
     let mut consumer = client.consumer();
+    if let Some(rack) = &options.rack {
+        consumer = consumer.rack(rack);
+    }
     for position in positions
         .iter()
         .filter(|position| wanted.reads(position.partition))

@@ -67,6 +67,8 @@ enum State {
         /// The broker was told so in this assignment; `None` as long as it is not.
         assignment_id: Option<u64>,
         leader: Leader,
+        /// Whether the feed is that of a follower nearby.
+        is_near: bool,
         since: Instant,
     },
     /// Nothing is read of it until it is resumed, from there.
@@ -92,6 +94,8 @@ struct Partition {
     not_found: u32,
     /// The newest epoch of a leader that was asked.
     epoch: u64,
+    /// A follower nearby could not serve it in this epoch: the leader is asked.
+    avoids_near: bool,
     retry_at: Option<Instant>,
 }
 
@@ -110,6 +114,8 @@ pub(crate) struct Core {
     metadata_is_stale: bool,
     /// Others are read than when this was last told.
     topics_changed: bool,
+    /// Where the consumer stands, if it reads from followers there.
+    rack: Option<Arc<str>>,
     random: Box<dyn FnMut() -> u64 + Send>,
 }
 
@@ -125,8 +131,14 @@ impl Core {
             prefetched: Prefetched::default(),
             metadata_is_stale: false,
             topics_changed: false,
+            rack: None,
             random,
         }
+    }
+
+    /// Reads from followers in this rack, where there are some.
+    pub(crate) fn stand_in(&mut self, rack: Arc<str>) {
+        self.rack = Some(rack);
     }
 
     /// Replaces what is read; returns the cursors, in the order given.
@@ -148,6 +160,7 @@ impl Core {
                 failures: 0,
                 not_found: 0,
                 epoch: 0,
+                avoids_near: false,
                 retry_at: None,
             })
             .collect();
@@ -282,6 +295,7 @@ impl Core {
         {
             // A leader that is new has refused nothing yet.
             partition.epoch = leader.epoch;
+            partition.avoids_near = false;
             partition.retry_at = None;
         }
         if let Some(at) = partition.retry_at.filter(|at| *at > now) {
@@ -309,13 +323,23 @@ impl Core {
             plan.wants_metadata = true;
             return;
         };
-        let feed = self.feed_of(leader.broker, address, plan);
+        let near = self.near(place, metadata);
+        let (broker, address) = near.unwrap_or((leader.broker, address));
+        let feed = self.feed_of(broker, address, plan);
         self.partitions[place].state = State::Reading {
             feed,
             assignment_id: None,
             leader,
+            is_near: near.is_some(),
             since: now,
         };
+    }
+
+    /// The follower to read a partition from, if there is a better one than the leader.
+    fn near<'a>(&self, place: usize, metadata: &'a Metadata) -> Option<(BrokerId, &'a str)> {
+        let partition = &self.partitions[place];
+        let rack = self.rack.as_ref().filter(|_| !partition.avoids_near)?;
+        metadata.near(&partition.topic, partition.partition, rack)
     }
 
     /// The feed of a broker, told that there is more to read of it.
@@ -352,7 +376,11 @@ impl Core {
         if self.feeds[place].is_stale() {
             let id = self.feeds[place].assign();
             let reads = self.assign_to(self.feeds[place].id, id);
-            return Some(Ask::Assign { id, reads });
+            return Some(Ask::Assign {
+                id,
+                allow_follower: self.rack.is_some(),
+                reads,
+            });
         }
         let bytes = self.credit_due(&self.feeds[place])?;
         self.feeds[place].add_credit(bytes);
@@ -507,6 +535,11 @@ impl Core {
     /// The leader has ended the reading of a partition.
     fn refused(&mut self, now: Instant, place: usize, error: ApiError) {
         let partition = &mut self.partitions[place];
+        if let State::Reading { is_near: true, .. } = partition.state {
+            // Only a leader's word counts.
+            partition.avoids_near = true;
+            return self.leave_feed(place);
+        }
         let start = match (error.reason, self.rules.reset) {
             (Reason::OffsetOutOfRange, OffsetReset::Earliest) => Some(Start::Earliest),
             (Reason::OffsetOutOfRange, OffsetReset::Latest) => Some(Start::Latest),
@@ -536,7 +569,8 @@ impl Core {
             return;
         };
         partition.state = match partition.state {
-            State::Reading { since, .. } => {
+            State::Reading { since, is_near, .. } => {
+                partition.avoids_near |= is_near;
                 if now >= since + WELL_AFTER {
                     partition.is_well();
                 }
@@ -659,6 +693,8 @@ mod tests {
             broker_id,
             host: host.into(),
             port: 1,
+            rack: format!("rack of {host}"),
+            alive: true,
             ..v1::Broker::default()
         };
         let mut metadata = Metadata::default();
@@ -747,7 +783,7 @@ mod tests {
         for feed in &plan.asks {
             while let Some(ask) = core.ask(*feed) {
                 match ask {
-                    Ask::Assign { id, reads } => {
+                    Ask::Assign { id, reads, .. } => {
                         let offsets = reads.iter().map(|r| (r.partition, r.offset.0));
                         assigned = Some((id, offsets.collect()));
                     }
@@ -841,7 +877,7 @@ mod tests {
         push(&mut core, now, 1, 1, fetched(vec![batch(0, 3, 10)]));
         assert_eq!(core.take().unwrap().cursor.place, 1);
         assert!(core.take().is_none());
-        let Some(Ask::Assign { id, reads }) = core.ask(plan.asks[0]) else {
+        let Some(Ask::Assign { id, reads, .. }) = core.ask(plan.asks[0]) else {
             panic!("{plan:?}");
         };
         let mut offsets: Vec<_> = reads.iter().map(|r| (r.partition, r.offset.0)).collect();
@@ -979,6 +1015,35 @@ mod tests {
             panic!("{plan:?}");
         };
         assert_eq!((reads[0].offset, reads[0].leader_epoch), (Offset(7), 5));
+    }
+
+    #[test]
+    fn a_follower_nearby_is_read_until_it_cannot_serve() {
+        let mut core = core(&[at(7)]);
+        core.stand_in("rack of b".into());
+        let now = Instant::now();
+        let led_elsewhere = metadata_led_by([2, 2, 2], 4);
+        let plan = core.poll(now, &led_elsewhere);
+        assert_eq!(plan.opens[0].address, "b:1");
+        let allowed = |ask| {
+            matches!(
+                ask,
+                Some(Ask::Assign {
+                    allow_follower: true,
+                    ..
+                })
+            )
+        };
+        assert!(allowed(core.ask(plan.opens[0].feed)));
+        // It lies to nobody: whether the offset is there, the leader says.
+        push(&mut core, now, 1, 0, Err(error(Reason::OffsetOutOfRange)));
+        assert!(core.take().is_none());
+        let plan = core.poll(now, &led_elsewhere);
+        assert_eq!(plan.opens[0].address, "c:1");
+        // With another leader it has another chance.
+        core.ask(plan.opens[0].feed);
+        let plan = core.poll(now, &metadata_led_by([2, 2, 2], 5));
+        assert_eq!(plan.opens[0].address, "b:1");
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub struct ConsumerBuilder {
     cluster: Arc<Cluster>,
     assignments: Vec<Assignment>,
     rules: Rules,
+    rack: Option<Arc<str>>,
     max_decompressed_bytes: usize,
 }
 
@@ -89,6 +90,7 @@ impl ConsumerBuilder {
             cluster,
             assignments: Vec::new(),
             rules,
+            rack: None,
             max_decompressed_bytes: 64 << 20,
         }
     }
@@ -106,6 +108,13 @@ impl ConsumerBuilder {
     /// What to do when a partition does not hold the offset to read next; [`OffsetReset::Earliest`] unless set.
     pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
         self.rules.reset = reset;
+        self
+    }
+
+    /// Reads from a replica in this rack where there is one, and from the leader otherwise: nearer, cheaper, and a little later.
+    /// A follower serves what it knows to be committed. Unless set, leaders are read.
+    pub fn rack(mut self, rack: &str) -> Self {
+        self.rack = Some(rack.into());
         self
     }
 
@@ -141,7 +150,10 @@ impl ConsumerBuilder {
                 return Err(Error::config(name, "must not be 0"));
             }
         }
-        let core = Core::new(self.rules, Box::new(rand::random));
+        let mut core = Core::new(self.rules, Box::new(rand::random));
+        if let Some(rack) = self.rack {
+            core.stand_in(rack);
+        }
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
             wake: Notify::new(),

@@ -31,8 +31,14 @@ pub(crate) struct Read {
 /// What to tell the broker of a feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
-    Assign { id: u64, reads: Vec<Read> },
-    Credit { bytes: u64 },
+    Assign {
+        id: u64,
+        allow_follower: bool,
+        reads: Vec<Read>,
+    },
+    Credit {
+        bytes: u64,
+    },
 }
 
 /// A feed to open.

@@ -105,11 +105,15 @@ fn asks(
 
 fn request(ask: Ask) -> v1::SubscribeRequest {
     let request = match ask {
-        Ask::Assign { id, reads } => Asked::Assign(v1::SubscribeAssign {
+        Ask::Assign {
+            id,
+            allow_follower,
+            reads,
+        } => Asked::Assign(v1::SubscribeAssign {
             assignment_id: id,
             partitions: reads.iter().map(fetch_partition).collect(),
             format: v1::RecordFormat::Batches.into(),
-            allow_follower: false,
+            allow_follower,
         }),
         Ask::Credit { bytes } => Asked::Credit(v1::SubscribeCredit { bytes }),
     };
