@@ -8,6 +8,7 @@
 
 pub mod api;
 mod batch;
+pub mod client_run;
 #[cfg(test)]
 mod model_broker;
 mod page;
