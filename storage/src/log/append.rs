@@ -119,6 +119,12 @@ impl Log {
         }
         self.append_to_files(turn, &all, &headers)?;
         self.heads.clear();
+        // A checkpoint that is on its way finds the frames of the heads in no segment that it synced, and calls none of them
+        // committed. The journal that goes with it has them from here on, and so it must have the commit index.
+        turn.add_lazily(&Record::HardStateSet {
+            log: self.shared.id(),
+            hard_state: self.durable_hard_state(),
+        });
         Ok(())
     }
 

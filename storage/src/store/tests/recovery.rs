@@ -671,3 +671,25 @@ fn tail_of_a_log_begins_with_a_whole_segment() {
     assert_eq!(one_more, index_of(before.base_offset));
     assert_eq!(log.tail_start(1 << 30), RaftIndex(1));
 }
+
+#[test]
+fn commit_index_stays_while_the_first_batch_opens_a_file_under_a_checkpoint() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let mut log = create(store, 7);
+    append_synced(store, &mut log, &[no_op(1, 1)]);
+    vote(store, &mut log, 1, 7, 1);
+    let mut checkpoint = store.begin_checkpoint().unwrap();
+    checkpoint.sync_segments().unwrap();
+    append_synced(store, &mut log, &[batch(2, 1, 300)]);
+    let captured = log.capture(AppliedState {
+        conf_state: Bytes::from_static(b"c"),
+        ..AppliedState::default()
+    });
+    checkpoint.finish(vec![captured]).unwrap();
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    let log = &reopened.logs[0].log;
+    assert_eq!(log.hard_state().commit, RaftIndex(1));
+    assert_eq!(entries(log), [(1, 1, 0), (2, 1, 0)]);
+}
