@@ -70,6 +70,7 @@ fn play_seeds(seeds: std::ops::Range<u64>, founding: &str) -> Played {
         run.heal();
         run.check_agreement();
         run.check_rest();
+        run.check_joiner();
         played.acknowledged += run.acknowledged.len();
         played.terms += run.leaders.len();
         played.reads += run.reads_answered;
@@ -213,6 +214,24 @@ impl Run {
         let sleeping = self.said.iter().filter(|line| line.contains("sleeps"));
         let expected = if self.may_sleep() { 3 } else { 0 };
         assert_eq!(sleeping.count(), expected, "seed {}", self.seed);
+    }
+
+    /// Another replica joins, knowing the first members only, and gets all there is.
+    fn check_joiner(&mut self) {
+        self.play("start 4 voters=1,2,3");
+        for node in 1..=NODES {
+            self.play(&format!("members {node} +4"));
+        }
+        for _ in 0..10 {
+            for node in 1..=NODES {
+                self.play(&format!("tick {node} 1"));
+            }
+            self.play("settle");
+        }
+        self.said.clear();
+        self.play("published 1 4");
+        let lines: Vec<_> = self.said.iter().map(|line| &line[2..]).collect();
+        assert_eq!(lines[0], lines[1], "seed {}", self.seed);
     }
 
     fn check_agreement(&mut self) {
