@@ -13,6 +13,9 @@ settings! {
         /// the same on each of them. They found it once, when all of them answer. A broker that comes later is given the
         /// address of at least one that is there. Empty: this broker founds a cluster of its own.
         pub seeds: String = String::new(),
+        /// Brokers that decide about topics and members: 1, 3 or 5. A majority of them must be up. Where there are fewer brokers, the
+        /// largest odd number of them; the others follow, and take the place of one that is lost.
+        pub controller_voters: usize = 3,
         /// Time between two heartbeats of a broker to each other one. With `missed_heartbeats` it says how soon the leaders on a
         /// broker that died are replaced.
         pub heartbeat_interval_ms: u32 = 100,
@@ -47,6 +50,12 @@ impl ClusterConfig {
             format_args!("{:?}", self.seeds),
             self.parse_seeds().is_some(),
             "empty, or brokers with their addresses, each once, such as 1@10.0.0.1:7411,2@10.0.0.2:7411",
+        );
+        check.that(
+            "cluster.controller_voters",
+            self.controller_voters,
+            matches!(self.controller_voters, 1 | 3 | 5),
+            "1, 3 or 5",
         );
         check.within(
             "cluster.heartbeat_interval_ms",

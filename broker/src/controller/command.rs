@@ -44,9 +44,6 @@ pub enum Command {
         /// The broker.
         broker: BrokerId,
     },
-    /// Answer when everything proposed so far is applied: an image read from this controller after that shows every
-    /// change that it acknowledged before. That it still leads is for the Raft layer to prove.
-    Barrier,
 }
 
 /// What a broker says of itself when it starts.

@@ -258,7 +258,7 @@ fn image_of(snapshot: &[u8]) -> Result<ClusterImage, String> {
     })
 }
 
-fn encode_broker(broker: &Broker) -> wire::Broker {
+pub(super) fn encode_broker(broker: &Broker) -> wire::Broker {
     let encode_listener = |listener: &Listener| wire::Listener {
         name: listener.name.clone(),
         host: listener.host.clone(),
@@ -273,7 +273,7 @@ fn encode_broker(broker: &Broker) -> wire::Broker {
     }
 }
 
-fn decode_broker(broker: wire::Broker) -> Result<Broker, String> {
+pub(super) fn decode_broker(broker: wire::Broker) -> Result<Broker, String> {
     let decode_listener = |listener: wire::Listener| {
         let port = u16::try_from(listener.port).map_err(|_| format!("port {}", listener.port))?;
         Ok::<_, String>(Listener {
@@ -343,7 +343,7 @@ fn decode_partition(partition: wire::Partition) -> Partition {
     }
 }
 
-fn encode_overrides(overrides: &Overrides) -> Vec<wire::ConfigValue> {
+pub(super) fn encode_overrides(overrides: &Overrides) -> Vec<wire::ConfigValue> {
     let encode = |(name, value): (&String, &String)| wire::ConfigValue {
         name: name.clone(),
         value: value.clone(),
@@ -351,21 +351,21 @@ fn encode_overrides(overrides: &Overrides) -> Vec<wire::ConfigValue> {
     overrides.iter().map(encode).collect()
 }
 
-fn decode_overrides(configs: Vec<wire::ConfigValue>) -> Overrides {
+pub(super) fn decode_overrides(configs: Vec<wire::ConfigValue>) -> Overrides {
     configs
         .into_iter()
         .map(|config| (config.name, config.value))
         .collect()
 }
 
-fn encode_uuid(id: Uuid) -> Bytes {
+pub(super) fn encode_uuid(id: Uuid) -> Bytes {
     Bytes::copy_from_slice(id.as_bytes())
 }
 
-fn decode_uuid(bytes: &[u8]) -> Result<Uuid, String> {
+pub(super) fn decode_uuid(bytes: &[u8]) -> Result<Uuid, String> {
     Uuid::from_slice(bytes).map_err(|_| format!("a UUID has {} bytes", bytes.len()))
 }
 
-fn decode_topic_id(bytes: &[u8]) -> Result<TopicId, String> {
+pub(super) fn decode_topic_id(bytes: &[u8]) -> Result<TopicId, String> {
     decode_uuid(bytes).map(TopicId)
 }

@@ -107,7 +107,6 @@ impl ControllerMachine {
                 feature_level,
                 founder,
             } => self.found(cluster_id, feature_level, founder),
-            Command::Barrier => Ok(self.unchanged(Response::Done)),
             _ if self.view().cluster_id().is_none() => Err(Error::NotFounded),
             Command::RegisterBroker(registration) => self.register_broker(registration),
             Command::CreateTopic(command) => self.create_topic(command),

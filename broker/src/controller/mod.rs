@@ -20,6 +20,7 @@ mod name;
 mod placement;
 pub mod reconcile;
 mod replica;
+pub(crate) mod wire;
 
 pub use command::{
     AddPartitions, AlterTopic, Command, CreateTopic, DeleteTopic, Registration, Response,

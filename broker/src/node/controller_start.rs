@@ -1,155 +1,304 @@
-//! Bringing up the controller group's replica, founding the cluster, and joining it.
+//! Bringing up this broker's replica of the controller group: as it was left, as the first of a cluster that is founded, or
+//! as a new one in a cluster that is joined.
+//!
+//! A data directory that says which cluster it belongs to has that replica's log, durably: the log is made first, and
+//! nothing of the group is taken or sent before the directory says so. So an interrupted founding begins again where it was
+//! (the seeds are asked again, and the log shows that it was decided), and an interrupted joining is repeated with the
+//! same replica id, which has promised nothing to anybody yet.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use highwater_storage::{Identity, LogId, LogSpec, RecoveredLog, Store};
-use tracing::info;
+use highwater_storage::{Identity, LogSpec, RecoveredLog, Store};
+use tokio::time::Instant;
+use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Error, Recovered, operate};
+use super::founding::{self, Course, Myself};
+use super::{Error, joining, operate, steward};
 use crate::config::Config;
 use crate::controller::{
     ClusterView, Command, ControllerReplica, FOUNDING_REPLICA, Limits, Registration,
 };
 use crate::controller_client::{CONTROLLER_GROUP, ControllerClient};
+use crate::peer::Peers;
 use crate::raft::machine::Role;
-use crate::raft::{FoundLog, Members, Operation, Origin, Shards};
+use crate::raft::{FoundLog, Members, Operation, Origin, ReplicaId, Shards};
 use crate::replica::Replica;
 
-/// The feature level that this program writes.
+/// The feature level that this program writes, and the highest that it understands.
 pub(super) const FEATURE_LEVEL: u32 = 1;
-/// The log of the controller group's replica on the founding broker.
-pub(super) const LOG: LogId = LogId(FOUNDING_REPLICA.0);
-/// Its directory.
-const DIRECTORY: &str = "controller/1";
+/// Logs of the controller group's replicas are in here, each in a directory of its replica's id.
+const DIRECTORY: &str = "controller/";
 /// The controller's log is rolled at this size; its snapshot replaces what is older.
 const SEGMENT_BYTES: u64 = 4 << 20;
 /// How long the only voter may take to elect itself, which takes one sync.
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a start waits for the controllers to be as many as there should be. What keeps them from it is said elsewhere.
+const VOTERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two looks at them.
+const VOTERS_PAUSE: Duration = Duration::from_millis(20);
+/// Wait before a cluster that cannot take this broker now is asked again.
+const JOIN_PAUSE: Duration = Duration::from_millis(500);
 
-/// Starts the replica from `log`, or creates it in a new data directory, and waits until it leads.
-pub(super) async fn start(
-    config: &Config,
-    shards: &Shards<Replica>,
-    cluster: &Arc<ClusterView>,
-    log: Option<RecoveredLog>,
-    recovered: &Recovered,
-) -> Result<(), Error> {
-    let data_dir = || config.data_dir.display().to_string();
-    let damage = log.as_ref().and_then(|log| log.damage.as_ref());
-    if let Some(damage) = damage {
-        return Err(Error::ControllerDamaged {
-            data_dir: data_dir(),
-            reason: damage.reason.clone(),
-        });
-    }
-    let origin = match log {
-        Some(log) => Origin::Recovered(FoundLog::new(log)),
-        None if recovered.identity.cluster.is_none() && recovered.logs.is_empty() => Origin::New {
-            spec: LogSpec {
-                directory: DIRECTORY.to_owned(),
-                max_segment_bytes: SEGMENT_BYTES,
-                write_caching: false,
-            },
-            members: Members::of_voters([FOUNDING_REPLICA]),
-            snapshot: Bytes::new(),
-        },
-        None => {
-            return Err(Error::Controller {
-                data_dir: data_dir(),
-                reason: "the data directory belongs to a cluster and has no controller log"
-                    .to_owned(),
+/// What a start works with.
+pub(super) struct ControllerStart<'a> {
+    pub(super) config: &'a Config,
+    pub(super) shards: &'a Shards<Replica>,
+    pub(super) cluster: &'a Arc<ClusterView>,
+    pub(super) peers: &'a Peers,
+    pub(super) controller: &'a ControllerClient,
+    pub(super) store: &'a Arc<Store>,
+    pub(super) identity: Identity,
+    pub(super) me: Registration,
+}
+
+/// Whether a log is that of a replica of the controller group.
+pub(super) fn is_controller_log(log: &RecoveredLog) -> bool {
+    log.log.spec().directory.starts_with(DIRECTORY)
+}
+
+impl ControllerStart<'_> {
+    /// Starts the replica, after founding or joining a cluster where this broker is in none, and waits until this broker is
+    /// registered. `log` is what the data directory holds of it, `holds_others` whether it holds other logs.
+    ///
+    /// # Errors
+    /// What does not work, with what to do about it.
+    pub(super) async fn run(
+        self,
+        log: Option<RecoveredLog>,
+        holds_others: bool,
+    ) -> Result<(), Error> {
+        let id = u64::from(self.me.id.0);
+        if let Some(found) = self.identity.broker_id.filter(|found| *found != id) {
+            return Err(Error::OtherBroker {
+                found,
+                configured: self.me.id.0,
             });
         }
-    };
-    let limits = Limits {
-        max_partitions_per_topic: config.topics.max_partitions_per_topic,
-        max_partitions: config.topics.max_partitions as usize,
-        default_partitions: config.topics.default_partitions,
-        default_replication_factor: config.topics.default_replication_factor,
-    };
-    let view = Arc::clone(cluster);
-    let started = operate(shards, CONTROLLER_GROUP, |answer| Operation::Start {
-        group: CONTROLLER_GROUP,
-        replica: FOUNDING_REPLICA,
-        origin,
-        build: Box::new(move |_reader, applied| {
-            ControllerReplica::new(&applied.snapshot, limits, view)
-                .map(|replica| Replica::Controller(Box::new(replica)))
-                .map_err(|error| error.to_string())
-        }),
-        answer,
-    });
-    started.await?;
-    shards.operate(
-        CONTROLLER_GROUP,
-        Operation::CampaignIfCold {
+        let damage = log.as_ref().and_then(|log| log.damage.as_ref());
+        if let Some(damage) = damage {
+            return Err(Error::ControllerDamaged {
+                data_dir: self.data_dir(),
+                reason: damage.reason.clone(),
+            });
+        }
+        match (self.identity.cluster, log) {
+            (Some(cluster_id), Some(log)) => self.resume(cluster_id, log).await?,
+            (None, log) if log.is_some() || !holds_others => self.settle(log).await?,
+            (Some(_), None) => {
+                return Err(self.unusable(
+                    "the data directory belongs to a cluster and has no controller log",
+                ));
+            }
+            (None, _) => {
+                return Err(
+                    self.unusable("the data directory holds logs and has no controller log")
+                );
+            }
+        }
+        joining::register(self.controller, &self.me).await?;
+        let known = self.cluster.image().cluster_id();
+        let own = self.peers.cluster_id();
+        if known != own {
+            let shown = |id: Option<Uuid>| id.map_or("none".to_owned(), |id| id.to_string());
+            return Err(self.unusable(&format!(
+                "it is that of cluster {}, and the data directory belongs to {}",
+                shown(known),
+                shown(own)
+            )));
+        }
+        self.await_voters().await
+    }
+
+    /// Waits until the seeds have the controllers that they can have: a cluster that says it is ready outlives any one of
+    /// its brokers.
+    async fn await_voters(&self) -> Result<(), Error> {
+        let seeds = self.config.cluster.seeds().len();
+        let wanted = steward::voters(self.config.cluster.controller_voters, seeds);
+        let deadline = Instant::now() + VOTERS_TIMEOUT;
+        loop {
+            let status = super::status(self.shards, CONTROLLER_GROUP).await?;
+            let voters = status.map_or(0, |status| status.members.voters.len());
+            if voters >= wanted {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                warn!(
+                    voters,
+                    wanted, "the cluster has fewer controllers than it should"
+                );
+                return Ok(());
+            }
+            tokio::time::sleep(VOTERS_PAUSE).await;
+        }
+    }
+
+    /// Goes on in the cluster that this broker belongs to.
+    async fn resume(&self, cluster_id: Uuid, log: RecoveredLog) -> Result<(), Error> {
+        let replica = ReplicaId(log.log.id().0);
+        self.start(replica, Some(log)).await?;
+        if self.is_sole_voter(replica).await? {
+            self.await_leadership().await?;
+            if replica == FOUNDING_REPLICA {
+                return self.found(cluster_id, FEATURE_LEVEL).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out where this broker belongs, and goes there.
+    async fn settle(&self, log: Option<RecoveredLog>) -> Result<(), Error> {
+        let myself = Myself {
+            broker: self.me.id,
+            incarnation_id: self.me.incarnation_id,
+            seeds: self.config.cluster.seeds(),
+            feature_level: FEATURE_LEVEL,
+            has_begun: log
+                .as_ref()
+                .is_some_and(|log| log.log.id().0 == FOUNDING_REPLICA.0),
+        };
+        loop {
+            let (seed, cluster_id) = match founding::settle(self.peers, &myself).await {
+                Course::Found { feature_level } => {
+                    self.start(FOUNDING_REPLICA, log).await?;
+                    self.await_leadership().await?;
+                    let cluster_id = Uuid::new_v4();
+                    self.adopt(cluster_id).await?;
+                    info!(%cluster_id, "cluster founded");
+                    return self.found(cluster_id, feature_level).await;
+                }
+                Course::Join { seed, cluster_id } => (seed, cluster_id),
+            };
+            match joining::join(self.peers, seed, &self.me).await {
+                Ok(joined) => {
+                    let known = log.as_ref().map(|log| log.log.id().0);
+                    if known.is_some_and(|known| known != joined.controller_replica.0) {
+                        return Err(self.unusable(&format!(
+                            "it belongs to another broker of cluster {cluster_id}, or to one that was removed: start \
+                             with an empty data directory",
+                        )));
+                    }
+                    self.start(joined.controller_replica, log).await?;
+                    self.make_durable().await?;
+                    self.adopt(joined.cluster_id).await?;
+                    info!(cluster_id = %joined.cluster_id, "cluster joined");
+                    return Ok(());
+                }
+                Err(error) if error.is_retriable() => {
+                    warn!(%seed, %cluster_id, %error, "waiting for the cluster to take this broker");
+                    tokio::time::sleep(JOIN_PAUSE).await;
+                }
+                Err(error) => return Err(Error::Join(error)),
+            }
+        }
+    }
+
+    /// Starts the replica from `log`, or with a new one: then it takes entries from the first on, as every replica of the
+    /// group did.
+    async fn start(&self, replica: ReplicaId, log: Option<RecoveredLog>) -> Result<(), Error> {
+        let origin = match log {
+            Some(log) => Origin::Recovered(FoundLog::new(log)),
+            None => Origin::New {
+                spec: LogSpec {
+                    directory: format!("{DIRECTORY}{}", replica.0),
+                    max_segment_bytes: SEGMENT_BYTES,
+                    write_caching: false,
+                },
+                members: Members::of_voters([FOUNDING_REPLICA]),
+                snapshot: Bytes::new(),
+            },
+        };
+        let topics = &self.config.topics;
+        let limits = Limits {
+            max_partitions_per_topic: topics.max_partitions_per_topic,
+            max_partitions: topics.max_partitions as usize,
+            default_partitions: topics.default_partitions,
+            default_replication_factor: topics.default_replication_factor,
+        };
+        let view = Arc::clone(self.cluster);
+        let started = operate(self.shards, CONTROLLER_GROUP, |answer| Operation::Start {
             group: CONTROLLER_GROUP,
-        },
-    )?;
-    await_leadership(cluster)
-        .await
-        .map_err(|reason| Error::Controller {
-            data_dir: data_dir(),
-            reason: reason.to_owned(),
-        })
-}
-
-async fn await_leadership(cluster: &ClusterView) -> Result<(), &'static str> {
-    let mut role = cluster.watch_role();
-    let settled = role.wait_for(|role| {
-        matches!(
-            role,
-            Some(Role::Leader { serving: true, .. } | Role::Quarantined)
-        )
-    });
-    match tokio::time::timeout(ELECTION_TIMEOUT, settled).await {
-        Ok(Ok(role)) if *role == Some(Role::Quarantined) => {
-            Err("it failed; the log of this process says more")
-        }
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err("it did not come to lead in time"),
-    }
-}
-
-/// Founds the cluster where there is none, and makes this broker known to it.
-pub(super) async fn join(
-    controller: &ControllerClient,
-    store: &Arc<Store>,
-    identity: Identity,
-    me: Registration,
-) -> Result<(), Error> {
-    let id = u64::from(me.id.0);
-    if let Some(found) = identity.broker_id.filter(|found| *found != id) {
-        return Err(Error::OtherBroker {
-            found,
-            configured: me.id.0,
+            replica,
+            origin,
+            build: Box::new(move |_reader, applied| {
+                ControllerReplica::new(&applied.snapshot, limits, view)
+                    .map(|replica| Replica::Controller(Box::new(replica)))
+                    .map_err(|error| error.to_string())
+            }),
+            answer,
         });
+        started.await?;
+        self.shards.operate(
+            CONTROLLER_GROUP,
+            Operation::CampaignIfCold {
+                group: CONTROLLER_GROUP,
+            },
+        )?;
+        Ok(())
     }
-    let cluster_id = match identity.cluster {
-        Some(cluster_id) => cluster_id,
-        None => {
-            let cluster_id = Uuid::new_v4();
-            let store = Arc::clone(store);
-            tokio::task::spawn_blocking(move || store.adopt(cluster_id, id))
-                .await
-                .map_err(|error| Error::Panicked {
-                    what: "writing the identity",
-                    reason: error.to_string(),
-                })??;
-            info!(%cluster_id, "cluster founded");
-            cluster_id
+
+    async fn is_sole_voter(&self, replica: ReplicaId) -> Result<bool, Error> {
+        let status = super::status(self.shards, CONTROLLER_GROUP).await?;
+        Ok(status.is_some_and(|status| status.members.is_sole_voter(replica)))
+    }
+
+    async fn await_leadership(&self) -> Result<(), Error> {
+        let mut role = self.cluster.watch_role();
+        let settled = role.wait_for(|role| {
+            matches!(
+                role,
+                Some(Role::Leader { serving: true, .. } | Role::Quarantined)
+            )
+        });
+        match tokio::time::timeout(ELECTION_TIMEOUT, settled).await {
+            Ok(Ok(role)) if *role == Some(Role::Quarantined) => {
+                Err(self.unusable("it failed; the log of this process says more"))
+            }
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(self.unusable("it did not come to lead in time")),
         }
-    };
-    let found = Command::Found {
-        cluster_id,
-        feature_level: FEATURE_LEVEL,
-        founder: me.clone(),
-    };
-    controller.ask(found).await.map_err(Error::Join)?;
-    let register = Command::RegisterBroker(me);
-    controller.ask(register).await.map_err(Error::Join)?;
-    Ok(())
+    }
+
+    /// Founds the cluster, or makes sure that this is it.
+    async fn found(&self, cluster_id: Uuid, feature_level: u32) -> Result<(), Error> {
+        let found = Command::Found {
+            cluster_id,
+            feature_level,
+            founder: self.me.clone(),
+        };
+        let founded = self.controller.execute_here(found).await;
+        founded.map(drop).map_err(Error::Join)
+    }
+
+    /// Waits until the log that was created is on disk.
+    async fn make_durable(&self) -> Result<(), Error> {
+        // The turn that created it is over when the shard answers again: what it wrote waits for the next sync.
+        super::status(self.shards, CONTROLLER_GROUP).await?;
+        let store = Arc::clone(self.store);
+        super::blocking("syncing the controller's log", move || store.sync()).await?;
+        Ok(())
+    }
+
+    /// From here on the data directory belongs to the cluster, and this broker answers to it.
+    async fn adopt(&self, cluster_id: Uuid) -> Result<(), Error> {
+        let (store, id) = (Arc::clone(self.store), u64::from(self.me.id.0));
+        super::blocking("writing the identity", move || store.adopt(cluster_id, id)).await?;
+        if !self.peers.enter_cluster(cluster_id) {
+            return Err(self.unusable("this broker belongs to another cluster already"));
+        }
+        Ok(())
+    }
+
+    fn data_dir(&self) -> String {
+        self.config.data_dir.display().to_string()
+    }
+
+    fn unusable(&self, reason: &str) -> Error {
+        Error::Controller {
+            data_dir: self.data_dir(),
+            reason: reason.to_owned(),
+        }
+    }
 }

@@ -5,10 +5,14 @@
 //! registers this broker, and starts its replicas. From then on the [`Reconciler`] follows the cluster's image and
 //! [`upkeep`] what happens by the clock.
 
+mod controller_service;
 mod controller_start;
 mod engine;
 mod error;
+mod founding;
+mod joining;
 mod reconciler;
+mod steward;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -17,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use highwater_proto::BrokerId;
+use highwater_proto::internal::v1::controller_service_server::ControllerServiceServer;
 use highwater_proto::v1::{HealthFinding, HealthState};
 use highwater_storage::fs::Fs;
 use highwater_storage::{Identity, LogId, Opened, RecoveredLog, Store};
@@ -35,14 +40,16 @@ use crate::metrics;
 use crate::offline::repair_command;
 use crate::partition::Leaderships;
 use crate::peer::{self, Me, Peers, PeersSpec};
-use crate::raft::{self, FoundLog, Instruments, ShardThreads, Shards, ShardsSpec};
+use crate::raft::{self, FoundLog, Instruments, ReplicaStatus, ShardThreads, Shards, ShardsSpec};
 use crate::replica::Replica;
 use crate::server::Listener;
 
 pub use error::Error;
 
+use controller_start::{ControllerStart, is_controller_log};
 use engine::Engine;
 use reconciler::Reconciler;
+use steward::Steward;
 
 /// How long a stop waits for other brokers to take over what this one leads.
 const HANDOVER_LIMIT: Duration = Duration::from_secs(5);
@@ -99,9 +106,17 @@ impl Node {
         let stop = CancellationToken::new().drop_guard();
         let tasks = TaskTracker::new();
         let cluster = Arc::new(ClusterView::default());
+        let timeout = Duration::from_millis(u64::from(config.requests.timeout_ms));
+        let controller =
+            ControllerClient::new(shards.clone(), Arc::clone(&cluster), peers.clone(), timeout);
         if let Some(listener) = peer_listener {
-            // Whatever other brokers may ask for is added here.
-            let services = peers.services(shards.clone());
+            let answering = controller_service::Controller {
+                client: controller.clone(),
+                cluster: Arc::clone(&cluster),
+            };
+            let services = peers
+                .services(shards.clone())
+                .add_service(ControllerServiceServer::new(answering));
             let stop = stop.token();
             tasks.spawn(peer::serve(listener, services, stop.clone()));
             let meeting = peers
@@ -109,14 +124,26 @@ impl Node {
                 .run(shards.clone(), Arc::clone(&cluster), stop.clone());
             tasks.spawn(meeting);
         }
-        let timeout = Duration::from_millis(u64::from(config.requests.timeout_ms));
-        let controller = ControllerClient::new(shards.clone(), timeout);
-
-        let controller_log = recovered.logs.remove(&controller_start::LOG);
-        controller_start::start(config, &shards, &cluster, controller_log, &recovered).await?;
-        let identity = recovered.identity;
-        let me = describe(&identity);
-        controller_start::join(&controller, &recovered.store, identity, me).await?;
+        let steward = Steward {
+            shards: shards.clone(),
+            cluster: Arc::clone(&cluster),
+            wanted_voters: config.cluster.controller_voters,
+        };
+        tasks.spawn(steward.run(stop.token().clone()));
+        let controller_log = recovered.take_controller_log();
+        let start = ControllerStart {
+            config,
+            shards: &shards,
+            cluster: &cluster,
+            peers: &peers,
+            controller: &controller,
+            store: &recovered.store,
+            identity: recovered.identity,
+            me: describe(&recovered.identity),
+        };
+        start
+            .run(controller_log, !recovered.logs.is_empty())
+            .await?;
 
         let health = Arc::new(Health::new(
             Arc::clone(&recovered.store),
@@ -284,6 +311,39 @@ fn start_shards(
         instruments,
     };
     Shards::start(spec).map_err(Error::Raft)
+}
+
+impl Recovered {
+    /// Takes out what there is of the controller group's replica.
+    fn take_controller_log(&mut self) -> Option<RecoveredLog> {
+        let found = self.logs.iter().rev();
+        let is_controllers = |(_, log): &(_, &RecoveredLog)| is_controller_log(log);
+        let id = found.into_iter().find(is_controllers).map(|(id, _)| *id)?;
+        self.logs.remove(&id)
+    }
+}
+
+/// How a group's replica here stands; `None` when there is none.
+async fn status(
+    shards: &Shards<Replica>,
+    group: raft::GroupId,
+) -> Result<Option<ReplicaStatus>, raft::Error> {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    shards.operate(group, raft::Operation::Status { group, answer })?;
+    answered.await.map_err(|_| raft::Error::ShardBusy)
+}
+
+/// Does what blocks on a thread that may.
+async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> highwater_storage::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|error| Error::Panicked {
+        what,
+        reason: error.to_string(),
+    })?;
+    Ok(done?)
 }
 
 /// Carries out an operation and waits for its answer.

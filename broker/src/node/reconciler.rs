@@ -13,7 +13,7 @@ use highwater_proto::BrokerId;
 use highwater_storage::{LogId, LogReader, LogSpec};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::operate;
 use crate::config::Config;
@@ -270,6 +270,10 @@ impl Reconciler {
         ));
         let (limits, published) = (self.limits, Arc::clone(&shared));
         let shards = self.parts.shards.clone();
+        // Who is to lead first need not wait until it is sure that nobody else does: the group is new.
+        let leads_first = matches!(origin, Origin::New { .. })
+            && replicas.len() > 1
+            && replicas[0].id == location.replica;
         async move {
             let started = operate(&shards, group, |answer| Operation::Start {
                 group,
@@ -283,6 +287,10 @@ impl Reconciler {
                 answer,
             });
             let reader = started.await.map_err(|error| (location, error))?.reader;
+            if leads_first && let Err(error) = shards.operate(group, Operation::Campaign { group })
+            {
+                debug!(group = group.0, %error, "a new partition elects its leader later");
+            }
             Ok((
                 location,
                 Running {

@@ -152,6 +152,11 @@ impl Peers {
         &self.shared.identity.me
     }
 
+    /// The cluster that this broker belongs to; `None` before it founded or joined one.
+    pub(crate) fn cluster_id(&self) -> Option<Uuid> {
+        self.shared.identity.cluster_id()
+    }
+
     /// From here on this broker belongs to the cluster, and connects to the others. False when it belongs to another one.
     /// The first image says it, too.
     pub(crate) fn enter_cluster(&self, cluster_id: Uuid) -> bool {

@@ -111,6 +111,11 @@ impl Routes {
         self.read().address(broker).cloned()
     }
 
+    /// The broker that holds `replica`.
+    pub(crate) fn broker_of(&self, replica: ReplicaId) -> Option<BrokerId> {
+        self.read().broker_of(replica)
+    }
+
     /// Takes over what changed from one image to the next, and says which groups are no more.
     pub(super) fn follow(&self, old: &ClusterImage, new: &ClusterImage) -> Vec<GroupId> {
         let delta = Delta::between(old, new);

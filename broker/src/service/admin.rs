@@ -300,6 +300,8 @@ impl AdminService for Admin {
         {
             return Err(unknown_topic(&name).into());
         }
+        // Whoever was told of a change anywhere sees it here.
+        self.context.controller.read_barrier().await?;
         let topic = self.find(&name)?;
         Ok(Response::new(self.describe(&topic)))
     }

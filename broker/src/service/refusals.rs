@@ -112,7 +112,7 @@ pub(crate) fn of_controller(error: &controller::Error) -> ApiError {
 }
 
 /// The API's form of a refusal of the Raft layer where the controller was asked.
-fn of_raft_to_controller(refusal: &Refusal) -> ApiError {
+pub(crate) fn of_raft_to_controller(refusal: &Refusal) -> ApiError {
     match refusal {
         Refusal::NotLeader { .. } | Refusal::UnknownGroup => ApiError::new(
             Reason::NotController,

@@ -27,6 +27,7 @@ pub(crate) struct TestBroker {
 pub(crate) fn config() -> Config {
     let mut config = Config::default();
     config.server.client.address = "127.0.0.1:0".to_owned();
+    config.server.peer.address = "127.0.0.1:0".to_owned();
     config.server.http.address = "127.0.0.1:0".to_owned();
     config.server.peer.address = "127.0.0.1:0".to_owned();
     config.server.shutdown_grace_ms = 5_000;

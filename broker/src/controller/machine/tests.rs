@@ -522,7 +522,6 @@ fn a_check_changes_nothing() {
             validate_only: true,
             ..add("a", 3)
         }),
-        Command::Barrier,
     ];
     for command in checks {
         let decision = controller.handle(command);
@@ -545,7 +544,6 @@ fn an_answer_waits_for_what_it_was_decided_on() {
             after,
         })
     };
-    assert_eq!(controller.handle(Command::Barrier), answer(Some(pending)));
     let nothing = Command::AlterTopic(alter("a", &[], &["retention.ms"]));
     assert_eq!(controller.handle(nothing.clone()), answer(Some(pending)));
     controller.commit_all();

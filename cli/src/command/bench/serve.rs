@@ -26,6 +26,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         ..Config::default()
     };
     config.server.client.address = "127.0.0.1:0".into();
+    config.server.peer.address = "127.0.0.1:0".into();
     config.server.http.address = "127.0.0.1:0".into();
     highwater_broker::raise_open_file_limit();
     let broker = Broker::start(config)

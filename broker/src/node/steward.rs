@@ -1,0 +1,373 @@
+//! Keeps the controller group's members as they should be, where the group is led.
+//!
+//! Every registered broker's replica is a member, so that each broker holds the cluster's image: as a learner at first. One,
+//! three or five of them are voters: as many as configured, or the largest odd number that brokers can fill. Learners are
+//! promoted when they have caught up, and two at a time, so that the number of voters is never even: two voters would be
+//! lost with any one of them. A voter that was not heard of for long changes places with a learner that was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_storage::RaftIndex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::operate;
+use crate::controller::ClusterView;
+use crate::controller_client::CONTROLLER_GROUP;
+use crate::raft::machine::Role;
+use crate::raft::{FollowerStatus, MemberChange, Members, Operation, ReplicaId, Shards};
+use crate::replica::Replica;
+
+/// Time between two looks at the group while it is led here.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// How long a change of the members is waited for before the group is looked at again.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How far behind what is committed a learner may be that becomes a voter: a moment's work to catch up.
+const CLOSE_ENTRIES: u64 = 100;
+/// Silence of a voter after which another broker takes its place. Longer than a restart takes.
+const LOST_AFTER: Duration = Duration::from_secs(60);
+
+/// How the group stands.
+struct Standing<'a> {
+    members: &'a Members,
+    followers: &'a [FollowerStatus],
+    commit: RaftIndex,
+    /// The registered brokers' replicas.
+    registered: &'a [ReplicaId],
+    /// Voters that were not heard of for long.
+    lost: &'a BTreeSet<ReplicaId>,
+    wanted_voters: usize,
+}
+
+/// What to change next; all of it goes through one joint configuration.
+fn decide(standing: &Standing<'_>) -> Option<Vec<MemberChange>> {
+    let members = standing.members;
+    if !members.outgoing.is_empty() {
+        return None;
+    }
+    let is_member = |id: &ReplicaId| members.voters.contains(id) || members.learners.contains(id);
+    if let Some(new) = standing.registered.iter().find(|id| !is_member(id)) {
+        return Some(vec![MemberChange::AddLearner(*new)]);
+    }
+    let fit = standing.fit();
+    let voters = members.voters.len();
+    let target = self::voters(standing.wanted_voters, standing.registered.len());
+    if voters < target {
+        let missing = if voters.is_multiple_of(2) { 1 } else { 2 };
+        let promoted = fit.get(..missing)?;
+        return Some(
+            promoted
+                .iter()
+                .copied()
+                .map(MemberChange::AddVoter)
+                .collect(),
+        );
+    }
+    let lost = members
+        .voters
+        .iter()
+        .find(|id| standing.lost.contains(id))?;
+    let replacement = fit.first()?;
+    Some(vec![
+        MemberChange::AddVoter(*replacement),
+        MemberChange::AddLearner(*lost),
+    ])
+}
+
+impl Standing<'_> {
+    /// Learners that can become voters.
+    fn fit(&self) -> Vec<ReplicaId> {
+        let is_fit = |follower: &&FollowerStatus| {
+            follower.is_in_sync
+                && follower.matched.0.saturating_add(CLOSE_ENTRIES) >= self.commit.0
+                && self.members.learners.contains(&follower.replica)
+                && self.registered.contains(&follower.replica)
+        };
+        let fit = self.followers.iter().filter(is_fit);
+        fit.map(|follower| follower.replica).collect()
+    }
+}
+
+/// How many voters the group has where `wanted` are configured and there are so many brokers.
+pub(super) fn voters(wanted: usize, brokers: usize) -> usize {
+    largest_odd(wanted.min(brokers))
+}
+
+fn largest_odd(most: usize) -> usize {
+    if most.is_multiple_of(2) {
+        most.saturating_sub(1)
+    } else {
+        most
+    }
+}
+
+/// Looks after the group.
+pub(super) struct Steward {
+    pub(super) shards: Shards<Replica>,
+    pub(super) cluster: Arc<ClusterView>,
+    /// As configured.
+    pub(super) wanted_voters: usize,
+}
+
+impl Steward {
+    /// Works while the group is led here, until `stop`.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.work() => {}
+        }
+    }
+
+    async fn work(self) {
+        let mut role = self.cluster.watch_role();
+        let leads = |role: &Option<Role>| matches!(role, Some(Role::Leader { serving: true, .. }));
+        while role.wait_for(leads).await.is_ok() {
+            let mut quiet = Quiet::default();
+            while leads(&role.borrow()) {
+                self.look(&mut quiet).await;
+                tokio::time::sleep(INTERVAL).await;
+            }
+        }
+    }
+
+    /// Looks at the group and makes the next change.
+    async fn look(&self, quiet: &mut Quiet) {
+        let Ok(Some(status)) = super::status(&self.shards, CONTROLLER_GROUP).await else {
+            return;
+        };
+        quiet.observe(&status.followers, Instant::now());
+        let image = self.cluster.image();
+        let registered: Vec<_> = image.controller_replicas().map(|at| at.id).collect();
+        let changes = decide(&Standing {
+            members: &status.members,
+            followers: &status.followers,
+            commit: status.commit,
+            registered: &registered,
+            lost: &quiet.lost(Instant::now()),
+            wanted_voters: self.wanted_voters,
+        });
+        let Some(changes) = changes else {
+            return;
+        };
+        let changing = operate(&self.shards, CONTROLLER_GROUP, |answer| {
+            Operation::ChangeMembers {
+                group: CONTROLLER_GROUP,
+                changes: changes.clone(),
+                answer,
+            }
+        });
+        match tokio::time::timeout(CHANGE_TIMEOUT, changing).await {
+            Ok(Ok(members)) => info!(
+                voters = ?members.voters.iter().map(|id| id.0).collect::<Vec<_>>(),
+                learners = ?members.learners.iter().map(|id| id.0).collect::<Vec<_>>(),
+                "the controller group has other members"
+            ),
+            Ok(Err(error)) => {
+                warn!(%error, ?changes, "the controller group's members cannot be changed now");
+            }
+            Err(_) => warn!(
+                ?changes,
+                "the controller group's members are not changed yet: too few of its voters answer"
+            ),
+        }
+    }
+}
+
+/// Since when members are quiet.
+#[derive(Default)]
+struct Quiet {
+    since: BTreeMap<ReplicaId, Instant>,
+}
+
+impl Quiet {
+    fn observe(&mut self, followers: &[FollowerStatus], now: Instant) {
+        let before = std::mem::take(&mut self.since);
+        for follower in followers.iter().filter(|follower| !follower.is_in_sync) {
+            let since = before.get(&follower.replica).copied().unwrap_or(now);
+            self.since.insert(follower.replica, since);
+        }
+    }
+
+    fn lost(&self, now: Instant) -> BTreeSet<ReplicaId> {
+        let is_lost = |since: &Instant| now.saturating_duration_since(*since) >= LOST_AFTER;
+        let lost = self.since.iter().filter(|(_, since)| is_lost(since));
+        lost.map(|(id, _)| *id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const COMMIT: RaftIndex = RaftIndex(1_000);
+
+    fn ids(ids: &[u64]) -> Vec<ReplicaId> {
+        ids.iter().copied().map(ReplicaId).collect()
+    }
+
+    fn members(voters: &[u64], learners: &[u64]) -> Members {
+        Members {
+            voters: ids(voters),
+            learners: ids(learners),
+            outgoing: Vec::new(),
+        }
+    }
+
+    /// Everybody but `1`, who leads, has everything and was heard of, but for these.
+    fn followers(members: &Members, behind: &[u64], silent: &[u64]) -> Vec<FollowerStatus> {
+        let all = members.voters.iter().chain(&members.learners);
+        all.filter(|id| id.0 != 1)
+            .map(|id| FollowerStatus {
+                replica: *id,
+                matched: if behind.contains(&id.0) {
+                    RaftIndex(1)
+                } else {
+                    COMMIT
+                },
+                is_in_sync: !silent.contains(&id.0),
+                is_learner: members.learners.contains(id),
+            })
+            .collect()
+    }
+
+    fn decided(
+        members: &Members,
+        registered: &[u64],
+        behind: &[u64],
+        silent: &[u64],
+        wanted_voters: usize,
+    ) -> Option<Vec<MemberChange>> {
+        decide(&Standing {
+            members,
+            followers: &followers(members, behind, silent),
+            commit: COMMIT,
+            registered: &ids(registered),
+            lost: &ids(silent).into_iter().collect(),
+            wanted_voters,
+        })
+    }
+
+    fn promote(ids: &[u64]) -> Option<Vec<MemberChange>> {
+        let promoted = ids
+            .iter()
+            .copied()
+            .map(ReplicaId)
+            .map(MemberChange::AddVoter);
+        Some(promoted.collect())
+    }
+
+    #[test]
+    fn each_registered_broker_becomes_a_learner_first() {
+        let alone = members(&[1], &[]);
+        let add = |id| Some(vec![MemberChange::AddLearner(ReplicaId(id))]);
+        assert_eq!(decided(&alone, &[1], &[], &[], 3), None);
+        assert_eq!(decided(&alone, &[1, 2, 3], &[], &[], 3), add(2));
+        let two = members(&[1], &[2]);
+        assert_eq!(decided(&two, &[1, 2, 3], &[], &[], 3), add(3));
+        // Also while nobody is registered, which an old cluster's log may say, nobody is taken away.
+        assert_eq!(decided(&alone, &[], &[], &[], 3), None);
+    }
+
+    #[test]
+    fn learners_are_promoted_in_pairs_when_they_have_caught_up() {
+        let three = members(&[1], &[2, 3]);
+        let all = &[1, 2, 3];
+        assert_eq!(decided(&three, all, &[], &[], 3), promote(&[2, 3]));
+        assert_eq!(decided(&three, all, &[3], &[], 3), None);
+        assert_eq!(decided(&three, all, &[], &[2], 3), None);
+        assert_eq!(decided(&three, all, &[], &[], 1), None);
+        assert_eq!(decided(&members(&[1], &[2]), &[1, 2], &[], &[], 3), None);
+    }
+
+    #[test]
+    fn five_voters_are_made_where_they_are_wanted() {
+        let three = members(&[1, 2, 3], &[4, 5, 6]);
+        let all = &[1, 2, 3, 4, 5, 6];
+        assert_eq!(decided(&three, all, &[], &[], 3), None);
+        assert_eq!(decided(&three, all, &[4], &[], 5), promote(&[5, 6]));
+        let five = members(&[1, 2, 3, 5, 6], &[4]);
+        assert_eq!(decided(&five, all, &[], &[], 5), None);
+    }
+
+    #[test]
+    fn a_lost_voter_changes_places_with_a_learner_that_is_there() {
+        let four = members(&[1, 2, 3], &[4]);
+        let all = &[1, 2, 3, 4];
+        let swap = vec![
+            MemberChange::AddVoter(ReplicaId(4)),
+            MemberChange::AddLearner(ReplicaId(3)),
+        ];
+        assert_eq!(decided(&four, all, &[], &[3], 3), Some(swap));
+        assert_eq!(decided(&four, all, &[4], &[3], 3), None);
+        assert_eq!(decided(&four, all, &[], &[3, 4], 3), None);
+    }
+
+    #[test]
+    fn nothing_is_begun_before_a_change_is_over() {
+        let joint = Members {
+            outgoing: ids(&[1]),
+            ..members(&[1, 2, 3], &[])
+        };
+        assert_eq!(decided(&joint, &[1, 2, 3, 4], &[], &[], 3), None);
+    }
+
+    #[test]
+    fn silence_counts_from_its_beginning_and_ends_with_a_word() {
+        let group = members(&[1, 2, 3], &[]);
+        let start = Instant::now();
+        let mut quiet = Quiet::default();
+        quiet.observe(&followers(&group, &[], &[2, 3]), start);
+        quiet.observe(&followers(&group, &[], &[2]), start + LOST_AFTER / 2);
+        quiet.observe(&followers(&group, &[], &[2, 3]), start + LOST_AFTER);
+        assert_eq!(quiet.lost(start + LOST_AFTER), [ReplicaId(2)].into());
+    }
+
+    fn applied(mut members: Members, changes: &[MemberChange]) -> Members {
+        for change in changes {
+            let (MemberChange::AddLearner(id)
+            | MemberChange::AddVoter(id)
+            | MemberChange::Remove(id)) = change;
+            members.voters.retain(|other| other != id);
+            members.learners.retain(|other| other != id);
+            match change {
+                MemberChange::AddLearner(id) => members.learners.push(*id),
+                MemberChange::AddVoter(id) => members.voters.push(*id),
+                MemberChange::Remove(_) => {}
+            }
+        }
+        members
+    }
+
+    proptest! {
+        /// Whoever is silent or behind: the number of voters stays odd and never falls, and when all are well again every
+        /// broker is a member and the voters are as many as there should be.
+        #[test]
+        fn any_way_leads_to_the_members_that_should_be(
+            brokers in 1..8_u64,
+            wanted in proptest::sample::select(vec![1, 3, 5]),
+            bad in proptest::collection::vec((0..9_u64, 0..9_u64), 0..12),
+        ) {
+            let registered: Vec<u64> = (1..=brokers).collect();
+            let mut group = members(&[1], &[]);
+            let well = std::iter::repeat_n((0, 0), 24);
+            for (behind, silent) in bad.into_iter().chain(well) {
+                let silent = if silent == 1 { 0 } else { silent };
+                let changes = decided(&group, &registered, &[behind], &[silent], wanted);
+                let Some(changes) = changes else { continue };
+                let next = applied(group.clone(), &changes);
+                prop_assert!(next.voters.len() % 2 == 1);
+                prop_assert!(next.voters.len() >= group.voters.len());
+                prop_assert!(next.voters.len() <= group.voters.len() + 2);
+                prop_assert!(next.voters.contains(&ReplicaId(1)), "who leads stays");
+                group = next;
+            }
+            prop_assert_eq!(group.voters.len() + group.learners.len(), registered.len());
+            prop_assert_eq!(group.voters.len(), largest_odd(wanted.min(registered.len())));
+        }
+    }
+}
