@@ -81,8 +81,9 @@ impl Scene {
 
     /// The number of the broker that leads a partition.
     pub(crate) fn leader(&self, place: Place) -> u32 {
+        // One router throughout: it asks another broker each time, and one may be frozen.
+        let mut router = self.router();
         self.wait_for("a leader", || {
-            let mut router = self.router();
             let address = self.runtime.block_on(router.leader_address(place))?;
             self.cluster.number_at(address)
         })
