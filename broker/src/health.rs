@@ -139,7 +139,7 @@ impl Health {
                 HealthState::Critical,
                 "REPLICA_NOT_STARTED",
                 format!(
-                    "{replica}. It is tried again every second; the other partitions are served"
+                    "{replica}. It is tried again from time to time; the other partitions are served"
                 ),
             )
         }));

@@ -5,6 +5,7 @@
 //! registers this broker, and starts its replicas. From then on the [`Reconciler`] follows the cluster's image and
 //! [`upkeep`] what happens by the clock.
 
+mod balance;
 mod controller_service;
 mod controller_start;
 mod engine;
@@ -46,6 +47,7 @@ use crate::server::Listener;
 
 pub use error::Error;
 
+use balance::Balance;
 use controller_start::{ControllerStart, is_controller_log};
 use engine::Engine;
 use reconciler::Reconciler;
@@ -169,6 +171,13 @@ impl Node {
         let version = cluster.image().version();
         // The reconciler ends only with the node.
         drop(first.wait_for(|image| image.version() >= version).await);
+        let balance = Balance {
+            shards: shards.clone(),
+            cluster: Arc::clone(&cluster),
+            hosted: Arc::clone(&hosted),
+            peers: peers.clone(),
+        };
+        tasks.spawn(balance.run(stop.token().clone()));
         tasks.spawn(upkeep::run(
             Arc::clone(config),
             Arc::clone(&hosted),

@@ -29,8 +29,9 @@ use crate::topic::TopicConfig;
 
 /// Operations on their way to the shards at once.
 const OPERATIONS_AT_ONCE: usize = 256;
-/// Wait before what failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+/// The first and the longest wait before what failed is tried again.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// What a reconciler works with.
 pub(super) struct Parts {
@@ -90,6 +91,7 @@ impl Reconciler {
     /// Follows the images until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut images = self.parts.cluster.watch();
+        let mut retry = FIRST_RETRY;
         loop {
             let image = Arc::clone(&images.borrow_and_update());
             let is_done = tokio::select! {
@@ -98,13 +100,14 @@ impl Reconciler {
             };
             if is_done {
                 self.last = Some(Arc::clone(&image));
+                retry = FIRST_RETRY;
             }
             // What could not be done now is tried again, and keeps nobody from the rest.
             self.done.send_replace(image);
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = images.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(RETRY), if !is_done => {}
+                () = tokio::time::sleep(retry), if !is_done => retry = (retry * 2).min(LONGEST_RETRY),
             }
         }
     }
