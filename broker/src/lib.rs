@@ -69,7 +69,6 @@ mod open_files;
 #[cfg(feature = "otlp")]
 mod otlp;
 pub mod partition;
-#[allow(dead_code, reason = "joining, metadata and seeding use the rest")]
 mod peer;
 mod producer_ids;
 pub mod raft;
