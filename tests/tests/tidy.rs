@@ -74,6 +74,7 @@ const PURE: &[&str] = &[
     "client/src/producer/accumulator.rs",
     "client/src/producer/core.rs",
     "client/src/producer/pipeline.rs",
+    "client/src/producer/plan.rs",
     "client/src/consumer/core.rs",
     "client/src/consumer/feed.rs",
     "client/src/consumer/plan.rs",

@@ -695,7 +695,6 @@ mod tests {
             port: 1,
             rack: format!("rack of {host}"),
             alive: true,
-            ..v1::Broker::default()
         };
         let mut metadata = Metadata::default();
         metadata.update(

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use highwater_proto::batch::{BatchBuilder, NewRecord, ProducerStamp};
+use highwater_proto::batch::{BatchBuilder, NewRecord};
 use highwater_proto::{ApiError, BrokerId, Reason, TopicId};
 
 use super::accumulator::{Accumulator, Appended, Gathered, Gathering, Lane, Refused};
 use super::outcome::{Outcome, Stored};
 use super::partitioner::{Sticky, partition_of_key};
 use super::pipeline::{ConnectionId, Finished, First, Identity, Numbering, Pipeline};
+use super::plan::{Body, NotAppended, Plan, Resolutions, Send};
 use crate::Error;
 use crate::metadata::{Leader, Metadata};
 use crate::retry::{Backoff, wants_metadata};
@@ -33,82 +34,6 @@ pub(crate) struct Rules {
     /// After this without an answer a connection is given up.
     pub(crate) request_timeout: Duration,
     pub(crate) backoff: Backoff,
-}
-
-/// The body of a batch to send.
-#[derive(Debug)]
-pub(crate) enum Body {
-    /// To be encoded and stamped; the bytes go to [`Core::encoded`].
-    Gathered(BatchBuilder, Option<ProducerStamp>),
-    /// To be sent as it is.
-    Encoded(Bytes),
-    /// To be stamped anew; the bytes go to [`Core::encoded`].
-    Restamp(Bytes, ProducerStamp),
-}
-
-/// A batch to send now.
-#[derive(Debug)]
-pub(crate) struct Send {
-    pub(crate) connection: ConnectionId,
-    pub(crate) correlation: u64,
-    pub(crate) topic: Arc<str>,
-    pub(crate) topic_id: TopicId,
-    pub(crate) partition: u32,
-    pub(crate) body: Body,
-}
-
-/// The slots of batches that are over, to be resolved once the core is unlocked: that wakes their waiters.
-#[derive(Debug, Default)]
-#[must_use]
-pub(crate) struct Resolutions(Vec<(Arc<Outcome>, Result<Stored, Error>)>);
-
-impl Resolutions {
-    pub(crate) fn resolve(self) {
-        for (outcome, result) in self.0 {
-            outcome.resolve(result);
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn extend(&mut self, more: Self) {
-        self.0.extend(more.0);
-    }
-}
-
-/// What to do now.
-#[derive(Debug, Default)]
-pub(crate) struct Plan {
-    pub(crate) sends: Vec<Send>,
-    /// Connections on which an answer is overdue.
-    pub(crate) hung: Vec<ConnectionId>,
-    pub(crate) wants_identity: bool,
-    pub(crate) wants_metadata: bool,
-    /// The topics to watch from now on, when these have changed.
-    pub(crate) watch: Option<Vec<String>>,
-    /// When to ask again, if nothing happens before.
-    pub(crate) wake_at: Option<Instant>,
-    pub(crate) resolutions: Resolutions,
-}
-
-impl Plan {
-    fn wake_by(&mut self, at: Instant) {
-        self.wake_at = Some(self.wake_at.map_or(at, |wake_at| wake_at.min(at)));
-    }
-}
-
-/// Why a record was not taken in.
-#[derive(Debug)]
-pub(crate) enum NotAppended {
-    /// The topic must be looked up first; see [`Core::learn`].
-    UnknownTopic,
-    /// Wait for room. `completed`: there is a batch to send.
-    Full {
-        completed: bool,
-    },
-    Failed(Box<Error>),
 }
 
 #[derive(Debug)]
@@ -670,14 +595,14 @@ impl Core {
             if let Err(error) = &result {
                 self.failure.get_or_insert_with(|| error.clone());
             }
-            resolutions.0.push((batch.outcome, result));
+            resolutions.add(batch.outcome, result);
         }
     }
 
     fn fail_gathered(&mut self, batch: Gathered, error: Error, resolutions: &mut Resolutions) {
         self.accumulator.release(batch.buffered_bytes);
         self.failure.get_or_insert_with(|| error.clone());
-        resolutions.0.push((batch.outcome, Err(error)));
+        resolutions.add(batch.outcome, Err(error));
     }
 
     fn abandon_topic(&mut self, place: usize, error: &Error, resolutions: &mut Resolutions) {

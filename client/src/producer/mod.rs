@@ -6,6 +6,7 @@ mod core;
 mod outcome;
 mod partitioner;
 mod pipeline;
+mod plan;
 mod task;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::builder::{Acks, ProducerBuilder};
+use self::core::Core;
 pub(crate) use self::core::no_such_partition;
-use self::core::{Core, NotAppended, Resolutions};
 pub use self::outcome::{Delivery, Receipt};
+use self::plan::{NotAppended, Resolutions};
 use crate::Error;
 use crate::cluster::Cluster;
 

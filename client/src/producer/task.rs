@@ -17,9 +17,10 @@ use v1::produce_service_client::ProduceServiceClient;
 
 use super::Shared;
 use super::builder::Acks;
-use super::core::{Body, Core, Plan, Resolutions, Rules, Send};
+use super::core::{Core, Rules};
 use super::outcome::Stored;
 use super::pipeline::{ConnectionId, Identity};
+use super::plan::{Body, Plan, Resolutions, Send};
 use crate::Error;
 use crate::cluster::{Cluster, MAX_RESPONSE_BYTES, Repeat};
 use crate::metadata::Metadata;

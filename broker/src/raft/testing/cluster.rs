@@ -2,20 +2,26 @@
 //!
 //! Node `n` holds the replicas of its groups: of group `g` the one with the id `n + 100 * (g - 1)`.
 
+mod describe;
+mod look;
+mod node;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use highwater_storage::fs::{CrashMode, Fault, Operation as FsOperation, SimFs};
-use highwater_storage::{FrameKind, LogSpec, Offset, RaftIndex, Store};
+use highwater_storage::fs::{CrashMode, Fault, Operation as FsOperation};
+use highwater_storage::{LogSpec, Offset};
 use raft::eraftpb::{Entry, Message, MessageType};
 use tokio::sync::oneshot;
 
+use self::describe::describe;
+use self::node::{Node, Running};
 use super::machine::{Add, Seen, WordError, Words};
 use super::script::{Command, Stage};
-use crate::raft::machine::{Role, Timestamp};
+use crate::raft::machine::Timestamp;
 use crate::raft::{
-    Acks, ColdRead, Config, Error, FoundLog, GroupId, Inbox, Leadership, MemberChange, Members,
-    Operation, Origin, Outcome, PeerMessage, ReplicaId, Reply, ReplySink, Request, Shard, snapshot,
+    Acks, ColdRead, GroupId, Leadership, MemberChange, Members, Operation, Origin, Outcome,
+    PeerMessage, ReplicaId, Reply, ReplySink, Request, snapshot,
 };
 
 /// Rounds after which a cluster that does not come to rest is given up.
@@ -32,35 +38,6 @@ pub(super) struct Cluster {
     /// Ticks of idleness before groups sleep, on nodes that are made from now on; 0: they never do.
     sleep_ticks: u32,
 }
-
-struct Node {
-    compacts: bool,
-    fs: SimFs,
-    /// `None` after a crash.
-    running: Option<Running>,
-    /// Ticks of idleness before groups sleep.
-    sleep_ticks: u32,
-    /// Whether no sync ends.
-    is_stuck: bool,
-    /// By group.
-    seen: BTreeMap<u64, Seen>,
-}
-
-struct Running {
-    store: Arc<Store>,
-    shard: Shard<Words>,
-    inbox: Inbox<Words>,
-    /// Whether it wanted ticks after its last turn.
-    wants_ticks: bool,
-    /// Reads that wait for their index.
-    reads: Vec<Answered<RaftIndex>>,
-    /// Handovers of leadership that are not over.
-    leaving: Vec<oneshot::Receiver<usize>>,
-    /// Leaderships that were announced since anybody asked.
-    announced: Vec<Leadership>,
-}
-
-type Answered<T> = oneshot::Receiver<Result<T, Error>>;
 
 /// Tells the news of a node how a word was answered.
 struct Answers {
@@ -580,130 +557,6 @@ impl Cluster {
         Ok(vec![])
     }
 
-    fn status(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
-        let group = group(command)?;
-        let mut said = Vec::new();
-        for number in numbers(command, &command.arguments)? {
-            let running = self.running(number)?;
-            let status = running
-                .shard
-                .status(GroupId(group))
-                .ok_or("no such group")?;
-            let role = match status.role {
-                Role::Leader { serving: true, .. } => "leads and serves".to_owned(),
-                Role::Leader { .. } => "leads".to_owned(),
-                Role::Follower { leader: None, .. } => "follows nobody".to_owned(),
-                Role::Follower {
-                    leader: Some(leader),
-                    ..
-                } => format!("follows {}", leader.0),
-                Role::Quarantined => {
-                    format!("is quarantined ({})", status.failure.unwrap_or_default())
-                }
-            };
-            let first = if status.first > RaftIndex(1) {
-                format!(", first {}", status.first)
-            } else {
-                String::new()
-            };
-            said.push(format!(
-                "{number}: {role}, term {}, commit {}, applied {}{first}, last {}, members {}",
-                status.term,
-                status.commit,
-                status.applied,
-                status.last,
-                describe_members(&status.members),
-            ));
-        }
-        Ok(said)
-    }
-
-    /// `asleep 1 2 3`: who of them sleeps.
-    fn asleep(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
-        let group = GroupId(group(command)?);
-        let mut said = Vec::new();
-        for number in numbers(command, &command.arguments)? {
-            let running = self.running(number)?;
-            let status = running.shard.status(group).ok_or("no such group")?;
-            let what = if status.is_asleep {
-                "sleeps"
-            } else {
-                "is awake"
-            };
-            let leads = matches!(status.role, Role::Leader { .. });
-            let role = if leads { " and leads" } else { "" };
-            said.push(format!("{number}: {what}{role}"));
-        }
-        Ok(said)
-    }
-
-    /// `ticking 1 2 3`: who of them wanted ticks after its last turn.
-    fn ticking(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
-        let mut said = Vec::new();
-        for number in numbers(command, &command.arguments)? {
-            let wants = if self.running(number)?.wants_ticks {
-                "wants"
-            } else {
-                "wants no"
-            };
-            said.push(format!("{number}: {wants} ticks"));
-        }
-        Ok(said)
-    }
-
-    /// `followers 1`: the other members as the leader on node 1 sees them.
-    fn followers(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
-        let group = GroupId(group(command)?);
-        let running = self.running(command.number(0)?)?;
-        let status = running.shard.status(group).ok_or("no such group")?;
-        let followers = status.followers.iter().map(|follower| {
-            let kind = if follower.is_learner {
-                "learner"
-            } else {
-                "voter"
-            };
-            let sync = if follower.is_in_sync { "in" } else { "not in" };
-            let (replica, matched) = (follower.replica.0, follower.matched);
-            format!("{kind} {replica} has {matched} and is {sync} sync")
-        });
-        Ok(followers.collect())
-    }
-
-    /// What stands in the log of a node.
-    fn log(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
-        let group = GroupId(group(command)?);
-        let mut said = Vec::new();
-        for number in numbers(command, &command.arguments)? {
-            let frames = self
-                .running(number)?
-                .shard
-                .frames(group)
-                .ok_or("no such group")?;
-            let frames = frames.iter().map(|frame| {
-                let what = match frame.kind {
-                    FrameKind::NoOp => "noop".to_owned(),
-                    FrameKind::ConfChange => "members".to_owned(),
-                    FrameKind::Batch => format!("batch at offset {}", frame.base_offset),
-                    _ => String::from_utf8_lossy(&frame.payload).into_owned(),
-                };
-                format!("{}/{} {what}", frame.index, frame.term)
-            });
-            let frames: Vec<_> = frames.collect();
-            said.push(format!("{number}: {}", frames.join(", ")));
-        }
-        Ok(said)
-    }
-
-    fn published(&mut self, command: &Command<'_>) -> Result<Vec<String>, String> {
-        let group = group(command)?;
-        let mut said = Vec::new();
-        for number in numbers(command, &command.arguments)? {
-            let seen = self.node(number)?.seen.entry(group).or_default();
-            said.push(format!("{number}: [{}]", seen.published().join(" ")));
-        }
-        Ok(said)
-    }
-
     fn news(&mut self, number: u64) -> Result<Vec<String>, String> {
         let node = self.node(number)?;
         let several = node.seen.len() > 1;
@@ -718,101 +571,6 @@ impl Cluster {
             said.extend(news.map(|news| format!("{number}:{group} {news}")));
         }
         Ok(said)
-    }
-}
-
-impl Node {
-    fn new(number: u64, compacts: bool, sleep_ticks: u32) -> Self {
-        Self {
-            sleep_ticks,
-            compacts,
-            fs: SimFs::new(number),
-            running: None,
-            is_stuck: false,
-            seen: BTreeMap::new(),
-        }
-    }
-
-    /// Opens the disk and starts what is on it.
-    fn open(&mut self, number: u64) -> Result<(), String> {
-        let mut draws = number;
-        let random = Box::new(move || {
-            draws += 1;
-            draws
-        });
-        let opened = Store::open(Arc::new(self.fs.clone()), random.clone(), storage_config())
-            .map_err(|error| error.to_string())?;
-        let shard = Shard::new(
-            Arc::clone(&opened.store),
-            Arc::new(config(self.sleep_ticks)),
-            random,
-        );
-        self.running = Some(Running {
-            store: opened.store,
-            shard,
-            inbox: Inbox::default(),
-            wants_ticks: false,
-            reads: Vec::new(),
-            leaving: Vec::new(),
-            announced: Vec::new(),
-        });
-        for log in opened.logs {
-            let group = log.log.id().0 / 100 + 1;
-            self.start(number, group, Origin::Recovered(FoundLog::new(log)))?;
-        }
-        Ok(())
-    }
-
-    fn start(&mut self, number: u64, group: u64, origin: Origin) -> Result<(), String> {
-        let seen = self.seen.entry(group).or_default().clone();
-        let compacts = self.compacts;
-        let running = self.running.as_mut().ok_or("the node is down")?;
-        let (answer, mut started) = oneshot::channel();
-        running.inbox.operations.push(Operation::Start {
-            group: GroupId(group),
-            replica: replica_of(number, group),
-            origin,
-            build: Box::new(move |_, applied| {
-                Ok(if compacts {
-                    Words::everything(&applied.snapshot, seen)
-                } else {
-                    Words::new(&applied.snapshot, seen)
-                })
-            }),
-            answer,
-        });
-        running.shard.turn(&mut running.inbox, Timestamp(0));
-        let started = started.try_recv().map_err(|_| "no answer to the start")?;
-        started.map(drop).map_err(|error| error.to_string())
-    }
-}
-
-/// Small limits, so that scripts reach them.
-fn config(sleep_ticks: u32) -> Config {
-    Config {
-        sleep_ticks,
-        election_ticks: 5,
-        heartbeat_ticks: 1,
-        election_jitter_ticks: 3,
-        sync_stall_ticks: 6,
-        append_message_bytes: 64,
-        uncommitted_bytes: 256,
-        inflight_messages: 4,
-        apply_bytes: 64,
-        snapshot_ticks: 4,
-        catchup_bytes: 0,
-        ..Config::default()
-    }
-}
-
-fn storage_config() -> highwater_storage::Config {
-    highwater_storage::Config {
-        journal_file_bytes: 256 << 10,
-        checkpoint_interval_bytes: 128 << 10,
-        min_free_bytes: 0,
-        reserve_bytes: 0,
-        first_segment_bytes: 8 << 10,
-        ..highwater_storage::Config::default()
     }
 }
 
@@ -849,81 +607,4 @@ fn listed(command: &Command<'_>, key: &str) -> Result<Vec<u64>, String> {
 
 fn is_wanted(wanted: &[u64], from: u64, to: u64) -> bool {
     wanted.first().is_none_or(|node| *node == from) && wanted.get(1).is_none_or(|node| *node == to)
-}
-
-fn describe(message: &Message) -> String {
-    let kind = format!("{:?}", message.get_msg_type());
-    let mut words = vec![
-        kind.trim_start_matches("Msg").to_owned(),
-        format!("to {} in term {}", message.to, message.term),
-    ];
-    match message.get_msg_type() {
-        MessageType::MsgAppend => {
-            words.push(format!("after {}/{}", message.index, message.log_term));
-            let entries: Vec<_> = message.entries.iter().map(describe_entry).collect();
-            words.push(format!(
-                "[{}] commit {}",
-                entries.join(", "),
-                message.commit
-            ));
-        }
-        MessageType::MsgAppendResponse if message.reject => {
-            let (hint, term) = (message.reject_hint, message.log_term);
-            words.push(format!("rejects {}, has {hint}/{term}", message.index));
-        }
-        MessageType::MsgAppendResponse => words.push(format!("up to {}", message.index)),
-        MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
-            words.push(format!("has {}/{}", message.index, message.log_term));
-        }
-        MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => {
-            words.push(if message.reject { "no" } else { "yes" }.to_owned());
-        }
-        MessageType::MsgHeartbeat => {
-            words.push(format!("commit {}", message.commit));
-            if message.context.starts_with(b"sleep") {
-                words.push("then sleep".to_owned());
-            }
-        }
-        MessageType::MsgHeartbeatResponse if message.context.starts_with(b"sleep") => {
-            words.push("and sleeps".to_owned());
-        }
-        MessageType::MsgSnapshot => {
-            let snapshot = message.get_snapshot();
-            let metadata = snapshot.get_metadata();
-            let members = Members::from_raft(metadata.get_conf_state());
-            words.push(format!("at {}/{}", metadata.index, metadata.term));
-            words.push(format!("of {}:", describe_members(&members)));
-            words.push(String::from_utf8_lossy(&snapshot.data[16..]).into_owned());
-        }
-        _ => {}
-    }
-    words.join(" ")
-}
-
-fn describe_entry(entry: &Entry) -> String {
-    let what = if entry.context[..] == [FrameKind::Batch.code()] {
-        "batch".to_owned()
-    } else if !entry.context.is_empty() {
-        String::from_utf8_lossy(&entry.data).into_owned()
-    } else if entry.get_entry_type() == raft::eraftpb::EntryType::EntryNormal {
-        "noop".to_owned()
-    } else {
-        "members".to_owned()
-    };
-    format!("{}/{} {what}", RaftIndex(entry.index), entry.term)
-}
-
-fn describe_members(members: &Members) -> String {
-    let list = |ids: &[ReplicaId]| {
-        let ids: Vec<_> = ids.iter().map(|id| id.0.to_string()).collect();
-        ids.join(" ")
-    };
-    let mut text = format!("({})", list(&members.voters));
-    if !members.learners.is_empty() {
-        text.push_str(&format!(" learners ({})", list(&members.learners)));
-    }
-    if !members.outgoing.is_empty() {
-        text.push_str(&format!(" leaving ({})", list(&members.outgoing)));
-    }
-    text
 }
