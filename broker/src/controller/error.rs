@@ -30,9 +30,8 @@ pub enum Error {
     },
     /// The broker id belongs to another data directory.
     #[error(
-        "broker id {id} belongs to the data directory {registered}, and this is another one. If both exist, give this \
-         broker an id of its own. If that directory is lost for good, run `highwater cluster decommission {id}`, and \
-         start this broker again when that is done"
+        "broker id {id} belongs to the data directory {registered}, and this is another one. Start it with an id that no \
+         broker of the cluster ever had, also where that directory is lost for good"
     )]
     BrokerIdTaken {
         /// The id.

@@ -61,7 +61,7 @@ pub enum Error {
     },
     /// The cluster does not take this broker.
     #[error("the cluster does not take this broker: {0}")]
-    Join(#[source] ApiError),
+    Join(ApiError),
     /// Storage failed while the broker started.
     #[error("the data directory failed: {0}")]
     Storage(#[from] highwater_storage::Error),
