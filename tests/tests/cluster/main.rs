@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod behind;
+mod chaos;
 mod client_crate;
 mod founding;
 mod freeze;
@@ -14,3 +16,4 @@ mod kill;
 mod partition;
 mod restart;
 mod scene;
+mod topics;

@@ -57,11 +57,21 @@ impl Scene {
 
     /// Makes a topic with a replica on each broker and returns its partitions, once each has a leader.
     pub(crate) fn topic(&self, name: &str, partitions: u32) -> Vec<Place> {
-        let small = [("segment.bytes", "65536")];
+        self.topic_with(name, partitions, &[])
+    }
+
+    /// The same, with more configured.
+    pub(crate) fn topic_with(
+        &self,
+        name: &str,
+        partitions: u32,
+        configs: &[(&str, &str)],
+    ) -> Vec<Place> {
+        let configs = [&[("segment.bytes", "65536")], configs].concat();
         let mut router = self.router();
         let created = self.wait_for("a topic", || {
             let api = router.any();
-            let creating = api.create_topic(name, partitions, BROKERS, &small);
+            let creating = api.create_topic(name, partitions, BROKERS, &configs);
             match self.runtime.block_on(creating) {
                 Ok(id) => Some(id),
                 Err(failure) if failure.retriable && failure.definite => None,
