@@ -199,9 +199,8 @@ impl Node {
         })
     }
 
-    /// Hands leaderships over, stops the tasks and the shards, makes a last checkpoint and gives the data directory
-    /// free.
-    pub(crate) async fn stop(self) {
+    /// Has other brokers take over what this one leads, as far as there are any.
+    pub(crate) async fn hand_over(&self) {
         let handover = self.shards.transfer_all_away();
         if tokio::time::timeout(HANDOVER_LIMIT, handover)
             .await
@@ -209,6 +208,12 @@ impl Node {
         {
             warn!("not every leadership could be handed over");
         }
+    }
+
+    /// Hands over what it leads by now, stops the tasks and the shards, makes a last checkpoint and gives the data
+    /// directory free.
+    pub(crate) async fn stop(self) {
+        self.hand_over().await;
         self.stop.token().cancel();
         self.tasks.close();
         self.tasks.wait().await;

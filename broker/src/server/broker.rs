@@ -211,14 +211,16 @@ impl Broker {
         self.connector.clone()
     }
 
-    /// Stops: accepts nothing more, answers what is in flight, ends streams, then stops the shards, makes a last
-    /// checkpoint and gives the data directory free.
+    /// Stops: hands leaderships over, so that clients are told where to go on while they are still served here, accepts
+    /// nothing more, answers what is in flight, ends streams, then stops the shards, makes a last checkpoint and gives
+    /// the data directory free.
     pub async fn shutdown(mut self) {
         info!("broker is stopping");
         self.readiness.set(false);
         self.health
             .set_service_status("", ServingStatus::NotServing)
             .await;
+        self.node.hand_over().await;
         self.stop.token().cancel();
         let watching = self.servers.pop();
         let ending = futures::future::join_all(self.servers);
