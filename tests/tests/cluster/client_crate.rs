@@ -37,6 +37,22 @@ fn the_client_crate_goes_on_by_itself_when_any_broker_is_killed() {
 }
 
 #[test]
+fn the_client_crate_goes_on_by_itself_when_brokers_are_restarted_in_turn() {
+    let mut scene = Scene::new();
+    let places = scene.topic("events", 3);
+    let addresses = scene.cluster.addresses();
+    let run = ClientRun::start(&scene.runtime, addresses, "events", places).unwrap();
+    for number in scene.cluster.numbers() {
+        run.wait_for_acks(1_000).unwrap();
+        scene.cluster.terminate(number).unwrap();
+        // More than can be on its way: every partition has its leader again.
+        run.wait_for_acks(4_000).unwrap();
+        scene.cluster.start(number).unwrap();
+    }
+    finish(run, &calm());
+}
+
+#[test]
 fn the_client_crate_leaves_a_frozen_leader() {
     let scene = Scene::new();
     let places = scene.topic("events", 3);
