@@ -111,6 +111,7 @@ impl<'a> ClientRun<'a> {
             let _context = self.runtime.enter();
             Router::new(&self.addresses)
         };
+        self.runtime.block_on(router.ask_everybody());
         let finals = self
             .places
             .iter()

@@ -288,6 +288,7 @@ impl Load {
             std::mem::take(&mut notes.surprises)
         };
         ensure!(surprises.is_empty(), "surprises: {surprises:#?}");
+        self.runtime.block_on(router.ask_everybody());
         let history = &self.shared.history;
         self.shared
             .places

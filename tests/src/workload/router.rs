@@ -155,6 +155,15 @@ impl Router {
         found
     }
 
+    /// Asks every broker who leads, so that nobody is believed who was replaced and does not know it yet.
+    pub async fn ask_everybody(&mut self) {
+        if self.brokers.len() > 1 {
+            for _ in 0..self.brokers.len() {
+                self.ask_for_leaders().await;
+            }
+        }
+    }
+
     async fn ask_for_leaders(&mut self) {
         let api = self.any().with_timeout(METADATA_TIMEOUT);
         let Ok(metadata) = api.metadata().await else {
