@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_proto::BrokerId;
+use highwater_storage::Term;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::controller::ClusterView;
-use crate::hosted::{Hosted, HostedPartition};
+use crate::hosted::Hosted;
 use crate::partition::Standing;
 use crate::peer::Peers;
 use crate::raft::{GroupId, Operation, ReplicaId, Shards};
@@ -24,8 +25,9 @@ use crate::replica::Replica;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a broker must have been up. Whoever just started has work enough.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
-/// Wait before a partition whose preferred leader did not take over is tried again: each try holds up its requests.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// How long a partition is led here at least, and the wait before one that was not taken over is tried again. Longer than
+/// a stop takes: a broker that hands over before it stops must not get its partitions back.
+const KEPT_FOR: Duration = Duration::from_secs(30);
 /// Leaderships that one look hands over at most.
 const AT_ONCE: usize = 16;
 
@@ -43,7 +45,7 @@ impl Balance {
         let mut looks = tokio::time::interval(INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut presence = Presence::default();
-        let mut tried = BTreeMap::new();
+        let mut kept = Kept::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -51,62 +53,91 @@ impl Balance {
             }
             let now = Instant::now();
             presence.observe(&self.peers.liveness().borrow(), now);
-            tried.retain(|_, at| now - *at < TRY_AGAIN_AFTER);
             if !presence.is_empty() {
-                for group in self.look(&presence.settled(now), &tried) {
-                    tried.insert(group, now);
-                }
+                let misplaced = self.misplaced(&presence.settled(now));
+                self.hand_over(kept.due(&misplaced, now));
             }
         }
     }
 
-    /// Hands over what `settled` brokers should lead, but for what was `tried` lately, and returns it.
-    fn look(
-        &self,
-        settled: &BTreeSet<BrokerId>,
-        tried: &BTreeMap<GroupId, Instant>,
-    ) -> Vec<GroupId> {
+    /// What is led here and should be led by one of the `settled` brokers.
+    fn misplaced(&self, settled: &BTreeSet<BrokerId>) -> Vec<Misplaced> {
         let image = self.cluster.image();
         let partitions = self.hosted.load();
-        let due = partitions.iter().filter_map(|partition| {
+        let misplaced = partitions.iter().filter_map(|partition| {
+            let Standing::Serving { term } = partition.shared.standing() else {
+                return None;
+            };
+            let group = partition.group;
             let placed = image
                 .topic(partition.topic.id)?
                 .partition(partition.index)?;
             let preferred = placed.replicas.first()?;
-            let is_due = settled.contains(&preferred.broker)
-                && !tried.contains_key(&partition.group)
-                && self.leads(partition, preferred.id);
-            is_due.then_some((partition.group, preferred.id))
+            let to = preferred.id;
+            let is_misplaced = settled.contains(&preferred.broker) && self.keeps_up(group, to);
+            is_misplaced.then_some(Misplaced { group, term, to })
         });
-        let mut handed_over = Vec::new();
-        for (group, to) in due.take(AT_ONCE) {
+        misplaced.collect()
+    }
+
+    fn hand_over(&self, due: Vec<Misplaced>) {
+        let mut count = 0;
+        for Misplaced { group, to, .. } in due {
             let handover = Operation::TransferLeader { group, to };
             match self.shards.operate(group, handover) {
-                Ok(()) => handed_over.push(group),
+                Ok(()) => count += 1,
                 Err(error) => {
                     debug!(group = group.0, %error, "a partition is led from here for now")
                 }
             }
         }
-        if !handed_over.is_empty() {
-            let count = handed_over.len();
+        if count > 0 {
             info!(
                 count,
                 "leaderships are given back to their preferred brokers"
             );
         }
-        handed_over
     }
 
-    /// Whether this broker leads a partition whose replica `preferred` is elsewhere and keeps up.
-    fn leads(&self, partition: &HostedPartition, preferred: ReplicaId) -> bool {
-        matches!(partition.shared.standing(), Standing::Serving { .. })
-            && self.keeps_up(partition.group, preferred)
-    }
-
+    /// Whether another replica of a group that is led here keeps up.
     fn keeps_up(&self, group: GroupId, replica: ReplicaId) -> bool {
         let leader = self.peers.leaders().get(group);
         leader.is_some_and(|leader| leader.replica != replica && leader.in_sync.contains(&replica))
+    }
+}
+
+/// A partition that is led here and should be led elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Misplaced {
+    group: GroupId,
+    term: Term,
+    /// Who should lead it.
+    to: ReplicaId,
+}
+
+/// Since when misplaced partitions are led here, or were last tried.
+#[derive(Debug, Default)]
+struct Kept {
+    since: BTreeMap<GroupId, (Term, Instant)>,
+}
+
+impl Kept {
+    /// Those to be handed over now.
+    fn due(&mut self, misplaced: &[Misplaced], now: Instant) -> Vec<Misplaced> {
+        let mut since = BTreeMap::new();
+        let mut due = Vec::new();
+        for partition in misplaced {
+            let known = self.since.get(&partition.group);
+            let known = known.filter(|(term, _)| *term == partition.term);
+            let mut kept = known.map_or(now, |(_, since)| *since);
+            if now - kept >= KEPT_FOR && due.len() < AT_ONCE {
+                due.push(*partition);
+                kept = now;
+            }
+            since.insert(partition.group, (partition.term, kept));
+        }
+        self.since = since;
+        due
     }
 }
 
@@ -139,6 +170,28 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_is_kept_for_a_while_in_each_term() {
+        let partition = |term| Misplaced {
+            group: GroupId(7),
+            term: Term(term),
+            to: ReplicaId(1),
+        };
+        let start = Instant::now();
+        let mut kept = Kept::default();
+        assert_eq!(kept.due(&[partition(1)], start), []);
+        let later = start + KEPT_FOR;
+        assert_eq!(kept.due(&[partition(1)], later), [partition(1)]);
+        assert_eq!(kept.due(&[partition(1)], later), [], "it was just tried");
+        assert_eq!(
+            kept.due(&[partition(2)], later + KEPT_FOR),
+            [],
+            "a new term"
+        );
+        assert_eq!(kept.due(&[], later + KEPT_FOR), []);
+        assert_eq!(kept.due(&[partition(2)], later + KEPT_FOR * 2), []);
+    }
 
     #[test]
     fn a_broker_settles_anew_after_each_absence() {
