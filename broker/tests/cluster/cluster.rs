@@ -94,6 +94,25 @@ impl Cluster {
         within(futures::future::join_all(stopping.map(Broker::shutdown))).await;
     }
 
+    /// Waits until all others know that a broker is down.
+    pub(crate) async fn until_down(&self, id: u32) {
+        for client in self.clients() {
+            within(async {
+                loop {
+                    let brokers = client.metadata().await.brokers;
+                    if brokers
+                        .iter()
+                        .any(|other| other.broker_id == id && !other.alive)
+                    {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        }
+    }
+
     /// A broker's data is lost for good.
     pub(crate) fn wipe(&mut self, id: u32) {
         assert!(!self.running.contains_key(&id));

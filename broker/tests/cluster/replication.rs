@@ -16,7 +16,8 @@ async fn records_outlive_any_one_broker() {
             assert_eq!(cluster.produce("t", partition, "b").await, 1);
             assert_eq!(cluster.values("t", partition).await, ["a", "b"]);
         }
-        // The controller goes on, too, and puts replicas where brokers are.
+        // The controller goes on, too, and puts replicas where brokers are, once it is known which those are.
+        cluster.until_down(lost).await;
         cluster.client(left[0]).create("u", 1, 2).await.unwrap();
         assert_eq!(cluster.produce("u", 0, "c").await, 0);
         cluster.start(&[lost]).await;
