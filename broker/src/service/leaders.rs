@@ -66,6 +66,9 @@ impl Leaders {
 
     /// The brokers whose replica keeps up with the leader of a partition, as that said last, in order.
     pub(crate) fn in_sync(&self, partition: &Partition) -> Vec<BrokerId> {
+        if let [sole] = &partition.replicas[..] {
+            return vec![sole.broker];
+        }
         let leader = self.table.get(partition.group);
         let in_sync = leader.map_or_else(Default::default, |leader| leader.in_sync);
         let replicas = partition.replicas.iter();
@@ -231,6 +234,8 @@ mod tests {
         let in_sync = |announced| leaders(announced).in_sync(&replicated);
         assert_eq!(in_sync(&[]), []);
         assert_eq!(in_sync(&[(4, 20)]), [BrokerId(2), BrokerId(3)]);
+        let sole = partition(&[(30, 3)]);
+        assert_eq!(leaders(&[]).in_sync(&sole), [BrokerId(3)]);
     }
 
     #[test]
