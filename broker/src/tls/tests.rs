@@ -256,7 +256,8 @@ async fn a_client_that_begins_without_tls_is_told_so_in_its_own_protocol() {
     for (side, words, answer) in [
         (
             Side::Clients,
-            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            // Settings and the beginning of a request follow the preface.
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01",
             b"\0\0\0\x04\0" as &[u8],
         ),
         (
