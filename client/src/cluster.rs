@@ -55,6 +55,11 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 const PATIENCE_WITH_ONE: Duration = Duration::from_millis(200);
 /// A broker that is asked for what only it knows of itself, and does not answer by then, is left out.
 const PATIENCE_WITH_DETAILS: Duration = Duration::from_secs(2);
+/// How often a request is made whose connection ends each time before it is sent: on a busy machine that happens some times
+/// in a row.
+const UNSENT_ATTEMPTS: u32 = 24;
+/// How long the first of them is waited after; with each it grows by as much.
+const UNSENT_WAIT: Duration = Duration::from_millis(1);
 /// How long a topic that a broker does not know is looked for: metadata reaches brokers one after the other.
 const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -189,19 +194,25 @@ impl Cluster {
             let error = ApiError::new(error.reason(), error.to_string());
             (None, error)
         })?;
-        let request = v1::GetMetadataRequest {
-            topics: topics.to_vec(),
-        };
         let mut client =
             ClusterServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
-        match client.get_metadata(self.request(request)).await {
-            Ok(answer) => Ok(answer.into_inner().metadata.unwrap_or_default()),
-            Err(status) => {
-                let made_here = std::error::Error::source(&status).is_some();
-                let cause = made_here.then(|| Cause::of(&status));
-                Err((cause, ApiError::from(status)))
+        let mut attempts = 1..UNSENT_ATTEMPTS;
+        let status = loop {
+            let request = v1::GetMetadataRequest {
+                topics: topics.to_vec(),
+            };
+            match client.get_metadata(self.request(request)).await {
+                Ok(answer) => return Ok(answer.into_inner().metadata.unwrap_or_default()),
+                Err(status) if is_unsent(&status) => match attempts.next() {
+                    Some(attempt) => tokio::time::sleep(UNSENT_WAIT * attempt).await,
+                    None => break status,
+                },
+                Err(status) => break status,
             }
-        }
+        };
+        let made_here = std::error::Error::source(&status).is_some();
+        let cause = made_here.then(|| Cause::of(&status));
+        Err((cause, ApiError::from(status)))
     }
 
     /// Takes up whom a broker names as the leader of a partition, when it refuses to be that itself. The leader, if
@@ -366,6 +377,15 @@ impl Cause {
             Self::Other(problem) => Error::Connect { addresses, problem },
         }
     }
+}
+
+/// Whether the connection ended before the request was sent by it. Why it did is known to nobody then: who ended it, as a
+/// broker does that does not take the client's certificate, says so to the next request.
+fn is_unsent(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_canceled = error
+        .downcast_ref::<hyper::Error>()
+        .is_some_and(hyper::Error::is_canceled);
+    is_canceled || error.source().is_some_and(is_unsent)
 }
 
 /// What the last error of a chain says, such as "Connection refused": those before it say only who met it.
