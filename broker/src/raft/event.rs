@@ -89,6 +89,8 @@ pub(super) enum Ignored {
     Dropped,
     /// An election cannot be started now.
     NotNow,
+    /// Entries from the first on, for a replica that joins and does not know who were members then: it needs a snapshot.
+    NoMembers,
     /// The members cannot be changed so.
     BadChange(String),
     /// The group shows that this replica lost what it had acknowledged. It must not go on.

@@ -330,6 +330,12 @@ impl Group {
         if message.get_msg_type() == MessageType::MsgTimeoutNow && !self.may_campaign() {
             return Err(Ignored::NotNow);
         }
+        // Who were the members at the first entry is not known here, and the changes after it make nothing of nobody.
+        let begins_at_first =
+            message.get_msg_type() == MessageType::MsgAppend && message.index == 0;
+        if begins_at_first && self.members == Members::default() {
+            return Err(Ignored::NoMembers);
+        }
         let lulled = self.hear(&mut message);
         // What Raft itself ignores (a response of somebody who is no member any more) is no news.
         if let Err(error) = self.node.step(message) {

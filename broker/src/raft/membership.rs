@@ -66,11 +66,16 @@ impl Members {
         }
     }
 
-    /// The form in which storage keeps the first members of a group.
+    /// The form in which storage keeps the members that a replica begins with: those of a new group, or nobody, where it
+    /// joins a group whose first members are not known any more.
     ///
     /// # Errors
-    /// [`Error::Members`] when there is no voter, or somebody is named twice or is 0, or a joint configuration is given.
+    /// [`Error::Members`] when there is no voter but somebody else, or somebody is named twice or is 0, or a joint
+    /// configuration is given.
     pub(super) fn encode(&self) -> Result<Bytes, Error> {
+        if *self == Self::default() {
+            return encode(&ConfState::default());
+        }
         let mut all: Vec<_> = self.voters.iter().chain(&self.learners).collect();
         all.sort_unstable();
         let is_unique = all.windows(2).all(|pair| pair[0] != pair[1]);
@@ -105,7 +110,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<ConfState, Error> {
     state.merge_from_bytes(bytes).map_err(|_| Error::Members {
         reason: "the kept members cannot be decoded",
     })?;
-    if state.voters.is_empty() {
+    if state.voters.is_empty() && state != ConfState::default() {
         return Err(Error::Members {
             reason: "the kept members have no voter",
         });
@@ -158,17 +163,24 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_who_a_joining_replica_knows() {
+        let encoded = Members::default().encode().unwrap();
+        let state = decode(&encoded).unwrap();
+        assert_eq!(Members::from_raft(&state), Members::default());
+    }
+
+    #[test]
     fn members_that_make_no_group_are_refused() {
         let twice = Members {
             voters: vec![ReplicaId(1)],
             learners: vec![ReplicaId(1)],
             outgoing: vec![],
         };
-        for members in [
-            Members::default(),
-            Members::of_voters([ReplicaId(0)]),
-            twice,
-        ] {
+        let learner_alone = Members {
+            learners: vec![ReplicaId(1)],
+            ..Members::default()
+        };
+        for members in [Members::of_voters([ReplicaId(0)]), learner_alone, twice] {
             assert!(members.encode().is_err(), "{members:?}");
         }
     }

@@ -109,7 +109,8 @@ pub enum Origin {
     New {
         /// How the log is kept.
         spec: LogSpec,
-        /// The group's first members.
+        /// The group's first members, the same on each replica that begins with the group. Nobody for a replica that joins
+        /// later: it is told the members of one index with everything else, by a snapshot, and takes no entries before.
         members: Members,
         /// The machine's state before the first entry.
         snapshot: Bytes,

@@ -1,6 +1,6 @@
 //! Whether a log and an applied state make a replica.
 
-use highwater_storage::{AppliedState, HardState, Log};
+use highwater_storage::{AppliedState, HardState, Log, RaftIndex};
 use raft::eraftpb::ConfState;
 
 use crate::raft::config::TERM_LIMIT;
@@ -29,6 +29,9 @@ pub(super) fn check_log(
             "its log holds entries {first} to {last}, its state is applied up to {}, committed up to {}",
             applied.index, hard_state.commit
         )));
+    }
+    if conf_state.voters.is_empty() && last > RaftIndex(0) {
+        return Err(damaged("it holds entries, and knows no member".to_owned()));
     }
     if log.term_at(applied.index)? != Some(applied.term) {
         return Err(damaged(format!(
