@@ -40,6 +40,7 @@ mod client;
 mod cluster;
 mod connector;
 mod consumer;
+mod doubt;
 mod error;
 mod metadata;
 mod offsets;

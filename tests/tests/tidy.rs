@@ -81,6 +81,7 @@ const PURE: &[&str] = &[
     "client/src/consumer/feed.rs",
     "client/src/consumer/plan.rs",
     "client/src/consumer/prefetched.rs",
+    "client/src/doubt.rs",
     "client/src/retry.rs",
     "cli/src/command/bench/amount.rs",
     "cli/src/command/bench/latencies.rs",

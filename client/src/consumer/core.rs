@@ -17,6 +17,7 @@ use highwater_proto::{ApiError, BrokerId, Offset, Reason, TopicId};
 use super::feed::{Feed, FeedId};
 use super::plan::{Ask, Cursor, Fetched, Locate, Open, Plan, Pushed, Read};
 use super::prefetched::{Batch, Item, Prefetched};
+use crate::doubt::{Doubt, FEED_PATIENCE};
 use crate::metadata::{Leader, Metadata};
 use crate::retry::{Backoff, wants_metadata};
 use crate::{Error, Start};
@@ -112,6 +113,8 @@ pub(crate) struct Core {
     next_feed: u64,
     prefetched: Prefetched,
     metadata_is_stale: bool,
+    /// Of the brokers that send nothing.
+    doubt: Doubt,
     /// Others are read than when this was last told.
     topics_changed: bool,
     /// Where the consumer stands, if it reads from followers there.
@@ -130,6 +133,7 @@ impl Core {
             next_feed: 0,
             prefetched: Prefetched::default(),
             metadata_is_stale: false,
+            doubt: Doubt::new(FEED_PATIENCE),
             topics_changed: false,
             rack: None,
             random,
@@ -277,6 +281,7 @@ impl Core {
             self.poll_partition(now, place, metadata, &mut plan);
         }
         self.close_feeds(&mut plan);
+        self.doubt_the_silent(now, &mut plan);
         let feeds = self.feeds.iter();
         plan.asks = feeds
             .filter(|feed| feed.is_stale() || self.credit_due(feed).is_some())
@@ -299,7 +304,7 @@ impl Core {
             partition.retry_at = None;
         }
         if let Some(at) = partition.retry_at.filter(|at| *at > now) {
-            plan.wake_at = Some(plan.wake_at.map_or(at, |wake_at| wake_at.min(at)));
+            plan.wake_by(at);
             return;
         }
         if let State::ToLocate(start) = partition.state {
@@ -325,7 +330,7 @@ impl Core {
         };
         let near = self.near(place, metadata);
         let (broker, address) = near.unwrap_or((leader.broker, address));
-        let feed = self.feed_of(broker, address, plan);
+        let feed = self.feed_of(now, broker, address, plan);
         self.partitions[place].state = State::Reading {
             feed,
             assignment_id: None,
@@ -343,7 +348,13 @@ impl Core {
     }
 
     /// The feed of a broker, told that there is more to read of it.
-    fn feed_of(&mut self, broker: BrokerId, address: &str, plan: &mut Plan) -> FeedId {
+    fn feed_of(
+        &mut self,
+        now: Instant,
+        broker: BrokerId,
+        address: &str,
+        plan: &mut Plan,
+    ) -> FeedId {
         let at = |feed: &&mut Feed| feed.broker == broker && feed.address == address;
         if let Some(feed) = self.feeds.iter_mut().find(at) {
             feed.set_stale();
@@ -351,7 +362,8 @@ impl Core {
         }
         let id = FeedId(self.next_feed);
         self.next_feed += 1;
-        self.feeds.push(Feed::new(id, broker, address.to_owned()));
+        self.feeds
+            .push(Feed::new(id, broker, address.to_owned(), now));
         plan.opens.push(Open {
             feed: id,
             address: address.to_owned(),
@@ -368,6 +380,17 @@ impl Core {
             }
             is_used
         });
+    }
+
+    /// Asks for the metadata when a broker sends nothing: it may be frozen, and the watch kept open by the same one.
+    fn doubt_the_silent(&mut self, now: Instant, plan: &mut Plan) {
+        let Some(heard_at) = self.feeds.iter().map(|feed| feed.heard_at).min() else {
+            return;
+        };
+        match self.doubt.weigh(now, heard_at) {
+            Some(at) => plan.wake_by(at),
+            None => plan.wants_metadata = true,
+        }
     }
 
     /// The next thing to tell the broker of a feed. An assignment comes before credit.
@@ -436,6 +459,7 @@ impl Core {
         let Some(feed) = self.feeds.iter_mut().find(|feed| feed.id == id) else {
             return;
         };
+        feed.heard_at = now;
         feed.spend(pushed.credit_used_bytes);
         let broker = feed.broker;
         for of_partition in pushed.partitions {
@@ -1014,6 +1038,26 @@ mod tests {
             panic!("{plan:?}");
         };
         assert_eq!((reads[0].offset, reads[0].leader_epoch), (Offset(7), 5));
+    }
+
+    #[test]
+    fn a_broker_that_sends_nothing_makes_the_consumer_ask_who_leads() {
+        let mut core = core(&[at(7)]);
+        let now = Instant::now();
+        let (plan, _, _) = poll(&mut core, now);
+        assert!(!plan.wants_metadata);
+        assert_eq!(plan.wake_at, Some(now + FEED_PATIENCE));
+        let heard_at = now + FEED_PATIENCE / 2;
+        push(&mut core, heard_at, 1, 0, fetched(vec![batch(7, 1, 10)]));
+        let (plan, _, _) = poll(&mut core, now + FEED_PATIENCE);
+        assert!(!plan.wants_metadata);
+        assert_eq!(plan.wake_at, Some(heard_at + FEED_PATIENCE));
+        let (plan, _, _) = poll(&mut core, heard_at + FEED_PATIENCE);
+        assert!(plan.wants_metadata);
+        // The question is under way.
+        let (plan, _, _) = poll(&mut core, heard_at + FEED_PATIENCE);
+        assert!(!plan.wants_metadata);
+        assert_eq!(plan.wake_at, Some(heard_at + 2 * FEED_PATIENCE));
     }
 
     #[test]

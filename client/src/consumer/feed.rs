@@ -1,5 +1,7 @@
 //! One subscription to one broker: which assignment it follows, and how many bytes the broker may still send.
 
+use std::time::Instant;
+
 use highwater_proto::BrokerId;
 
 /// A subscription; a later one to the same broker is another.
@@ -12,6 +14,8 @@ pub(super) struct Feed {
     pub(super) id: FeedId,
     pub(super) broker: BrokerId,
     pub(super) address: String,
+    /// When the broker sent something last, or was first asked to.
+    pub(super) heard_at: Instant,
     /// The assignment that the broker was told last; 0 before the first.
     assignment_id: u64,
     /// What is read of this broker is not what it was told.
@@ -21,11 +25,12 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    pub(super) fn new(id: FeedId, broker: BrokerId, address: String) -> Self {
+    pub(super) fn new(id: FeedId, broker: BrokerId, address: String, now: Instant) -> Self {
         Self {
             id,
             broker,
             address,
+            heard_at: now,
             assignment_id: 0,
             is_stale: true,
             credit_bytes: 0,
@@ -78,7 +83,7 @@ mod tests {
     use super::*;
 
     fn feed() -> Feed {
-        Feed::new(FeedId(1), BrokerId(1), "b:1".into())
+        Feed::new(FeedId(1), BrokerId(1), "b:1".into(), Instant::now())
     }
 
     #[test]

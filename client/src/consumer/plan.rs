@@ -73,6 +73,12 @@ pub(crate) struct Plan {
     pub(crate) wake_at: Option<Instant>,
 }
 
+impl Plan {
+    pub(super) fn wake_by(&mut self, at: Instant) {
+        self.wake_at = Some(self.wake_at.map_or(at, |wake_at| wake_at.min(at)));
+    }
+}
+
 /// A message of a broker.
 #[derive(Debug)]
 pub(crate) struct Pushed {

@@ -17,6 +17,7 @@ use super::partitioner::{Sticky, partition_of_key};
 use super::pipeline::{ConnectionId, Finished, First, Identity, Numbering, Pipeline};
 use super::plan::{Body, NotAppended, Plan, Resolutions, Send};
 use crate::Error;
+use crate::doubt::{ANSWER_PATIENCE, Doubt};
 use crate::metadata::{Leader, Metadata};
 use crate::retry::{Backoff, wants_metadata};
 
@@ -66,6 +67,8 @@ pub(crate) struct Core {
     identity: Option<Identity>,
     /// A failure suggests that the metadata is out of date.
     metadata_is_stale: bool,
+    /// Of the brokers that do not answer.
+    doubt: Doubt,
     /// Others are in use than when this was last told.
     topics_changed: bool,
     closed: Option<Error>,
@@ -88,6 +91,7 @@ impl Core {
             brokers: HashMap::new(),
             identity: None,
             metadata_is_stale: false,
+            doubt: Doubt::new(ANSWER_PATIENCE),
             topics_changed: false,
             closed: None,
             failure: None,
@@ -313,6 +317,7 @@ impl Core {
             self.leave_old_leader(now, lane, metadata, &mut plan);
             self.poll_lane(now, lane, metadata, connect, &mut plan);
         }
+        self.doubt_the_silent(now, &mut plan);
         plan
     }
 
@@ -418,6 +423,22 @@ impl Core {
             } else {
                 plan.wake_by(overdue_at);
             }
+        }
+    }
+
+    /// Asks for the metadata when an answer takes long: its broker may be frozen, and the watch kept open by the same one.
+    fn doubt_the_silent(&mut self, now: Instant, plan: &mut Plan) {
+        let lanes = self.active.iter();
+        let attempts = lanes.filter_map(|lane| {
+            let pipelines = &self.topics[lane.topic].pipelines;
+            pipelines[lane.partition as usize].oldest_attempt()
+        });
+        let Some(oldest) = attempts.map(|(since, _)| since).min() else {
+            return;
+        };
+        match self.doubt.weigh(now, oldest) {
+            Some(at) => plan.wake_by(at),
+            None => plan.wants_metadata = true,
         }
     }
 
@@ -865,10 +886,26 @@ mod tests {
         core.identify(IDENTITY);
         append(&mut core, now, b"x");
         let plan = poll(&mut core, now + LINGER);
-        assert_eq!(plan.wake_at, Some(now + LINGER + Duration::from_secs(30)));
         encode(&mut core, plan);
         let plan = poll(&mut core, now + LINGER + Duration::from_secs(30));
         assert_eq!(plan.hung, [CONNECTION]);
+    }
+
+    #[test]
+    fn an_answer_that_takes_long_makes_the_producer_ask_who_leads() {
+        let mut core = core(1);
+        let now = Instant::now();
+        core.identify(IDENTITY);
+        append(&mut core, now, b"x");
+        let sent_at = now + LINGER;
+        let plan = poll(&mut core, sent_at);
+        assert!(!plan.wants_metadata);
+        assert_eq!(plan.wake_at, Some(sent_at + ANSWER_PATIENCE));
+        encode(&mut core, plan);
+        assert!(poll(&mut core, sent_at + ANSWER_PATIENCE).wants_metadata);
+        let plan = poll(&mut core, sent_at + ANSWER_PATIENCE);
+        assert!(!plan.wants_metadata);
+        assert_eq!(plan.wake_at, Some(sent_at + 2 * ANSWER_PATIENCE));
     }
 
     #[tokio::test]
