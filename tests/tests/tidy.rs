@@ -153,9 +153,10 @@ fn root() -> PathBuf {
         .to_path_buf()
 }
 
+/// What cargo knows of all dependencies, those that only other platforms build among them. On a new machine it loads these first.
 fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked"])
         .current_dir(root())
         .output()
         .expect("cargo metadata runs");
