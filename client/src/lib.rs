@@ -28,6 +28,7 @@
 //! - A [`Producer`] gathers records into batches and sends each record once: broken connections, restarted brokers and
 //!   moved leaders neither lose nor double it.
 //! - A [`Consumer`] reads assigned partitions in order, and goes on exactly behind the last record it gave out.
+//!   [`Consumer::process_by_key`] processes many at a time, those of one key in order.
 //! - An [`Admin`] creates, describes, changes and deletes topics, and finds offsets.
 //!
 //! The client finds the leaders of partitions by itself, and follows them. Every [`Error`] says whether trying again can
@@ -51,7 +52,10 @@ mod watch;
 
 pub use admin::{Admin, ConfigChanges, CreatedTopic, NewTopic};
 pub use client::{Client, ClientBuilder};
-pub use consumer::{Assignment, ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset};
+pub use consumer::{
+    Assignment, ByKey, ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset, Processed,
+    ProcessingError,
+};
 pub use error::Error;
 pub use highwater_proto::batch::{Compression, Header, Headers};
 pub use highwater_proto::{ApiError, Offset, Reason, TopicId};

@@ -1,5 +1,6 @@
 //! Reading records.
 
+mod by_key;
 mod core;
 mod feed;
 mod plan;
@@ -19,6 +20,7 @@ use highwater_proto::{Offset, TopicId};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::by_key::{ByKey, Processed, ProcessingError};
 pub use self::core::OffsetReset;
 use self::core::{Core, Rules};
 use self::plan::Cursor;
