@@ -59,6 +59,7 @@ pub mod command_line;
 pub mod config;
 pub mod controller;
 mod controller_client;
+pub mod coordinator;
 mod health;
 mod hosted;
 mod http;

@@ -46,7 +46,7 @@ mod shards;
 mod snapshot;
 mod storage;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod thread;
 mod waiters;
 

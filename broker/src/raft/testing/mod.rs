@@ -3,7 +3,7 @@
 mod chaos;
 mod cluster;
 pub(super) mod machine;
-mod script;
+pub(crate) mod script;
 mod threads;
 
 use std::path::Path;

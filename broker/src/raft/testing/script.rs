@@ -5,19 +5,19 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// What a script plays on.
-pub(super) trait Stage {
+pub(crate) trait Stage {
     /// Carries out one command; the lines it says.
     fn command(&mut self, command: &Command<'_>) -> Result<Vec<String>, String>;
 }
 
 /// One line of a script: a name and its arguments.
-pub(super) struct Command<'a> {
-    pub(super) name: &'a str,
-    pub(super) arguments: Vec<&'a str>,
+pub(crate) struct Command<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) arguments: Vec<&'a str>,
 }
 
 /// A script that ended otherwise than written.
-pub(super) struct Failure {
+pub(crate) struct Failure {
     path: PathBuf,
     line: usize,
     expected: String,
@@ -41,7 +41,7 @@ impl fmt::Display for Failure {
 }
 
 impl<'a> Command<'a> {
-    pub(super) fn parse(line: &'a str) -> Self {
+    pub(crate) fn parse(line: &'a str) -> Self {
         let mut words = line.split_whitespace();
         Self {
             name: words.next().unwrap_or_default(),
@@ -50,19 +50,19 @@ impl<'a> Command<'a> {
     }
 
     /// The argument at `place`.
-    pub(super) fn argument(&self, place: usize) -> Result<&'a str, String> {
+    pub(crate) fn argument(&self, place: usize) -> Result<&'a str, String> {
         let missing = || format!("{} lacks its argument {}", self.name, place + 1);
         self.arguments.get(place).copied().ok_or_else(missing)
     }
 
     /// The argument at `place` as a number.
-    pub(super) fn number(&self, place: usize) -> Result<u64, String> {
+    pub(crate) fn number(&self, place: usize) -> Result<u64, String> {
         let word = self.argument(place)?;
         word.parse().map_err(|_| format!("{word} is no number"))
     }
 
     /// The value of the argument `key=value`.
-    pub(super) fn value(&self, key: &str) -> Option<&'a str> {
+    pub(crate) fn value(&self, key: &str) -> Option<&'a str> {
         self.arguments
             .iter()
             .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
@@ -70,7 +70,7 @@ impl<'a> Command<'a> {
 }
 
 /// Plays the script at `path` and compares, or writes down what happened.
-pub(super) fn run(path: &Path, stage: &mut impl Stage) -> Result<(), Failure> {
+pub(crate) fn run(path: &Path, stage: &mut impl Stage) -> Result<(), Failure> {
     let text = std::fs::read_to_string(path).unwrap();
     let is_update = std::env::var_os("HIGHWATER_UPDATE_SCRIPTS").is_some();
     let mut updated = String::new();
