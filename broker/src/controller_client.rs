@@ -136,7 +136,7 @@ impl ControllerClient {
         });
         let response = match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(Ok(replica::Response::Controller(response)))) => response,
-            Ok(Ok(Ok(replica::Response::Partition(_)))) => return Err(unexpected()),
+            Ok(Ok(Ok(_))) => return Err(unexpected()),
             Ok(Ok(Err(error))) => return Err(refusal(error)),
             Ok(Err(_)) | Err(_) => return Err(unknown_outcome()),
         };
@@ -254,6 +254,7 @@ fn avoiding(mut command: Command, down: &BTreeSet<BrokerId>) -> Command {
     match &mut command {
         Command::CreateTopic(create) => create.avoid.clone_from(down),
         Command::AddPartitions(add) => add.avoid.clone_from(down),
+        Command::CreateCoordinators { avoid, .. } => avoid.clone_from(down),
         _ => {}
     }
     command

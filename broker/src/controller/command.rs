@@ -32,6 +32,15 @@ pub enum Command {
     AddPartitions(AddPartitions),
     /// Delete a topic.
     DeleteTopic(DeleteTopic),
+    /// Make the coordinators of consumer groups, unless they are there.
+    CreateCoordinators {
+        /// Identity of the topic that they are, random.
+        topic_id: TopicId,
+        /// How many.
+        count: u32,
+        /// As [`CreateTopic::avoid`].
+        avoid: BTreeSet<BrokerId>,
+    },
     /// A broker holds nothing of a deleted topic any more.
     ReportDeletion {
         /// The deleted topic.

@@ -194,7 +194,7 @@ impl ClusterImage {
         })
     }
 
-    /// The topics, by id.
+    /// The topics, by id, those that belong to the broker among them.
     pub fn topics(&self) -> impl ExactSizeIterator<Item = &Arc<Topic>> {
         self.topics.by_id.values()
     }
@@ -204,10 +204,10 @@ impl ClusterImage {
         self.topics.by_id.get(&id)
     }
 
-    /// The topic of exactly this name.
+    /// The topic of exactly this name, unless it belongs to the broker.
     pub fn topic_named(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topic_colliding(name)
-            .filter(|topic| topic.name == name)
+            .filter(|topic| topic.name == name && !topic.is_internal())
     }
 
     /// The topic of this name or of one that differs in `.` and `_` only.

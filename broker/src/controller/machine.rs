@@ -66,7 +66,7 @@ pub struct ControllerMachine {
     limits: Limits,
 }
 
-type Decided = Result<Decision<Response>, Error>;
+pub(super) type Decided = Result<Decision<Response>, Error>;
 
 impl ControllerMachine {
     /// The machine whose applied state is `snapshot`; no bytes mean a cluster that begins.
@@ -113,6 +113,11 @@ impl ControllerMachine {
             Command::AlterTopic(command) => self.alter_topic(command),
             Command::AddPartitions(command) => self.add_partitions(&command),
             Command::DeleteTopic(command) => self.delete_topic(&command),
+            Command::CreateCoordinators {
+                topic_id,
+                count,
+                avoid,
+            } => self.create_coordinators(topic_id, count, &avoid),
             Command::ReportDeletion { topic_id, broker } => {
                 Ok(self.report_deletion(topic_id, broker))
             }
@@ -121,12 +126,12 @@ impl ControllerMachine {
     }
 
     /// What the next decision must count with.
-    fn view(&self) -> &ClusterImage {
+    pub(super) fn view(&self) -> &ClusterImage {
         self.projected.as_ref().unwrap_or(&self.applied)
     }
 
     /// The answer where nothing is to be changed. It holds once everything is applied that it was decided on.
-    fn unchanged(&self, response: Response) -> Decision<Response> {
+    pub(super) fn unchanged(&self, response: Response) -> Decision<Response> {
         let after = self.proposals.back().map(|(index, _)| *index);
         Decision::Answer { response, after }
     }
@@ -342,7 +347,7 @@ impl ControllerMachine {
     }
 
     /// Whether a topic of `now` partitions may have `total`.
-    fn check_partitions(&self, now: u32, total: u32) -> Result<(), Error> {
+    pub(super) fn check_partitions(&self, now: u32, total: u32) -> Result<(), Error> {
         let invalid = |problem| {
             Err(Error::InvalidPartitions {
                 asked: total,
@@ -443,7 +448,7 @@ impl ControllerMachine {
     }
 }
 
-fn propose(events: &[Event], response: Response) -> Decision<Response> {
+pub(super) fn propose(events: &[Event], response: Response) -> Decision<Response> {
     let entry = NewEntry {
         kind: EntryKind::Events,
         data: event::encode(events),
@@ -476,7 +481,7 @@ fn check_min_insync_replicas(config: &TopicConfig, replication_factor: u32) -> R
 }
 
 /// Partitions with ids that were never used, on the brokers that hold the least.
-fn new_partitions(
+pub(super) fn new_partitions(
     view: &ClusterImage,
     count: u32,
     replication_factor: u32,

@@ -11,6 +11,7 @@
 //! Left out so far: moving replicas between brokers, removing brokers, access rules, quotas.
 
 mod command;
+mod coordinators;
 mod delta;
 mod error;
 mod event;

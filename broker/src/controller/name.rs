@@ -5,7 +5,7 @@ use super::error::Error;
 /// Longest name in bytes: Kafka's, which comes from file names.
 const MAX_NAME_BYTES: usize = 249;
 /// Names that begin so belong to the broker.
-const RESERVED_PREFIX: &str = "__";
+pub(super) const RESERVED_PREFIX: &str = "__";
 /// Characters of a refused name that are repeated in the answer.
 const SHOWN_CHARS: usize = 64;
 

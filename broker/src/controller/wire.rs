@@ -49,6 +49,14 @@ pub(crate) fn encode_command(command: &Command) -> Option<WireCommand> {
             name: delete.name.clone(),
             topic_id: encode_optional(delete.topic_id),
         }),
+        Command::CreateCoordinators {
+            topic_id,
+            count,
+            avoid: _,
+        } => WireCommand::CreateCoordinators(wire::CreateCoordinatorsCommand {
+            topic_id: encode_uuid(topic_id.0),
+            count: *count,
+        }),
         Command::ReportDeletion { topic_id, broker } => {
             WireCommand::ReportDeletion(wire::TopicDeletionReported {
                 topic_id: encode_uuid(topic_id.0),
@@ -97,6 +105,11 @@ pub(crate) fn decode_command(command: WireCommand) -> Result<Command, String> {
             name: delete.name,
             topic_id: decode_optional(&delete.topic_id)?,
         }),
+        WireCommand::CreateCoordinators(create) => Command::CreateCoordinators {
+            topic_id: decode_topic_id(&create.topic_id)?,
+            count: create.count,
+            avoid: BTreeSet::new(),
+        },
         WireCommand::ReportDeletion(report) => Command::ReportDeletion {
             topic_id: decode_topic_id(&report.topic_id)?,
             broker: BrokerId(report.broker_id),
@@ -282,6 +295,11 @@ mod tests {
                 name: "a".to_owned(),
                 topic_id: None,
             }),
+            Command::CreateCoordinators {
+                topic_id: id(2),
+                count: 4,
+                avoid: BTreeSet::new(),
+            },
             Command::ReportDeletion {
                 topic_id: id(2),
                 broker: BrokerId(3),

@@ -30,7 +30,7 @@ impl Sources<'_> {
         may_see: impl Fn(&str) -> bool,
     ) -> v1::ClusterMetadata {
         let mut topics: Vec<&Topic> = if names.is_empty() {
-            self.image.topics().map(AsRef::as_ref).collect()
+            self.image.client_topics().map(AsRef::as_ref).collect()
         } else {
             names
                 .iter()
