@@ -36,12 +36,14 @@ pub(crate) enum Resource<'a> {
     Cluster,
     /// A topic by its name.
     Topic(&'a str),
+    /// A consumer group by its id.
+    Group(&'a str),
 }
 
 /// Whether `principal` may do `operation` with `resource`.
 ///
 /// # Errors
-/// `TOPIC_AUTHORIZATION_FAILED` or `CLUSTER_AUTHORIZATION_FAILED`. A topic that may not be described must be answered
+/// `TOPIC_AUTHORIZATION_FAILED`, `GROUP_AUTHORIZATION_FAILED` or `CLUSTER_AUTHORIZATION_FAILED`. A topic that may not be described must be answered
 /// as if it did not exist.
 #[expect(
     clippy::unnecessary_wraps,

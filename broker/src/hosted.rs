@@ -8,6 +8,7 @@ use highwater_proto::{ApiError, PartitionIndex, Reason, TopicId, v1};
 use highwater_storage::LogReader;
 use tracing::debug;
 
+use crate::coordinator::{self, CoordinatorView};
 use crate::partition::{self, Leaderships, PartitionShared, Standing};
 use crate::raft::{Acks, GroupId, Operation, Reply, Request, Shards};
 use crate::replica::{Command, Replica};
@@ -81,6 +82,28 @@ impl HostedPartition {
     }
 }
 
+/// A coordinator of consumer groups on this broker.
+#[derive(Clone, Debug)]
+pub(crate) struct HostedCoordinator {
+    /// Its replica, as that of a partition.
+    pub(crate) partition: Arc<HostedPartition>,
+    /// What is seen of its groups.
+    pub(crate) view: Arc<CoordinatorView>,
+}
+
+impl HostedCoordinator {
+    /// Hands a command of `bytes` bytes to the shard, which will answer `reply` once what it writes is safe.
+    pub(crate) fn send(&self, command: coordinator::Command, bytes: usize, reply: Reply<Replica>) {
+        self.partition.shards.send(Request {
+            group: self.partition.group,
+            command: Command::Coordinator(command),
+            bytes,
+            acks: Acks::default(),
+            reply,
+        });
+    }
+}
+
 /// Identity of a topic.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HostedTopic {
@@ -100,6 +123,7 @@ pub(crate) struct Hosted {
 pub(crate) struct HostedPartitions {
     by_name: HashMap<String, TopicId>,
     topics: HashMap<TopicId, HostedEntry>,
+    coordinators: HashMap<PartitionIndex, HostedCoordinator>,
 }
 
 #[derive(Clone, Debug)]
@@ -171,6 +195,22 @@ impl HostedPartitions {
         }
     }
 
+    /// Adds a coordinator.
+    pub(crate) fn insert_coordinator(&mut self, coordinator: HostedCoordinator) {
+        let index = coordinator.partition.index;
+        self.coordinators.insert(index, coordinator);
+    }
+
+    /// The coordinator of this number.
+    pub(crate) fn coordinator(&self, index: PartitionIndex) -> Option<&HostedCoordinator> {
+        self.coordinators.get(&index)
+    }
+
+    /// Every coordinator, in no order.
+    pub(crate) fn coordinators(&self) -> impl Iterator<Item = &HostedCoordinator> {
+        self.coordinators.values()
+    }
+
     /// Notes that a partition of a topic that was set has lost its replica here.
     pub(crate) fn set_lost(&mut self, topic: TopicId, index: PartitionIndex, reason: String) {
         if let Some(entry) = self.topics.get_mut(&topic) {
@@ -178,7 +218,7 @@ impl HostedPartitions {
         }
     }
 
-    /// Every partition, in no order.
+    /// Every partition, in no order, without the coordinators.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<HostedPartition>> {
         self.topics
             .values()

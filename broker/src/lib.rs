@@ -59,6 +59,7 @@ pub mod command_line;
 pub mod config;
 pub mod controller;
 mod controller_client;
+mod coordination;
 pub mod coordinator;
 mod health;
 mod hosted;

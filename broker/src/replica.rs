@@ -1,10 +1,13 @@
 //! The machines that this broker's shards run: one type for all of them, because a shard owns groups of every kind.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use highwater_storage::{Offset, RaftIndex};
 
 use crate::controller::{self, ControllerReplica};
-use crate::partition::{self, PartitionReplica};
+use crate::coordinator::{self, CoordinatorReplica};
+use crate::partition::{self, PartitionReplica, PartitionShared};
 use crate::raft::machine::{
     CommittedEntry, Decision, Machine, NewEntry, Refusal, Role, Timestamp, Unlawful,
 };
@@ -16,6 +19,13 @@ pub enum Replica {
     Controller(Box<ControllerReplica>),
     /// Of a partition.
     Partition(Box<PartitionReplica>),
+    /// Of a coordinator of consumer groups.
+    Coordinator {
+        /// Its rules.
+        replica: Box<CoordinatorReplica>,
+        /// Where everybody sees who leads it, as that of a partition.
+        shared: Arc<PartitionShared>,
+    },
 }
 
 /// A command for some group.
@@ -25,6 +35,8 @@ pub enum Command {
     Controller(controller::Command),
     /// For a partition.
     Partition(partition::Command),
+    /// For a coordinator.
+    Coordinator(coordinator::Command),
 }
 
 /// The answer of some group.
@@ -34,6 +46,8 @@ pub enum Response {
     Controller(controller::Response),
     /// Of a partition.
     Partition(partition::Response),
+    /// Of a coordinator.
+    Coordinator(coordinator::Response),
 }
 
 /// The refusal of some group.
@@ -43,6 +57,8 @@ pub enum Error {
     Controller(controller::Error),
     /// Of a partition.
     Partition(partition::Error),
+    /// Of a coordinator.
+    Coordinator(coordinator::Error),
     /// Of the Raft layer, or because the command was for another kind of group.
     Refused(Refusal),
 }
@@ -59,6 +75,9 @@ macro_rules! each {
         match $replica {
             Replica::Controller($machine) => $call,
             Replica::Partition($machine) => $call,
+            Replica::Coordinator {
+                replica: $machine, ..
+            } => $call,
         }
     };
 }
@@ -83,10 +102,11 @@ impl Machine for Replica {
                 .decide(command, next_index, now)
                 .map(|decision| decided(decision, Response::Partition))
                 .map_err(Error::Partition),
-            (Self::Controller(_), Command::Partition(_))
-            | (Self::Partition(_), Command::Controller(_)) => {
-                Err(Error::Refused(Refusal::UnknownGroup))
-            }
+            (Self::Coordinator { replica, .. }, Command::Coordinator(command)) => replica
+                .decide(command, next_index, now)
+                .map(|decision| decided(decision, Response::Coordinator))
+                .map_err(Error::Coordinator),
+            _ => Err(Error::Refused(Refusal::UnknownGroup)),
         }
     }
 
@@ -128,6 +148,10 @@ impl Machine for Replica {
     }
 
     fn role_changed(&mut self, role: Role) {
+        if let Self::Coordinator { shared, .. } = self {
+            // Who is woken by what follows looks there.
+            shared.set_role(role);
+        }
         each!(self, machine => machine.role_changed(role));
     }
 

@@ -11,6 +11,7 @@ mod check;
 mod cluster;
 mod effective;
 mod error;
+mod groups;
 mod keys;
 mod layers;
 mod named_listener;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 pub use cluster::{ClusterConfig, Seed};
 pub use effective::Effective;
 pub use error::{Error, Problem, Source};
+pub use groups::GroupsConfig;
 pub use layers::Layers;
 pub(crate) use named_listener::CLIENT_LISTENER;
 pub use named_listener::NamedListener;
@@ -74,6 +76,8 @@ settings! {
         pub offsets: OffsetsConfig = OffsetsConfig::default(),
         /// Limits of administration and metadata.
         pub admin: AdminConfig = AdminConfig::default(),
+        /// Consumer groups and their offsets.
+        pub groups: GroupsConfig = GroupsConfig::default(),
         /// Defaults and limits of topics.
         pub topics: TopicsConfig = TopicsConfig::default(),
         /// The threads that own the partitions.
@@ -109,6 +113,7 @@ impl Config {
         self.fetch.check(check, &self.requests);
         self.offsets.check(check);
         self.admin.check(check, &self.requests);
+        self.groups.check(check);
         self.topics.check(check);
         self.shards.check(check);
         self.storage.check(check);

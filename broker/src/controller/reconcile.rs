@@ -67,6 +67,8 @@ pub struct StartReplica {
     pub location: Location,
     /// Name of the topic, for people.
     pub topic_name: String,
+    /// Whether it is that of a coordinator of consumer groups.
+    pub is_coordinator: bool,
     /// Its Raft group.
     pub group: GroupId,
     /// The group's first voters, this one among them.
@@ -130,6 +132,7 @@ impl Plan {
                 self.actions.push(Action::StartReplica(StartReplica {
                     location,
                     topic_name: topic.name.clone(),
+                    is_coordinator: topic.is_internal(),
                     group: partition.group,
                     replicas: partition.replicas.clone(),
                     config: Arc::clone(&topic.config),
@@ -255,6 +258,7 @@ mod tests {
         Action::StartReplica(StartReplica {
             location: here(number),
             topic_name: topic.name,
+            is_coordinator: false,
             group: topic.partitions[0].group,
             replicas: topic.partitions[0].replicas.clone(),
             config: topic.config,

@@ -9,7 +9,7 @@ use super::catalog::Catalog;
 use crate::budget::Budget;
 use crate::controller::ClusterView;
 use crate::health::{Health, Readiness};
-use crate::hosted::{Hosted, HostedPartitions};
+use crate::hosted::{Hosted, HostedCoordinator, HostedPartitions};
 use crate::partition::Standing;
 use crate::raft::Shards;
 use crate::raft::machine::Role;
@@ -54,6 +54,9 @@ pub(super) struct Levels {
     topics: IntGauge,
     partitions: IntGaugeVec,
     leads_controller: IntGauge,
+    coordinators: IntGauge,
+    groups: IntGauge,
+    group_members: IntGauge,
     mailbox_messages: IntGaugeVec,
     mailbox_bytes: IntGaugeVec,
     memory_bytes: IntGauge,
@@ -136,6 +139,16 @@ impl Levels {
             "highwater_controller_leader",
             "1 on the broker that leads the controller",
         );
+        catalog.section("Consumer groups");
+        let coordinators = catalog.gauge(
+            "highwater_group_coordinators",
+            "Coordinators that are led here; those of all brokers together are groups.coordinators once a group was asked for",
+        );
+        let groups = catalog.gauge(
+            "highwater_groups",
+            "Consumer groups of the coordinators that are led here",
+        );
+        let group_members = catalog.gauge("highwater_group_members", "Members of those groups");
         catalog.section("Queues and memory");
         let mailbox_messages = catalog.gauges(
             "highwater_shard_mailbox_messages",
@@ -189,6 +202,9 @@ impl Levels {
             topics,
             partitions,
             leads_controller,
+            coordinators,
+            groups,
+            group_members,
             mailbox_messages,
             mailbox_bytes,
             memory_bytes,
@@ -205,10 +221,12 @@ impl Levels {
 
     pub(super) fn read(&self, sources: &Sources) {
         self.read_health(&sources.health);
-        self.read_partitions(&sources.hosted.load());
+        let partitions = sources.hosted.load();
+        self.read_partitions(&partitions);
+        self.read_coordinators(&partitions);
         self.read_shards(&sources.shards);
         self.topics
-            .set(level(sources.cluster.image().topics().len()));
+            .set(level(sources.cluster.image().client_topics().count()));
         let leads = matches!(sources.cluster.role(), Some(Role::Leader { .. }));
         self.leads_controller.set(i64::from(leads));
         let budget = &sources.budget;
@@ -280,6 +298,24 @@ impl Levels {
         for (state, count) in states {
             self.partitions.with_label_values(&[state]).set(count);
         }
+    }
+
+    fn read_coordinators(&self, partitions: &HostedPartitions) {
+        let leads = |coordinator: &&HostedCoordinator| {
+            matches!(
+                coordinator.partition.shared.standing(),
+                Standing::Serving { .. }
+            )
+        };
+        let led: Vec<_> = partitions.coordinators().filter(leads).collect();
+        let sum = |count: fn(&HostedCoordinator) -> usize| {
+            level(led.iter().map(|one| count(one)).sum::<usize>())
+        };
+        self.coordinators.set(level(led.len()));
+        self.groups
+            .set(sum(|coordinator| coordinator.view.groups()));
+        self.group_members
+            .set(sum(|coordinator| coordinator.view.members()));
     }
 
     fn read_shards(&self, shards: &Shards<Replica>) {

@@ -64,19 +64,25 @@ impl Balance {
     fn misplaced(&self, settled: &BTreeSet<BrokerId>) -> Vec<Misplaced> {
         let image = self.cluster.image();
         let partitions = self.hosted.load();
-        let misplaced = partitions.iter().filter_map(|partition| {
-            let Standing::Serving { term } = partition.shared.standing() else {
-                return None;
-            };
-            let group = partition.group;
-            let placed = image
-                .topic(partition.topic.id)?
-                .partition(partition.index)?;
-            let preferred = placed.replicas.first()?;
-            let to = preferred.id;
-            let is_misplaced = settled.contains(&preferred.broker) && self.keeps_up(group, to);
-            is_misplaced.then_some(Misplaced { group, term, to })
-        });
+        let coordinators = partitions
+            .coordinators()
+            .map(|coordinator| &coordinator.partition);
+        let misplaced = partitions
+            .iter()
+            .chain(coordinators)
+            .filter_map(|partition| {
+                let Standing::Serving { term } = partition.shared.standing() else {
+                    return None;
+                };
+                let group = partition.group;
+                let placed = image
+                    .topic(partition.topic.id)?
+                    .partition(partition.index)?;
+                let preferred = placed.replicas.first()?;
+                let to = preferred.id;
+                let is_misplaced = settled.contains(&preferred.broker) && self.keeps_up(group, to);
+                is_misplaced.then_some(Misplaced { group, term, to })
+            });
         misplaced.collect()
     }
 

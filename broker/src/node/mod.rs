@@ -11,10 +11,12 @@ mod controller_start;
 mod engine;
 mod error;
 mod founding;
+mod group_upkeep;
 mod joining;
 mod reconciler;
 mod steward;
 mod upkeep;
+mod watermark_service;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -23,6 +25,7 @@ use std::time::{Duration, SystemTime};
 
 use highwater_proto::BrokerId;
 use highwater_proto::internal::v1::controller_service_server::ControllerServiceServer;
+use highwater_proto::internal::v1::watermark_service_server::WatermarkServiceServer;
 use highwater_proto::v1::{HealthFinding, HealthState};
 use highwater_storage::fs::Fs;
 use highwater_storage::{Identity, LogId, Opened, RecoveredLog, Store};
@@ -35,6 +38,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::controller::{ClusterImage, ClusterView, Registration};
 use crate::controller_client::ControllerClient;
+use crate::coordination::Coordination;
 use crate::health::{Health, finding};
 use crate::hosted::Hosted;
 use crate::metrics;
@@ -46,12 +50,14 @@ use crate::replica::Replica;
 use crate::server::Listener;
 
 pub use error::Error;
+pub(crate) use watermark_service::high_watermark;
 
 use balance::Balance;
 use controller_start::{ControllerStart, is_controller_log};
 use engine::Engine;
 use reconciler::Reconciler;
 use steward::Steward;
+use watermark_service::Watermarks;
 
 /// How long a stop waits for other brokers to take over what this one leads.
 const HANDOVER_LIMIT: Duration = Duration::from_secs(5);
@@ -59,6 +65,7 @@ const HANDOVER_LIMIT: Duration = Duration::from_secs(5);
 /// A running node. [`Node::stop`] waits until everything has ended; dropping it lets that happen by itself.
 pub(crate) struct Node {
     pub(crate) hosted: Arc<Hosted>,
+    pub(crate) coordination: Arc<Coordination>,
     pub(crate) cluster: Arc<ClusterView>,
     pub(crate) reconciled: watch::Receiver<Arc<ClusterImage>>,
     pub(crate) controller: ControllerClient,
@@ -93,13 +100,14 @@ impl Node {
     ) -> Result<Self, Error> {
         let mut recovered = open(config, fs).await?;
         let leaderships = Arc::new(Leaderships::since(SystemTime::now()));
+        let hosted = Arc::new(Hosted::new(Arc::clone(&leaderships)));
         let peers = Peers::new(PeersSpec {
             config,
             me: me(config, &recovered),
             cluster_id: recovered.identity.cluster,
             is_reachable: peer_listener.is_some(),
             tls: peer_listener.as_ref().and_then(Listener::tls).cloned(),
-            leaderships: Arc::clone(&leaderships),
+            leaderships,
             metrics: peer_metrics,
         });
         let (shards, threads) = start_shards(config, &recovered.store, instruments, &peers)?;
@@ -118,7 +126,11 @@ impl Node {
             };
             let services = peers
                 .services(shards.clone())
-                .add_service(ControllerServiceServer::new(answering));
+                .add_service(ControllerServiceServer::new(answering))
+                .add_service(WatermarkServiceServer::new(Watermarks {
+                    hosted: Arc::clone(&hosted),
+                    cluster: Arc::clone(&cluster),
+                }));
             let stop = stop.token();
             tasks.spawn(peer::serve(listener, services, stop.clone()));
             let meeting = peers
@@ -152,7 +164,6 @@ impl Node {
             config.data_dir.display().to_string(),
             std::mem::take(&mut recovered.findings),
         ));
-        let hosted = Arc::new(Hosted::new(leaderships));
         let (reconciler, reconciled) = Reconciler::new(reconciler::Parts {
             config: Arc::clone(config),
             shards: shards.clone(),
@@ -178,6 +189,13 @@ impl Node {
             peers: peers.clone(),
         };
         tasks.spawn(balance.run(stop.token().clone()));
+        let coordination = Arc::new(Coordination::new(Arc::clone(&cluster)));
+        tasks.spawn(group_upkeep::run(
+            config.groups.clone(),
+            Arc::clone(&hosted),
+            Arc::clone(&coordination),
+            stop.token().clone(),
+        ));
         tasks.spawn(upkeep::run(
             Arc::clone(config),
             Arc::clone(&hosted),
@@ -187,6 +205,7 @@ impl Node {
         ));
         Ok(Self {
             hosted,
+            coordination,
             cluster,
             reconciled,
             controller,

@@ -20,10 +20,11 @@ use crate::config::Config;
 use crate::controller::reconcile::{Action, Location, Presence, StartReplica, reconcile};
 use crate::controller::{ClusterImage, ClusterView, Command};
 use crate::controller_client::ControllerClient;
+use crate::coordinator::{self, CoordinatorReplica, CoordinatorView};
 use crate::health::Health;
-use crate::hosted::{Hosted, HostedPartition, HostedPartitions, HostedTopic};
+use crate::hosted::{Hosted, HostedCoordinator, HostedPartition, HostedPartitions, HostedTopic};
 use crate::partition::{self, PartitionReplica, PartitionShared};
-use crate::raft::{self, FoundLog, GroupId, Members, Operation, Origin, Shards};
+use crate::raft::{self, BuildMachine, FoundLog, GroupId, Members, Operation, Origin, Shards};
 use crate::replica::Replica;
 use crate::topic::TopicConfig;
 
@@ -50,6 +51,7 @@ pub(super) struct Reconciler {
     parts: Parts,
     me: BrokerId,
     limits: partition::Limits,
+    coordinator_limits: coordinator::Limits,
     running: HashMap<Location, Running>,
     /// Why replicas cannot be started whose logs are lost.
     lost: HashMap<Location, String>,
@@ -64,6 +66,8 @@ struct Running {
     group: GroupId,
     shared: Arc<PartitionShared>,
     reader: LogReader,
+    /// What is seen of its groups, where it is a coordinator's.
+    coordinator: Option<Arc<CoordinatorView>>,
 }
 
 impl Reconciler {
@@ -78,6 +82,10 @@ impl Reconciler {
         };
         let reconciler = Self {
             me: BrokerId(parts.config.broker_id),
+            coordinator_limits: coordinator::Limits {
+                max_groups: parts.config.groups.max_groups,
+                max_members: parts.config.groups.max_members,
+            },
             parts,
             limits,
             running: HashMap::new(),
@@ -249,6 +257,7 @@ impl Reconciler {
             group,
             replicas,
             config,
+            is_coordinator,
             ..
         } = start;
         let log = LogId(location.replica.0);
@@ -271,7 +280,8 @@ impl Reconciler {
             config,
             Arc::clone(self.parts.hosted.leaderships()),
         ));
-        let (limits, published) = (self.limits, Arc::clone(&shared));
+        let coordinator = is_coordinator.then(Arc::<CoordinatorView>::default);
+        let build = self.build(&shared, coordinator.clone());
         let shards = self.parts.shards.clone();
         // Who is to lead first need not wait until it is sure that nobody else does: the group is new.
         let leads_first = matches!(origin, Origin::New { .. })
@@ -282,11 +292,7 @@ impl Reconciler {
                 group,
                 replica: location.replica,
                 origin,
-                build: Box::new(move |_reader, applied| {
-                    PartitionReplica::new(&applied.snapshot, limits, published)
-                        .map(|replica| Replica::Partition(Box::new(replica)))
-                        .map_err(|error| error.to_string())
-                }),
+                build,
                 answer,
             });
             let reader = started.await.map_err(|error| (location, error))?.reader;
@@ -300,9 +306,31 @@ impl Reconciler {
                     group,
                     shared,
                     reader,
+                    coordinator,
                 },
             ))
         }
+    }
+
+    /// Makes a replica's machine: a partition's, or that of a coordinator.
+    fn build(
+        &self,
+        shared: &Arc<PartitionShared>,
+        coordinator: Option<Arc<CoordinatorView>>,
+    ) -> BuildMachine<Replica> {
+        let (partition_limits, coordinator_limits) = (self.limits, self.coordinator_limits);
+        let shared = Arc::clone(shared);
+        Box::new(move |_reader, applied| match coordinator {
+            None => PartitionReplica::new(&applied.snapshot, partition_limits, shared)
+                .map(|replica| Replica::Partition(Box::new(replica)))
+                .map_err(|error| error.to_string()),
+            Some(view) => CoordinatorReplica::new(&applied.snapshot, coordinator_limits, view)
+                .map(|replica| Replica::Coordinator {
+                    replica: Box::new(replica),
+                    shared,
+                })
+                .map_err(|error| error.to_string()),
+        })
     }
 
     async fn carry_out(&mut self, action: Action) -> bool {
@@ -358,6 +386,7 @@ impl Reconciler {
             let start = StartReplica {
                 location,
                 topic_name: String::new(),
+                is_coordinator: false,
                 group,
                 replicas: Vec::new(),
                 config: Arc::new(crate::topic::config_keys::resolve(&BTreeMap::new())),
@@ -385,7 +414,9 @@ impl Reconciler {
                 name: topic.name.clone(),
             });
             let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
-            hosted.set_topic(&name, count);
+            if !topic.is_internal() {
+                hosted.set_topic(&name, count);
+            }
             for (index, partition) in topic.numbered() {
                 if let Some(known) = before.get(topic.id, index) {
                     hosted.insert(Arc::clone(known));
@@ -403,7 +434,7 @@ impl Reconciler {
                     hosted.set_lost(topic.id, index, reason.clone());
                 }
                 if let Some(running) = self.running.get(&location) {
-                    hosted.insert(Arc::new(HostedPartition {
+                    let partition = Arc::new(HostedPartition {
                         topic: Arc::clone(&name),
                         index,
                         group: running.group,
@@ -411,7 +442,13 @@ impl Reconciler {
                         shared: Arc::clone(&running.shared),
                         reader: running.reader.clone(),
                         shards: self.parts.shards.clone(),
-                    }));
+                    });
+                    match running.coordinator.clone() {
+                        Some(view) => {
+                            hosted.insert_coordinator(HostedCoordinator { partition, view });
+                        }
+                        None => hosted.insert(partition),
+                    }
                 }
             }
         }

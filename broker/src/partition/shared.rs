@@ -126,7 +126,8 @@ impl PartitionShared {
         self.watchers.add(notify)
     }
 
-    pub(super) fn set_role(&self, role: Role) {
+    /// Shows readers where the replica stands.
+    pub(crate) fn set_role(&self, role: Role) {
         let (kind, term, leader) = match role {
             Role::Leader {
                 term,

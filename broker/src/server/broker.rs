@@ -130,6 +130,7 @@ impl Broker {
             config: Arc::clone(&config),
             budget: budget.clone(),
             hosted: Arc::clone(&node.hosted),
+            coordination: Arc::clone(&node.coordination),
             peers: node.peers.clone(),
             cluster: Arc::clone(&node.cluster),
             reconciled: node.reconciled.clone(),

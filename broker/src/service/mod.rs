@@ -9,6 +9,7 @@ mod batch_intake;
 mod cluster;
 mod fetch;
 mod fetch_plan;
+mod groups;
 mod in_flight;
 mod leaders;
 pub(crate) mod metadata;
@@ -32,6 +33,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::controller::{ClusterImage, ClusterView};
 use crate::controller_client::ControllerClient;
+use crate::coordination::Coordination;
 use crate::health::Health;
 use crate::hosted::Hosted;
 use crate::metrics::Metrics;
@@ -48,6 +50,8 @@ pub(crate) struct Context {
     reads: ReadPool,
     batch_limits: batch::Limits,
     hosted: Arc<Hosted>,
+    coordination: Arc<Coordination>,
+    peers: Peers,
     leaders: Leaders,
     cluster: Arc<ClusterView>,
     /// The newest image that this broker has put in force.
@@ -67,6 +71,7 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<Config>,
     pub(crate) budget: Budget,
     pub(crate) hosted: Arc<Hosted>,
+    pub(crate) coordination: Arc<Coordination>,
     pub(crate) peers: Peers,
     pub(crate) cluster: Arc<ClusterView>,
     pub(crate) reconciled: watch::Receiver<Arc<ClusterImage>>,
@@ -89,6 +94,8 @@ impl Context {
             config,
             budget: parts.budget,
             hosted: parts.hosted,
+            coordination: parts.coordination,
+            peers: parts.peers.clone(),
             leaders: Leaders {
                 me: broker,
                 table: Arc::clone(parts.peers.leaders()),
@@ -109,16 +116,19 @@ pub(crate) fn routes(context: &Arc<Context>) -> Routes {
     use v1::admin_service_server::AdminServiceServer;
     use v1::cluster_service_server::ClusterServiceServer;
     use v1::fetch_service_server::FetchServiceServer;
+    use v1::groups_service_server::GroupsServiceServer;
     use v1::offsets_service_server::OffsetsServiceServer;
     use v1::produce_service_server::ProduceServiceServer;
     let produce = produce::Produce::new(Arc::clone(context));
     let fetch = fetch::Fetch::new(Arc::clone(context));
     let offsets = offsets::Offsets::new(Arc::clone(context));
+    let groups = groups::Groups::new(Arc::clone(context));
     let admin = admin::Admin::new(Arc::clone(context));
     let cluster = cluster::Cluster::new(Arc::clone(context));
     Routes::new(ProduceServiceServer::new(produce).max_decoding_message_size(usize::MAX))
         .add_service(FetchServiceServer::new(fetch).max_decoding_message_size(usize::MAX))
         .add_service(OffsetsServiceServer::new(offsets).max_decoding_message_size(usize::MAX))
+        .add_service(GroupsServiceServer::new(groups).max_decoding_message_size(usize::MAX))
         .add_service(AdminServiceServer::new(admin).max_decoding_message_size(usize::MAX))
         .add_service(ClusterServiceServer::new(cluster).max_decoding_message_size(usize::MAX))
 }

@@ -6,6 +6,7 @@ use highwater_proto::{ApiError, Reason};
 use highwater_storage as storage;
 
 use crate::controller;
+use crate::coordinator;
 use crate::partition;
 use crate::raft::machine::Refusal;
 use crate::replica;
@@ -89,6 +90,7 @@ pub(crate) fn of_replica(error: replica::Error) -> ApiError {
     match error {
         replica::Error::Partition(error) => of_partition(&error),
         replica::Error::Controller(error) => of_controller(&error),
+        replica::Error::Coordinator(error) => of_coordinator(&error),
         replica::Error::Refused(refusal) => of_raft(&refusal),
     }
 }
@@ -122,6 +124,45 @@ pub(crate) fn of_raft_to_controller(refusal: &Refusal) -> ApiError {
         Refusal::Failed { reason } => ApiError::new(
             Reason::StorageError,
             format!("the controller's log failed and takes no more changes ({reason}): see the broker's health"),
+        ),
+        Refusal::Indefinite
+        | Refusal::Busy { .. }
+        | Refusal::DiskFull
+        | Refusal::NotEnoughReplicas { .. } => of_raft(refusal),
+    }
+}
+
+/// The API's form of a coordinator's refusal.
+pub(crate) fn of_coordinator(error: &coordinator::Error) -> ApiError {
+    use coordinator::Error;
+    let api = ApiError::new(error.reason(), error.to_string());
+    match error {
+        Error::Refused(refusal) => of_raft_to_coordinator(refusal),
+        Error::FencedEpoch { current, .. } => api.with("member_epoch", current),
+        Error::StaleEpoch { since, .. } => api.with("since_epoch", since),
+        Error::GroupFull { limit } => api.with("limit", "groups.max_members").with("most", limit),
+        Error::TooManyGroups { limit } => {
+            api.with("limit", "groups.max_groups").with("most", limit)
+        }
+        Error::NotEmpty { members } => api.with("members", members),
+        Error::MetadataBehind | Error::UnreleasedInstance => api.retry_after(RETRY_SOON),
+        _ => api,
+    }
+}
+
+/// The API's form of a refusal of the Raft layer where a coordinator was asked.
+pub(crate) fn of_raft_to_coordinator(refusal: &Refusal) -> ApiError {
+    match refusal {
+        Refusal::NotLeader { .. } | Refusal::UnknownGroup => ApiError::new(
+            Reason::NotCoordinator,
+            "this broker does not coordinate the group at the moment: ask the one that does",
+        )
+        .retry_after(RETRY_SOON),
+        Refusal::Failed { reason } => ApiError::new(
+            Reason::StorageError,
+            format!(
+                "the coordinator's log failed and takes no more changes ({reason}): see the broker's health"
+            ),
         ),
         Refusal::Indefinite
         | Refusal::Busy { .. }

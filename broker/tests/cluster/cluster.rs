@@ -13,6 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use v1::admin_service_client::AdminServiceClient;
 use v1::cluster_service_client::ClusterServiceClient;
 use v1::fetch_service_client::FetchServiceClient;
+use v1::groups_service_client::GroupsServiceClient;
 use v1::produce_service_client::ProduceServiceClient;
 
 /// What is waited for takes less than this, or never comes.
@@ -126,7 +127,7 @@ impl Cluster {
         }
     }
 
-    fn clients(&self) -> Vec<Client> {
+    pub(crate) fn clients(&self) -> Vec<Client> {
         self.running.keys().map(|id| self.client(*id)).collect()
     }
 
@@ -212,6 +213,10 @@ impl Client {
         answer.unwrap().into_inner().metadata.unwrap()
     }
 
+    pub(crate) fn groups(&self) -> GroupsServiceClient<Channel> {
+        GroupsServiceClient::new(self.channel.clone())
+    }
+
     async fn produce(
         &self,
         topic: &str,
@@ -267,7 +272,7 @@ impl Client {
     }
 }
 
-fn named(topic: &str, partition: u32) -> v1::TopicPartition {
+pub(crate) fn named(topic: &str, partition: u32) -> v1::TopicPartition {
     v1::TopicPartition {
         topic: topic.to_owned(),
         topic_id: Bytes::new(),

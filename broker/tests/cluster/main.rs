@@ -6,4 +6,5 @@
 
 mod cluster;
 mod founding;
+mod groups;
 mod replication;

@@ -143,6 +143,61 @@ fn methods() -> Vec<(&'static str, Vec<u8>)> {
             .encode_to_vec(),
         ),
         (
+            "/highwater.v1.GroupsService/Heartbeat",
+            v1::HeartbeatRequest {
+                group_id: "members".to_owned(),
+                member_id: "m".to_owned(),
+                subscription: Some(v1::Subscription {
+                    topics: vec![fuzzed()],
+                    topic_regex: "f.*".to_owned(),
+                }),
+                session_timeout_ms: 5_000,
+                ..Default::default()
+            }
+            .encode_to_vec(),
+        ),
+        (
+            "/highwater.v1.GroupsService/CommitOffsets",
+            v1::CommitOffsetsRequest {
+                group_id: fuzzed(),
+                offsets: vec![v1::OffsetToCommit {
+                    partition: Some(named("fuzzed", 0)),
+                    metadata: "m".to_owned(),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }
+            .encode_to_vec(),
+        ),
+        (
+            "/highwater.v1.GroupsService/FetchOffsets",
+            v1::FetchOffsetsRequest {
+                group_id: fuzzed(),
+                partitions: vec![named("fuzzed", 0)],
+                ..Default::default()
+            }
+            .encode_to_vec(),
+        ),
+        (
+            "/highwater.v1.GroupsService/DeleteOffsets",
+            v1::DeleteOffsetsRequest {
+                group_id: fuzzed(),
+                partitions: vec![named("fuzzed", 0)],
+            }
+            .encode_to_vec(),
+        ),
+        (
+            "/highwater.v1.GroupsService/DescribeGroups",
+            v1::DescribeGroupsRequest {
+                group_ids: vec![fuzzed()],
+            }
+            .encode_to_vec(),
+        ),
+        (
+            "/highwater.v1.GroupsService/DeleteGroup",
+            v1::DeleteGroupRequest { group_id: fuzzed() }.encode_to_vec(),
+        ),
+        (
             "/highwater.v1.ClusterService/GetMetadata",
             v1::GetMetadataRequest::default().encode_to_vec(),
         ),
@@ -210,8 +265,12 @@ fn each_method_carries_out_its_example() {
         match done {
             Ok(()) => {}
             Err(error) => assert!(
-                ["TOPIC_ALREADY_EXISTS", "UNKNOWN_TOPIC_OR_PARTITION"]
-                    .contains(&error.reason_name()),
+                [
+                    "TOPIC_ALREADY_EXISTS",
+                    "UNKNOWN_TOPIC_OR_PARTITION",
+                    "GROUP_ID_NOT_FOUND",
+                ]
+                .contains(&error.reason_name()),
                 "{path}: {error}"
             ),
         }

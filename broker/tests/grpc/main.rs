@@ -8,6 +8,7 @@ mod bad_input;
 mod embedded;
 mod fuzz;
 mod good_traffic;
+mod groups;
 mod listeners;
 mod metrics;
 mod raw_call;

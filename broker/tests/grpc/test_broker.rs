@@ -42,6 +42,7 @@ pub(crate) fn config() -> Config {
     config.fetch.max_partitions = 10;
     config.fetch.max_credit_bytes = 1 << 20;
     config.offsets.max_items = 10;
+    config.groups.heartbeat_interval_ms = 100;
     config.admin.max_names = 10;
     config.admin.max_items = 10;
     config.admin.max_configs = 5;

@@ -1,0 +1,117 @@
+//! What happens to consumer groups by the clock, where their coordinators are led: sessions end, groups follow the topics,
+//! offsets of groups without members are forgotten.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_storage::Term;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::config::GroupsConfig;
+use crate::coordination::Coordination;
+use crate::coordinator::{Command, Response};
+use crate::hosted::{Hosted, HostedCoordinator};
+use crate::partition::Standing;
+use crate::raft::{GroupId, Reply};
+use crate::replica;
+
+/// Time between two looks. A session ends that much later at most.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Memory of a command, for the mailbox.
+const COMMAND_BYTES: usize = 64;
+
+/// What a coordinator was told last while it was led here.
+struct Told {
+    term: Term,
+    catalog_version: Option<u64>,
+    offsets_at: Instant,
+}
+
+/// Runs until `stop`.
+pub(super) async fn run(
+    config: GroupsConfig,
+    hosted: Arc<Hosted>,
+    coordination: Arc<Coordination>,
+    stop: CancellationToken,
+) {
+    let mut looks = tokio::time::interval(INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told: HashMap<GroupId, Told> = HashMap::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        let partitions = hosted.load();
+        for coordinator in partitions.coordinators() {
+            let group = coordinator.partition.group;
+            let Standing::Serving { term } = coordinator.partition.shared.standing() else {
+                told.remove(&group);
+                continue;
+            };
+            let now = Instant::now();
+            let mut before = told
+                .remove(&group)
+                .filter(|told| told.term == term)
+                .unwrap_or(Told {
+                    term,
+                    catalog_version: None,
+                    offsets_at: now,
+                });
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = look(coordinator, &mut before, &config, &coordination) => {}
+            }
+            told.insert(group, before);
+        }
+    }
+}
+
+/// Looks after one coordinator.
+async fn look(
+    coordinator: &HostedCoordinator,
+    told: &mut Told,
+    config: &GroupsConfig,
+    coordination: &Coordination,
+) {
+    let at = coordination.now();
+    tell(coordinator, Command::Tick { at }).await;
+    let catalog = coordination.catalog();
+    if told.catalog_version != Some(catalog.version()) {
+        let version = catalog.version();
+        match tell(coordinator, Command::Refresh { catalog }).await {
+            Some(Response::Done) => told.catalog_version = Some(version),
+            // The rest, or another try, comes with the next look.
+            _ => return,
+        }
+    }
+    if told.offsets_at.elapsed() >= Duration::from_millis(u64::from(config.offsets_check_ms)) {
+        let retention_ms = config.offsets_retention_ms;
+        if let Some(Response::Done) =
+            tell(coordinator, Command::ExpireOffsets { retention_ms }).await
+        {
+            told.offsets_at = Instant::now();
+        }
+    }
+}
+
+/// Has a coordinator carry out a command. `None` where it did not.
+async fn tell(coordinator: &HostedCoordinator, command: Command) -> Option<Response> {
+    let (reply, answer) = Reply::once();
+    coordinator.send(command, COMMAND_BYTES, reply);
+    match answer.await {
+        Ok(Ok(replica::Response::Coordinator(response))) => Some(response),
+        Ok(Err(error)) => {
+            debug!(
+                group = coordinator.partition.group.0,
+                ?error,
+                "a coordinator cannot look after its groups now"
+            );
+            None
+        }
+        Ok(Ok(_)) | Err(_) => None,
+    }
+}
