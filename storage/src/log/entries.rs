@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::log::Log;
 use super::reader::LogReader;
 use super::shared::LogShared;
+use super::staging::StagedFrom;
 use crate::error::{Error, Result};
 use crate::segment::{self, Segment};
 use crate::{Frame, RaftIndex};
@@ -103,6 +104,25 @@ impl Log {
             return Ok(Some(frames.cloned().collect()));
         }
         self.shared.read_entries(from, read)
+    }
+}
+
+impl Log {
+    /// Where a log begins that takes over all that this one holds.
+    pub fn begins(&self) -> StagedFrom {
+        StagedFrom {
+            index: self.start.index,
+            offset: self.start.offset,
+            term_before: self.start.term_before,
+        }
+    }
+
+    /// The frames that are in no file: none of them has records, and a reader does not find them.
+    pub fn frames_without_file(&self) -> Vec<Frame> {
+        self.heads
+            .iter()
+            .flat_map(|head| head.frames().iter().cloned())
+            .collect()
     }
 }
 

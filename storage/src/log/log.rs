@@ -239,18 +239,8 @@ impl Log {
 
     /// The first index of a whole segment from which on there are `bytes` bytes of frames; the first index of all where there are not.
     pub fn tail_start(&self, bytes: u64) -> RaftIndex {
-        let active = self.active.iter().map(|active| active.segment.segment());
-        let sealed = self.sealed.iter().map(|sealed| sealed.segment.segment());
-        let files = sealed
-            .chain(active)
-            .map(|segment| (*segment.spec(), segment.end().position));
-        let heads = self
-            .heads
-            .iter()
-            .map(|head| (*head.spec(), head.end().position));
-        let segments: Vec<(SegmentSpec, u64)> = files.chain(heads).collect();
         let (mut first, mut held) = (self.next_index, 0);
-        for (spec, end) in segments.iter().rev() {
+        for (spec, end) in self.extents().iter().rev() {
             if held >= bytes {
                 return first;
             }
@@ -262,6 +252,26 @@ impl Log {
         } else {
             self.start.index
         }
+    }
+
+    /// Bytes of all frames.
+    pub fn bytes(&self) -> u64 {
+        let extents = self.extents().into_iter();
+        extents.map(|(spec, end)| end - spec.start().position).sum()
+    }
+
+    /// The segments and heads from oldest to newest, each with the position at which it ends.
+    fn extents(&self) -> Vec<(SegmentSpec, u64)> {
+        let active = self.active.iter().map(|active| active.segment.segment());
+        let sealed = self.sealed.iter().map(|sealed| sealed.segment.segment());
+        let files = sealed
+            .chain(active)
+            .map(|segment| (*segment.spec(), segment.end().position));
+        let heads = self
+            .heads
+            .iter()
+            .map(|head| (*head.spec(), head.end().position));
+        files.chain(heads).collect()
     }
 
     /// Has the next checkpoint capture this log, though nothing was written: its group has applied more.

@@ -19,11 +19,15 @@ use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::frame::{FrameHeader, FrameKind, NewFrame};
 use crate::journal::{Record, Turn};
-use crate::segment::{ActiveSegment, Generation, SealedSegment, SegmentSpec, next_file_bytes};
+use crate::segment::{
+    ActiveSegment, Generation, SealedSegment, Segment, SegmentEnd, SegmentSpec, next_file_bytes,
+};
 use crate::{Offset, RaftIndex, Term};
 
 /// Segments of one take-over at most. So many generations are used up by each, whether it comes to its end or not.
 const MAX_SEGMENTS: u32 = 1 << 14;
+/// Bytes after which what was written is synced: so much waits for the disk at most, and whoever writes goes no faster.
+const SYNC_BYTES: u64 = 32 << 20;
 /// Where a batch has its own checksum, and from where on that covers it.
 const BATCH_CHECKSUM: std::ops::Range<usize> = 17..21;
 
@@ -52,6 +56,7 @@ pub struct Staging {
     terms: Vec<(RaftIndex, Term)>,
     sealed: Vec<SealedSegment>,
     active: Option<ActiveSegment>,
+    unsynced_bytes: u64,
 }
 
 /// Frames that are all there, and durable.
@@ -94,6 +99,7 @@ impl Log {
             terms: vec![],
             sealed: vec![],
             active: None,
+            unsynced_bytes: 0,
         })
     }
 
@@ -181,17 +187,31 @@ impl Staging {
             active
                 .append(&encoded)
                 .map_err(|error| self.shared.read_error(error))?;
-            let last = self
-                .terms
-                .last()
-                .map_or(self.start.term_before, |(_, term)| *term);
-            if frame.term > last || self.terms.is_empty() {
+            if frame.term > self.last_term() || self.terms.is_empty() {
                 self.terms.push((frame.index, frame.term));
             }
             self.next_index = frame.index.next();
             self.next_offset = header.next_offset();
+            self.unsynced_bytes += header.frame_bytes();
+        }
+        if self.unsynced_bytes >= SYNC_BYTES {
+            let active = self.active.iter().map(ActiveSegment::segment);
+            active
+                .into_iter()
+                .try_for_each(|segment| self.sync(segment))?;
+            self.unsynced_bytes = 0;
         }
         Ok(())
+    }
+
+    /// Bytes of the frames so far.
+    pub fn bytes(&self) -> u64 {
+        let held = |spec: &SegmentSpec, end: SegmentEnd| end.position - spec.start().position;
+        let sealed = self.sealed.iter();
+        let sealed = sealed.map(|segment| held(segment.spec(), segment.end()));
+        let active = self.active.iter();
+        let active = active.map(|active| held(active.spec(), active.segment().end()));
+        sealed.chain(active).sum()
     }
 
     /// Makes all of it durable. Blocks.
@@ -199,23 +219,17 @@ impl Staging {
     /// # Errors
     /// [`Error::Io`]: what is staged is of no use.
     pub fn finish(mut self) -> Result<Staged> {
-        self.seal_active();
-        for segment in &self.sealed {
-            segment
-                .segment()
-                .sync()
-                .map_err(|error| self.shared.read_error(error))?;
+        self.seal_active()?;
+        // Without a frame there may be no directory either.
+        if !self.sealed.is_empty() {
+            self.directory.files.sync_directory(&self.path())?;
         }
-        self.directory.files.sync_directory(&self.path())?;
         Ok(Staged(self))
     }
 
     fn check_frames(&self, frames: &[NewFrame]) -> Result<Vec<FrameHeader>> {
         let (mut index, mut offset) = (self.next_index, self.next_offset);
-        let mut term = self
-            .terms
-            .last()
-            .map_or(self.start.term_before, |(_, term)| *term);
+        let mut term = self.last_term();
         let mut headers = Vec::with_capacity(frames.len());
         for frame in frames {
             let invalid = |rule: &str| Err(Error::invalid(format!("staged frame {index}: {rule}")));
@@ -252,7 +266,7 @@ impl Staging {
                 self.shared.id()
             )));
         }
-        self.seal_active();
+        self.seal_active()?;
         let last = self.sealed.last().map(|sealed| sealed.spec().file_bytes);
         let (first, max) = (
             self.directory.config.first_segment_bytes,
@@ -274,9 +288,29 @@ impl Staging {
         Ok(())
     }
 
-    fn seal_active(&mut self) {
-        self.sealed
-            .extend(self.active.take().map(ActiveSegment::seal));
+    /// Closes the segment that is written, and syncs it.
+    fn seal_active(&mut self) -> Result<()> {
+        let Some(active) = self.active.take() else {
+            return Ok(());
+        };
+        self.sealed.push(active.seal());
+        self.unsynced_bytes = 0;
+        let sealed = self.sealed.last().expect("it was just added");
+        self.sync(sealed.segment())
+    }
+
+    fn sync(&self, segment: &Arc<Segment>) -> Result<()> {
+        let synced = segment.sync();
+        synced
+            .map(drop)
+            .map_err(|error| self.shared.read_error(error))
+    }
+
+    /// The term of the last frame; of the entry before, where there is none.
+    fn last_term(&self) -> Term {
+        self.terms
+            .last()
+            .map_or(self.start.term_before, |(_, term)| *term)
     }
 
     fn path(&self) -> PathBuf {
@@ -286,18 +320,42 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        self.seal_active();
+        self.sealed
+            .extend(self.active.take().map(ActiveSegment::seal));
         self.directory.discard(self.sealed.drain(..));
     }
 }
 
 impl Staged {
+    /// Where its frames begin.
+    pub fn begins(&self) -> StagedFrom {
+        let LogStart {
+            index,
+            offset,
+            term_before,
+        } = self.0.start;
+        StagedFrom {
+            index,
+            offset,
+            term_before,
+        }
+    }
+
+    /// The index after the last frame.
+    pub fn next_index(&self) -> RaftIndex {
+        self.0.next_index
+    }
+
+    /// The offset after the last record.
+    pub fn next_offset(&self) -> Offset {
+        self.0.next_offset
+    }
+
     /// Whether the frames lead to `applied`, and are all that a log needs which starts at `log_start`.
     fn check(&self, log: &Log, applied: &AppliedState, log_start: Offset) -> Result<()> {
         let Self(staging) = self;
-        let last_term = staging.terms.last().map(|(_, term)| *term);
-        let leads_there =
-            staging.next_index == applied.index.next() && last_term == Some(applied.term);
+        let last_term = staging.last_term();
+        let leads_there = staging.next_index == applied.index.next() && last_term == applied.term;
         let is_ours = Arc::ptr_eq(&staging.shared, &log.shared);
         if leads_there && is_ours && staging.start.offset <= log_start {
             return Ok(());

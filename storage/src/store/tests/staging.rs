@@ -157,3 +157,31 @@ fn staged_frames_that_do_not_lead_to_the_state_are_not_installed() {
     assert!(turn.is_empty());
     assert_eq!(entries(&log), [(1, 1, 0)]);
 }
+
+#[test]
+fn state_without_any_frame_is_taken_over_where_all_before_it_has_gone() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let store = &opened.store;
+    let mut log = create(store, 7);
+    // It has no file, so there is no directory yet.
+    append_synced(store, &mut log, &[no_op(1, 1)]);
+    let from = StagedFrom {
+        index: RaftIndex(61),
+        offset: Offset(90),
+        term_before: Term(4),
+    };
+    let staged = log.stage(from).unwrap().finish().unwrap();
+    let mut turn = store.turn();
+    log.install_staged(&mut turn, staged, state_at(60, 4), Offset(90))
+        .unwrap();
+    log.append(&mut turn, &[batch(61, 5, 300)]).unwrap();
+    store.submit(turn);
+    store.sync().unwrap();
+    let reopened = open(&crash(&fs, CrashMode::PowerDropped));
+    let recovered = &reopened.logs[0];
+    assert_eq!(recovered.damage, None);
+    assert_eq!(recovered.applied, state_at(60, 4));
+    assert_eq!(entries(&recovered.log), [(61, 5, 90)]);
+    assert_eq!(recovered.log.begins(), from);
+}
