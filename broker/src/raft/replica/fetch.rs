@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use highwater_storage::{Error as StorageError, RaftIndex};
+use highwater_storage::{Error as StorageError, Frame, RaftIndex};
 use raft::GetEntriesContext;
 
 use super::{Consensus, Replica, TurnContext};
@@ -71,7 +71,8 @@ impl<M: Machine> Replica<M> {
             return Ok(());
         };
         let log = group.log();
-        if let Some(frames) = log.read_cached(fetch.from, fetch.to, fetch.max_bytes)? {
+        let read = log.read_cached(fetch.from, fetch.to, fetch.max_bytes);
+        if let Some(frames) = or_gone(read)? {
             return self.handle(Event::Fetched(vec![fetch.context], frames), |_| {});
         }
         let reader = log.reader();
@@ -101,12 +102,16 @@ impl<M: Machine> Replica<M> {
         if contexts.is_empty() {
             return Ok(());
         }
-        let frames = match finished.frames {
-            Ok(frames) => frames,
-            Err(StorageError::Compacted { .. }) => vec![],
-            Err(error) => return Err(error.into()),
-        };
+        let frames = or_gone(finished.frames)?;
         self.handle(Event::Fetched(contexts, frames), |_| {})
+    }
+}
+
+/// What was read; nothing, where the log begins later since Raft asked.
+fn or_gone<T: From<Vec<Frame>>>(read: Result<T, StorageError>) -> Result<T, StorageError> {
+    match read {
+        Err(StorageError::Compacted { .. }) => Ok(T::from(vec![])),
+        read => read,
     }
 }
 
