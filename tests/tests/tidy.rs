@@ -66,6 +66,7 @@ const PURE: &[&str] = &[
     "storage/src/frame.rs",
     "storage/src/ids.rs",
     "broker/src/raft/group.rs",
+    "broker/src/raft/group/seeding.rs",
     "broker/src/raft/machine.rs",
     "broker/src/partition/machine.rs",
     "broker/src/partition/state.rs",

@@ -29,6 +29,13 @@ settings! {
         pub send_queue_messages: usize = 65_536,
         /// Bytes of them. They are mostly batches that the log holds as well, for as long as the other broker is slow.
         pub send_queue_bytes: usize = 64 << 20,
+        /// Replicas of this broker that are seeded at once: that copy the whole log of a partition from its leader. Others wait.
+        pub seedings: usize = 2,
+        /// Replicas of other brokers that are seeded from this one at once. Others ask again.
+        pub seedings_given: usize = 16,
+        /// Bytes per second that all seedings of this broker take together, so that they leave disk and network to producers; 0: as
+        /// much as there is.
+        pub seeding_bytes_per_second: u64 = 128 << 20,
     }
 }
 
@@ -81,6 +88,14 @@ impl ClusterConfig {
             self.send_queue_bytes,
             1 << 10,
             1 << 34,
+        );
+        check.within("cluster.seedings", self.seedings, 1, 1024);
+        check.within("cluster.seedings_given", self.seedings_given, 1, 1024);
+        check.within(
+            "cluster.seeding_bytes_per_second",
+            self.seeding_bytes_per_second,
+            0,
+            1 << 40,
         );
     }
 

@@ -80,6 +80,9 @@ settings! {
         /// Bytes that one partition may have proposed and not committed; further batches are refused until the disk (or a
         /// majority) follows.
         pub max_uncommitted_bytes: u64 = 64 << 20,
+        /// Bytes that a replica may lack and still be sent entry after entry, where its leader has them all. One that lacks more
+        /// than this and more than half of the log copies the whole log instead, which writes each byte once.
+        pub seeding_bytes: u64 = 256 << 20,
     }
 }
 
@@ -99,6 +102,7 @@ impl ShardsConfig {
             1 << 20,
             1 << 40,
         );
+        check.within("shards.seeding_bytes", self.seeding_bytes, 1, 1 << 50);
     }
 
     /// The same for the Raft layer. `max_batch_bytes` is the largest batch that is let in.
@@ -109,6 +113,7 @@ impl ShardsConfig {
             mailbox_messages: self.mailbox_requests,
             mailbox_bytes: self.mailbox_bytes.max(entry_bytes),
             uncommitted_bytes: self.max_uncommitted_bytes,
+            seeding_bytes: self.seeding_bytes,
             entry_bytes,
             ..others
         }

@@ -231,6 +231,7 @@ mod tests {
                 },
                 is_in_sync: !silent.contains(&id.0),
                 is_learner: members.learners.contains(id),
+                seeding: None,
             })
             .collect()
     }

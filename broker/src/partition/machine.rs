@@ -112,6 +112,23 @@ impl PartitionMachine {
         })
     }
 
+    /// Takes the applied state of another replica of the partition, as of a later entry.
+    ///
+    /// # Errors
+    /// Why it is no such state; nothing changed.
+    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
+        let later = State::decode(snapshot).map_err(|error| error.to_string())?;
+        let now = &self.state;
+        if later.next_offset < now.next_offset || later.log_start < now.log_start {
+            return Err(format!(
+                "the snapshot holds offsets {} to {}, which is less than {} to {}",
+                later.log_start, later.next_offset, now.log_start, now.next_offset
+            ));
+        }
+        (self.state, self.pending) = (later, Pending::default());
+        Ok(())
+    }
+
     /// The applied state. Its next offset is the high watermark.
     pub fn state(&self) -> &State {
         &self.state

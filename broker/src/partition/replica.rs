@@ -83,6 +83,10 @@ impl Machine for PartitionReplica {
         self.machine.snapshot()
     }
 
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
+        self.machine.restore(snapshot)
+    }
+
     fn log_start(&self) -> Offset {
         self.machine.state().log_start
     }

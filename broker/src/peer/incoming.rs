@@ -7,13 +7,14 @@ use std::time::Duration;
 use highwater_proto::internal::v1::peer_service_server::PeerService;
 use highwater_proto::internal::v1::{
     ControlRequest, ControlResponse, DataRequest, DataResponse, DescribeRequest, DescribeResponse,
-    Hello, Leadership, RaftMessage,
+    Hello, Leadership, RaftMessage, SeedRequest,
 };
 use highwater_storage::Term;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::me::Sender;
+use super::seeding::{Given, give};
 use super::shared::{Groups, Shared};
 use super::wire;
 use crate::controller_client::CONTROLLER_GROUP;
@@ -41,6 +42,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl PeerService for Incoming {
     type ControlStream = Answers<ControlResponse>;
     type DataStream = Answers<DataResponse>;
+    type SeedStream = Given;
 
     async fn describe(
         &self,
@@ -86,9 +88,43 @@ impl PeerService for Incoming {
             Ok(())
         })))
     }
+
+    async fn seed(
+        &self,
+        request: Request<SeedRequest>,
+    ) -> Result<Response<Self::SeedStream>, Status> {
+        let origin = request.extensions().get::<Origin>().cloned();
+        let mut request = request.into_inner();
+        let sender = self.meet(request.hello.take(), origin.as_ref())?;
+        self.admit_pull(&sender, &request)?;
+        let permit = Arc::clone(&self.shared.givers).try_acquire_owned();
+        let permit = permit.map_err(|_| {
+            Status::resource_exhausted("too many replicas are seeded from here; ask again later")
+        })?;
+        let given = give(Arc::clone(&self.groups), request, permit).await?;
+        Ok(Response::new(given))
+    }
 }
 
 impl Incoming {
+    /// Whether `sender` may pull for the replica that is named: it must hold it.
+    fn admit_pull(&self, sender: &Sender, request: &SeedRequest) -> Result<(), Status> {
+        let table = self.shared.routes.read();
+        let holder = table.broker_of(ReplicaId(request.to_replica_id));
+        let is_known = table.is_registered(sender.broker, sender.incarnation_id);
+        drop(table);
+        let refused = match holder {
+            Some(holder) if is_known && holder == sender.broker => return Ok(()),
+            Some(holder) if holder != sender.broker => {
+                Status::permission_denied("the replica to be seeded is not on that broker")
+            }
+            // The image may be behind.
+            _ => Status::unavailable("the broker, or its replica, is not known here yet"),
+        };
+        self.refuse("seeding");
+        Err(refused)
+    }
+
     /// Who sends on a stream that begins with `hello` and came in by a connection of this origin.
     fn meet(&self, hello: Option<Hello>, origin: Option<&Origin>) -> Result<Sender, Status> {
         let hello = hello.ok_or_else(|| {

@@ -10,6 +10,7 @@
 //! - `transport` sorts what comes out of a shard's turn into the `outbox` of each broker, which loses what is too much.
 //! - `link` keeps the connection to one broker and empties its outbox into it; `supervisor` keeps the links.
 //! - `incoming` checks what arrives and hands it to the shards. `wire` is the form of messages on the network.
+//! - `seeding` carries the frames of whole logs, for replicas that begin anew, over calls of their own.
 //! - `liveness` judges who is up; [`LeaderTable`] remembers who leads.
 //!
 //! Nothing here is stored, and everything may be lost: what matters is repeated by Raft, by the next heartbeat, or when
@@ -26,6 +27,7 @@ mod liveness;
 mod me;
 mod outbox;
 mod routes;
+mod seeding;
 mod shared;
 mod supervisor;
 #[cfg(test)]
@@ -40,7 +42,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use highwater_proto::internal::v1::peer_service_server::PeerServiceServer;
 use highwater_proto::{ApiError, BrokerId, Reason};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes as Services;
 use tonic::transport::Channel;
@@ -50,7 +52,7 @@ use crate::config::Config;
 use crate::controller::ClusterView;
 use crate::metrics;
 use crate::partition::Leaderships;
-use crate::raft::{NoPeers, PeerTransport};
+use crate::raft::{NoPeers, PeerTransport, Pull};
 use crate::tls::Tls;
 
 pub(crate) use leaders::LeaderTable;
@@ -63,10 +65,13 @@ use endpoint::Way;
 use incoming::Incoming;
 use liveness::Liveness;
 use me::Identity;
+use seeding::{Pulls, PullsSpec};
 use shared::{Lost, Shared};
 use supervisor::Supervisor;
 use transport::Transport;
 
+/// Replicas that wait for somebody to pull for them. Those beyond are offered a snapshot again.
+const MAX_WANTED: usize = 4096;
 /// Bytes of a message on a lane beside the largest entry: what else may stand in it.
 const MESSAGE_ROOM_BYTES: usize = 4 << 20;
 
@@ -75,8 +80,18 @@ const MESSAGE_ROOM_BYTES: usize = 4 << 20;
 pub(crate) struct Peers {
     shared: Arc<Shared>,
     channels: Arc<Channels>,
+    /// What replicas here want pulled, until somebody does it.
+    wanted: Arc<Mutex<Option<mpsc::Receiver<Pull>>>>,
+    limits: SeedingLimits,
     /// Whether others can connect. Without that there are none, and nothing is kept for them.
     is_reachable: bool,
+}
+
+/// What seeding is held to.
+#[derive(Clone, Copy, Debug)]
+struct SeedingLimits {
+    at_once: usize,
+    bytes_per_second: u64,
 }
 
 /// Connections for calls, made when they are first used, by broker and with the address that each leads to.
@@ -120,7 +135,14 @@ impl Peers {
             .config
             .shards
             .to_raft(spec.config.requests.max_produce_bytes);
+        let (wanted, to_pull) = mpsc::channel(MAX_WANTED);
+        let limits = SeedingLimits {
+            at_once: cluster.seedings,
+            bytes_per_second: cluster.seeding_bytes_per_second,
+        };
         let shared = Shared {
+            wanted,
+            givers: Arc::new(Semaphore::new(cluster.seedings_given)),
             identity: Identity::new(spec.me, spec.cluster_id),
             routes,
             tls: spec.tls,
@@ -143,6 +165,8 @@ impl Peers {
         Self {
             shared: Arc::new(shared),
             channels: Arc::default(),
+            wanted: Arc::new(Mutex::new(Some(to_pull))),
+            limits,
             is_reachable: spec.is_reachable,
         }
     }
@@ -218,9 +242,14 @@ impl Peers {
             shared: Arc::clone(&self.shared),
             groups: Arc::new(groups),
         };
+        let services = PeerServiceServer::new(incoming);
+        Services::new(services.max_decoding_message_size(self.message_bytes()))
+    }
+
+    /// The largest message that is taken.
+    fn message_bytes(&self) -> usize {
         let limits = &self.shared.message_limits;
-        let largest = limits.entry_bytes.max(limits.snapshot_bytes) + MESSAGE_ROOM_BYTES;
-        Services::new(PeerServiceServer::new(incoming).max_decoding_message_size(largest))
+        limits.entry_bytes.max(limits.snapshot_bytes) + MESSAGE_ROOM_BYTES
     }
 
     /// Connects to the others as the cluster's images and the routes name them, and watches over them, until `stop`.
@@ -234,7 +263,26 @@ impl Peers {
             let liveness = self.shared.liveness();
             liveness.interval_ms()
         };
-        let supervisor = Supervisor::new(self.shared, Arc::new(groups));
-        supervisor.run(&cluster, interval_ms, stop).await;
+        let groups: Arc<dyn Groups> = Arc::new(groups);
+        let pulling = self.pull(Arc::clone(&groups), stop.clone());
+        let supervisor = Supervisor::new(Arc::clone(&self.shared), groups);
+        tokio::join!(supervisor.run(&cluster, interval_ms, stop), pulling);
+    }
+
+    /// Pulls what replicas here want, until `stop`.
+    async fn pull(&self, groups: Arc<dyn Groups>, stop: CancellationToken) {
+        let wanted = self.wanted.lock();
+        let wanted = wanted.unwrap_or_else(PoisonError::into_inner).take();
+        let Some(wanted) = wanted else {
+            return;
+        };
+        let pulls = Pulls::new(PullsSpec {
+            peers: self.clone(),
+            groups,
+            at_once: self.limits.at_once,
+            bytes_per_second: self.limits.bytes_per_second,
+            message_bytes: self.message_bytes(),
+        });
+        pulls.run(wanted, stop).await;
     }
 }

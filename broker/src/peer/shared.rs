@@ -7,9 +7,10 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use highwater_proto::BrokerId;
 use highwater_proto::internal::v1::{Heartbeat, ShardPulse};
+use highwater_storage::{RaftIndex, StagedFrom, Staging};
 use prometheus::IntCounter;
-use tokio::sync::watch;
-use tracing::{info, warn};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tracing::{debug, info, warn};
 
 use super::leaders::LeaderTable;
 use super::liveness::{Cause, Change, Liveness, Pulse};
@@ -18,7 +19,10 @@ use super::outbox::Outbox;
 use super::routes::Routes;
 use super::{outbox, wire};
 use crate::metrics;
-use crate::raft::{Operation, PeerMessage, ReplicaId, Shards};
+use crate::raft::{
+    self, GroupId, Operation, PeerMessage, Pull, Pulled, ReplicaId, SeedingProgress, Shards,
+    Source, SourceRefusal,
+};
 use crate::replica::Replica;
 use crate::tls::Tls;
 
@@ -35,7 +39,36 @@ pub(crate) trait Groups: Send + Sync + 'static {
 
     /// Whether they go on.
     fn pulse(&self) -> Pulse;
+
+    /// Asks a replica for what another pulls, the last of it at `upto`.
+    fn source(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        to: ReplicaId,
+        upto: RaftIndex,
+    ) -> Asked<Result<Source, SourceRefusal>>;
+
+    /// Begins to take over frames for a replica.
+    fn stage(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        from: StagedFrom,
+    ) -> Asked<Result<Staging, raft::Error>>;
+
+    /// All frames of a pull are there.
+    fn pulled(&self, pulled: Pulled);
+
+    /// A replica on another broker is being seeded.
+    fn seeding_goes_on(&self, group: GroupId, to: ReplicaId, progress: SeedingProgress);
+
+    /// A replica on another broker cannot be seeded with the snapshot that it was sent.
+    fn seeding_failed(&self, group: GroupId, to: ReplicaId);
 }
+
+/// An answer that comes, unless a shard has no room for the question or stops.
+pub(crate) type Asked<T> = oneshot::Receiver<T>;
 
 impl Groups for Shards<Replica> {
     fn deliver(&self, message: PeerMessage) {
@@ -73,6 +106,71 @@ impl Groups for Shards<Replica> {
             sync_age_ms: u64::try_from(sync_age.as_millis()).unwrap_or(u64::MAX),
         }
     }
+
+    fn source(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        to: ReplicaId,
+        upto: RaftIndex,
+    ) -> Asked<Result<Source, SourceRefusal>> {
+        ask(self, group, |answer| Operation::Source {
+            group,
+            replica,
+            to,
+            upto,
+            answer,
+        })
+    }
+
+    fn stage(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        from: StagedFrom,
+    ) -> Asked<Result<Staging, raft::Error>> {
+        ask(self, group, |answer| Operation::Stage {
+            group,
+            replica,
+            from,
+            answer,
+        })
+    }
+
+    fn pulled(&self, pulled: Pulled) {
+        let group = pulled.group();
+        tell(self, group, Operation::Seeded(pulled));
+    }
+
+    fn seeding_goes_on(&self, group: GroupId, to: ReplicaId, progress: SeedingProgress) {
+        let progress = Operation::SeedingProgress {
+            group,
+            to,
+            progress,
+        };
+        tell(self, group, progress);
+    }
+
+    fn seeding_failed(&self, group: GroupId, to: ReplicaId) {
+        tell(self, group, Operation::SeedingFailed { group, to });
+    }
+}
+
+/// Asks a shard. One that takes no question drops whoever would answer, which is heard at once.
+fn ask<T>(
+    shards: &Shards<Replica>,
+    group: GroupId,
+    question: impl FnOnce(oneshot::Sender<T>) -> Operation<Replica>,
+) -> Asked<T> {
+    let (answer, asked) = oneshot::channel();
+    tell(shards, group, question(answer));
+    asked
+}
+
+fn tell(shards: &Shards<Replica>, group: GroupId, operation: Operation<Replica>) {
+    if let Err(error) = shards.operate(group, operation) {
+        debug!(group = group.0, %error, "a shard did not hear of a seeding; it begins again");
+    }
 }
 
 /// What waits for each other broker.
@@ -92,6 +190,10 @@ pub(super) struct Shared {
     pub(super) metrics: metrics::Peers,
     pub(super) lost: Lost,
     pub(super) began: Instant,
+    /// What replicas here want pulled.
+    pub(super) wanted: mpsc::Sender<Pull>,
+    /// Room for other brokers to pull from here.
+    pub(super) givers: Arc<Semaphore>,
     pub(super) liveness: Mutex<Liveness>,
 }
 

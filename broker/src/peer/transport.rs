@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use highwater_proto::BrokerId;
 
+use tracing::debug;
+
 use super::shared::Shared;
-use crate::raft::{Leadership, PeerMessage, PeerTransport};
+use crate::raft::{Leadership, PeerMessage, PeerTransport, Pull};
 
 /// Sorts messages by broker. Each outbox is locked, and its link woken, once per turn.
 pub(super) struct Transport {
@@ -53,6 +55,15 @@ impl PeerTransport for Transport {
         }
         self.shared.lost.route.inc_by(unknown as u64);
         self.shared.lost.queue.inc_by(lost as u64);
+    }
+
+    fn pull(&mut self, pulls: Vec<Pull>) {
+        for pull in pulls {
+            let group = pull.group().0;
+            if self.shared.wanted.try_send(pull).is_err() {
+                debug!(group, "too much is to be seeded; it is offered again");
+            }
+        }
     }
 
     fn announce(&mut self, leaderships: Vec<Leadership>) {

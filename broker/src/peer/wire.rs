@@ -168,6 +168,30 @@ pub(super) fn decode(message: v1::RaftMessage, limits: &Limits) -> Result<PeerMe
     })
 }
 
+/// Entries of a log as they are sent; `None` for what no log of ours holds.
+pub(super) fn encode_entries(entries: Vec<Entry>) -> Option<Vec<v1::LogEntry>> {
+    entries.into_iter().map(encode_entry).collect()
+}
+
+/// The entries that were sent of a log, the first of which stands at `first`.
+///
+/// # Errors
+/// [`Refused`] for what no correct broker sends, or what was damaged on its way.
+pub(super) fn decode_entries(
+    first: u64,
+    entries: Vec<v1::LogEntry>,
+    limits: &Limits,
+) -> Result<Vec<Entry>, Refused> {
+    let count = entries.len();
+    if count > MAX_ENTRIES || first.checked_add(count as u64).is_none() {
+        return Err(Refused::Entries);
+    }
+    let entries = (first..).zip(entries);
+    entries
+        .map(|(index, entry)| decode_entry(index, entry, limits))
+        .collect()
+}
+
 fn encode_entry(entry: Entry) -> Option<v1::LogEntry> {
     let kind = kind_of_entry(&entry)?;
     Some(v1::LogEntry {

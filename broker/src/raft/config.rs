@@ -32,6 +32,11 @@ pub struct Config {
     pub snapshot_bytes: usize,
     /// Ticks after which a snapshot that was not answered is taken for lost.
     pub snapshot_ticks: u32,
+    /// Ticks without a sign of a follower that is seeded after which its seeding is taken for lost.
+    pub seeding_ticks: u32,
+    /// Bytes that a follower may lack and is sent entry after entry, where its leader has them. One that lacks more than this,
+    /// and more than half of the log, is seeded.
+    pub seeding_bytes: u64,
     /// Bytes of applied entries that a log keeps for followers that are a little behind, where a snapshot would do:
     /// sending entries again is cheaper.
     pub catchup_bytes: u64,
@@ -65,6 +70,8 @@ impl Default for Config {
             apply_bytes: 16 * MIB,
             snapshot_bytes: 32 << 20,
             snapshot_ticks: 30,
+            seeding_ticks: 100,
+            seeding_bytes: 256 * MIB,
             catchup_bytes: MIB,
             reader_threads: 2,
             term_jump: 1 << 20,
@@ -124,6 +131,9 @@ impl Config {
         }
         if self.snapshot_ticks == 0 {
             return refuse("snapshot_ticks", "must be at least 1");
+        }
+        if self.seeding_ticks == 0 {
+            return refuse("seeding_ticks", "must be at least 1");
         }
         if self.mailbox_messages == 0 {
             return refuse("mailbox_messages", "must be at least 1");

@@ -23,8 +23,10 @@ pub(super) struct Effects {
     pub(super) reads: Vec<(ReadNumber, RaftIndex)>,
     /// Cold entries that Raft waits for.
     pub(super) fetch: Vec<Fetch>,
-    /// Followers that lack what is in no log any more.
+    /// Followers that need a snapshot.
     pub(super) snapshots: Vec<ReplicaId>,
+    /// A snapshot that can be taken once the frames before it are here.
+    pub(super) offer: Option<Box<Message>>,
 }
 
 /// What goes into the log, in the order of the fields.
@@ -77,5 +79,6 @@ impl Effects {
             && self.reads.is_empty()
             && self.fetch.is_empty()
             && self.snapshots.is_empty()
+            && self.offer.is_none()
     }
 }

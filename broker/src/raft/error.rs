@@ -67,6 +67,12 @@ pub enum Error {
         /// What the machine said.
         reason: String,
     },
+    /// The replica is not being seeded, or no longer so.
+    #[error("replica {} is not being seeded", replica.0)]
+    NotSeeded {
+        /// The replica.
+        replica: ReplicaId,
+    },
     /// Raft failed inside itself.
     #[error("replica {} failed: {reason}", replica.0)]
     Panicked {

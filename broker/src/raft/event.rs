@@ -11,6 +11,7 @@ use raft::eraftpb::{ConfChangeV2, Entry, Message};
 use super::ReplicaId;
 use super::effects::{ReadNumber, WriteNumber};
 use super::message::Unacceptable;
+use super::seeding::SeedingProgress;
 
 /// What happens to a group.
 pub(super) enum Event {
@@ -53,6 +54,12 @@ pub(super) enum Event {
         /// The first offset it holds.
         log_start: Offset,
     },
+    /// All frames are there that a snapshot needs which a peer sent: Raft is to take it.
+    Seeded(Box<Message>),
+    /// A follower pulls what it needs for a snapshot that it was sent.
+    SeedingProgress(ReplicaId, SeedingProgress),
+    /// A follower cannot get what it needs for a snapshot that it was sent: it needs a later one.
+    SeedingFailed(ReplicaId),
 }
 
 impl Event {
@@ -73,7 +80,10 @@ impl Event {
             | Self::Synced(_)
             | Self::Applied
             | Self::Fetched(..)
-            | Self::Snapshot { .. } => false,
+            | Self::Snapshot { .. }
+            | Self::Seeded(_)
+            | Self::SeedingProgress(..)
+            | Self::SeedingFailed(_) => false,
         }
     }
 }

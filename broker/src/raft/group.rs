@@ -23,10 +23,11 @@ mod check;
 mod in_sync;
 mod leadership;
 mod ready;
+mod seeding;
 mod sleep;
 mod snapshot;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use highwater_storage::{AppliedState, Frame, HardState, Log, Offset, RaftIndex, Term};
@@ -71,12 +72,13 @@ pub(super) struct Group {
     is_disk_stalled: bool,
     /// Messages whose time to leave has come.
     outbox: Vec<Message>,
-    /// Whether snapshots are taken from peers.
+    /// Whether a snapshot is all that a replica of the group needs; the others need the entries before it, too.
     takes_snapshots: bool,
     /// The write that a snapshot was taken with, until it is durable.
     restoring: Option<WriteNumber>,
-    /// Followers that were sent a snapshot, and for how many ticks they have not answered.
-    snapshots_sent: BTreeMap<u64, u32>,
+    /// A snapshot that came and needs entries that are not here.
+    offer: Option<Box<Message>>,
+    seeding: seeding::Seeding,
 }
 
 /// A write that is not known to be durable, and the messages that wait for it.
@@ -140,7 +142,8 @@ impl Group {
             outbox: Vec::new(),
             takes_snapshots,
             restoring: None,
-            snapshots_sent: BTreeMap::new(),
+            offer: None,
+            seeding: seeding::Seeding::default(),
         })
     }
 
@@ -159,7 +162,10 @@ impl Group {
             Event::ReadIndex(number) => self.node.read_index(number.encode()),
             Event::LeaderLost => self.forget_leader(),
             Event::MembersLost(lost) => self.members_lost(&lost),
-            Event::MembersBack(back) => self.members_back(&back),
+            Event::MembersBack(back) => {
+                self.members_back(&back);
+                self.seedings_lost(&back);
+            }
             Event::DiskStalled(is_stalled) => self.disk_stalled(is_stalled),
             Event::Synced(number) => self.synced(number),
             Event::Applied => {
@@ -171,6 +177,9 @@ impl Group {
                 machine,
                 log_start,
             } => self.send_snapshot(to, &machine, log_start),
+            Event::Seeded(offer) => self.seeded(*offer),
+            Event::SeedingProgress(to, progress) => self.seeding_goes_on(to, progress),
+            Event::SeedingFailed(to) => self.seeding_failed(to),
         }
         self.settle();
         Ok(())
@@ -185,6 +194,7 @@ impl Group {
             send: std::mem::take(&mut self.outbox),
             fetch: self.node.mut_store().take_fetches(),
             snapshots: self.node.mut_store().take_wanted(),
+            offer: self.offer.take(),
             ..Effects::default()
         };
         if self.node.has_ready() {
@@ -309,14 +319,8 @@ impl Group {
 
     fn step(&mut self, mut message: Message) -> Result<(), Ignored> {
         let raft = &self.node.raft;
-        message::check(
-            &message,
-            self.replica,
-            raft.term,
-            self.takes_snapshots,
-            &self.config,
-        )
-        .map_err(Ignored::Message)?;
+        message::check(&message, self.replica, raft.term, &self.config)
+            .map_err(Ignored::Message)?;
         let last = raft.raft_log.last_index();
         if message.get_msg_type() == MessageType::MsgHeartbeat
             && message.term >= raft.term
@@ -334,13 +338,15 @@ impl Group {
         let begins_at_first =
             message.get_msg_type() == MessageType::MsgAppend && message.index == 0;
         if begins_at_first && self.members == Members::default() {
+            self.ask_for_snapshot(&message);
             return Err(Ignored::NoMembers);
         }
         let lulled = self.hear(&mut message);
-        // What Raft itself ignores (a response of somebody who is no member any more) is no news.
-        if let Err(error) = self.node.step(message) {
-            tracing::debug!(replica = self.replica.0, %error, "ignored a message");
+        if self.is_offer(&message) {
+            self.take_offer(message);
+            return Ok(());
         }
+        self.step_raft(message);
         self.fall_asleep(lulled);
         Ok(())
     }
@@ -358,7 +364,7 @@ impl Group {
         if leads {
             self.tick_sleep();
             self.tick_followers();
-            self.tick_snapshots();
+            self.tick_seedings();
         }
         let is_due = leads || (self.clock.tick(&mut self.node.raft) && self.may_campaign());
         if is_due {
@@ -448,6 +454,7 @@ impl Group {
         self.clock.observe(&self.node.raft);
         let raft = &self.node.raft;
         if raft.state != StateRole::Leader {
+            self.seeding.clear();
             return;
         }
         let is_joint = !self.conf_state.voters_outgoing.is_empty();

@@ -4,6 +4,7 @@ use highwater_storage::Term;
 use raft::eraftpb::{Message, MessageType};
 
 use super::config::{Config, TERM_LIMIT};
+use super::seeding::Pull;
 use super::{GroupId, ReplicaId, entry, snapshot};
 
 /// A Raft message on its way between two replicas of a group; both stand in it.
@@ -40,6 +41,10 @@ pub trait PeerTransport: Send {
     /// Tells this broker and its peers of replicas here that began to lead and serve, or whose voters in sync changed.
     /// Said once: a peer that connects later has to be told by whoever keeps them. Must not block.
     fn announce(&mut self, leaderships: Vec<Leadership>);
+
+    /// Has frames pulled from other brokers, or loses what it is asked for: a leader offers its snapshot again. Must not
+    /// block.
+    fn pull(&mut self, pulls: Vec<Pull>);
 }
 
 /// The transport of a broker without peers.
@@ -52,6 +57,10 @@ impl PeerTransport for NoPeers {
     }
 
     fn announce(&mut self, _leaderships: Vec<Leadership>) {}
+
+    fn pull(&mut self, pulls: Vec<Pull>) {
+        tracing::debug!(count = pulls.len(), "no peers to pull from");
+    }
 }
 
 impl PeerMessage {
@@ -99,13 +108,11 @@ pub(super) enum Unacceptable {
     Entry(#[from] entry::BadEntry),
 }
 
-/// Checks what a peer sent to replica `own`, which is in `term`. `takes_snapshots` says whether a snapshot is all that such
-/// a replica needs.
+/// Checks what a peer sent to replica `own`, which is in `term`.
 pub(super) fn check(
     message: &Message,
     own: ReplicaId,
     term: u64,
-    takes_snapshots: bool,
     config: &Config,
 ) -> Result<(), Unacceptable> {
     if message.to != own.0 {
@@ -115,8 +122,7 @@ pub(super) fn check(
         return Err(Unacceptable::Sender);
     }
     let kind = message.get_msg_type();
-    let is_snapshot = kind == MessageType::MsgSnapshot;
-    if !(is_for_peers(kind) || is_snapshot && takes_snapshots) {
+    if !is_for_peers(kind) {
         return Err(Unacceptable::Kind(kind));
     }
     // A term of 0 would pass for a message of our own.
@@ -132,7 +138,7 @@ pub(super) fn check(
             own: term,
         });
     }
-    if is_snapshot {
+    if kind == MessageType::MsgSnapshot {
         snapshot::check(message.get_snapshot(), message.term, config)
             .map_err(Unacceptable::Snapshot)?;
     }
@@ -171,6 +177,7 @@ fn is_for_peers(kind: MessageType) -> bool {
             | MessageType::MsgHeartbeat
             | MessageType::MsgHeartbeatResponse
             | MessageType::MsgTimeoutNow
+            | MessageType::MsgSnapshot
     )
 }
 
@@ -197,7 +204,7 @@ mod tests {
     fn checked(change: impl FnOnce(&mut Message)) -> Result<(), Unacceptable> {
         let mut message = append();
         change(&mut message);
-        check(&message, ReplicaId(2), 3, false, &Config::default())
+        check(&message, ReplicaId(2), 3, &Config::default())
     }
 
     #[test]
@@ -223,7 +230,6 @@ mod tests {
             MessageType::MsgCheckQuorum,
             MessageType::MsgTransferLeader,
             MessageType::MsgReadIndex,
-            MessageType::MsgSnapshot,
         ] {
             let refused = checked(|m| {
                 m.entries.clear();

@@ -17,8 +17,8 @@
 //! which it was proposed. Nothing is said to a peer that could be forgotten in a crash. What fails in one replica, a
 //! panic too, ends that replica and no other; a failed sync ends all, for good.
 //!
-//! Left out, for now: seeding of replicas whose log is the data. The network between brokers stands behind
-//! [`PeerTransport`].
+//! A replica that lacks what no log has any more takes a snapshot; where the log is the data, `seeding` says how.
+//! The network between brokers stands behind [`PeerTransport`].
 
 mod checkpoint;
 mod cold_read;
@@ -41,6 +41,7 @@ mod registry;
 mod replica;
 mod reply;
 mod request;
+mod seeding;
 mod shard;
 mod shards;
 mod snapshot;
@@ -65,6 +66,9 @@ pub use request::{
     Request, Started,
 };
 
+pub use seeding::{
+    BadPiece, Pull, Pulled, ReceiveError, Receiving, SeedingProgress, Source, SourceRefusal,
+};
 pub use shard::{Shard, TurnReport};
 pub use shards::{ShardThreads, Shards, ShardsSpec};
 

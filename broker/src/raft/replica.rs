@@ -15,6 +15,7 @@ mod fetch;
 mod leadership;
 mod quarantine;
 mod read;
+mod seeding;
 mod snapshot;
 mod start;
 mod status;
@@ -35,6 +36,7 @@ use super::group::Group;
 use super::machine::{Machine, Refusal, Role, Timestamp};
 use super::message::{Leadership, PeerMessage};
 use super::request::Request;
+use super::seeding::Pull;
 use super::waiters::Waiters;
 use super::{Error, GroupId, ReplicaId};
 
@@ -58,6 +60,8 @@ pub(super) struct Replica<M: Machine> {
     change: Option<change::PendingChange>,
     /// Entries for followers that are being read.
     cold_reads: fetch::ColdReads,
+    /// What it needs to begin anew, where it has to.
+    seeding: Option<seeding::Seeding>,
     /// The last index of proposals that are in the log before Raft hands them out.
     written_ahead: Option<RaftIndex>,
     /// Effects whose write waits for room on the disk. Raft is not asked for more meanwhile.
@@ -104,6 +108,8 @@ pub(super) struct TurnContext<'a> {
     pub(super) leaderships: Vec<Leadership>,
     /// Entries that have to be read elsewhere.
     pub(super) cold_reads: Vec<ColdRead>,
+    /// Frames that have to come from another broker.
+    pub(super) pulls: Vec<Pull>,
     /// Commands decided or refused, and the bytes they held.
     pub(super) released: Released,
     pub(super) counters: &'a ShardCounters,
@@ -239,6 +245,7 @@ impl<M: Machine> Replica<M> {
     /// What ends this replica: it is to be quarantined.
     pub(super) fn drive(&mut self, context: &mut TurnContext<'_>) -> Result<(), Error> {
         self.check_readers()?;
+        self.take_seeded()?;
         loop {
             while let Some(effects) = self.next_effects()? {
                 if !self.carry_out(effects, context)? {
@@ -373,6 +380,7 @@ impl<M: Machine> Replica<M> {
             Err(other) => ignored(other),
         }
         self.observe_role();
+        self.watch_seeding();
         Ok(())
     }
 
@@ -414,6 +422,9 @@ impl<M: Machine> Replica<M> {
             self.fetch(fetch, context)?;
         }
         self.send_snapshots(effects.snapshots)?;
+        if let Some(offer) = effects.offer {
+            self.take_offer(offer, context)?;
+        }
         Ok(true)
     }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use highwater_storage::{
-    AppliedState, CapturedLog, LogId, LogReader, LogSpec, Offset, RaftIndex, RecoveredLog, Term,
+    AppliedState, CapturedLog, LogId, LogReader, LogSpec, Offset, RaftIndex, RecoveredLog,
+    StagedFrom, Staging, Term,
 };
 use tokio::sync::oneshot;
 
@@ -14,6 +15,7 @@ use super::cold_read::FinishedRead;
 use super::machine::{Machine, Role};
 use super::membership::{MemberChange, Members};
 use super::reply::Reply;
+use super::seeding::{Pulled, SeedingProgress, Source, SourceRefusal};
 use super::{Error, GroupId, ReplicaId};
 
 /// When the caller of a command that writes is told that it is done. What stands in the log and how it is replicated
@@ -245,6 +247,48 @@ pub enum Operation<M: Machine> {
     },
     /// Entries that a follower needs were read from the disk.
     Fetched(FinishedRead),
+    /// Begins to take over frames, for a [`Pull`](super::Pull).
+    Stage {
+        /// The group.
+        group: GroupId,
+        /// The replica that is seeded.
+        replica: ReplicaId,
+        /// Where the log begins that they come from.
+        from: StagedFrom,
+        /// Answered with where to write them.
+        answer: Answer<Result<Staging, Error>>,
+    },
+    /// All frames of a pull are there.
+    Seeded(Pulled),
+    /// Asks a replica for what another one pulls.
+    Source {
+        /// The group.
+        group: GroupId,
+        /// The replica that is asked.
+        replica: ReplicaId,
+        /// The replica that is seeded.
+        to: ReplicaId,
+        /// The last index that it needs.
+        upto: RaftIndex,
+        /// Answered with what reads it.
+        answer: Answer<Result<Source, SourceRefusal>>,
+    },
+    /// Tells a leader that a follower is being seeded.
+    SeedingProgress {
+        /// The group.
+        group: GroupId,
+        /// The follower.
+        to: ReplicaId,
+        /// How far it is.
+        progress: SeedingProgress,
+    },
+    /// Tells a leader that a follower cannot be seeded by the snapshot that it was sent.
+    SeedingFailed {
+        /// The group.
+        group: GroupId,
+        /// The follower.
+        to: ReplicaId,
+    },
     /// Reads how a replica stands.
     Status {
         /// The group.
@@ -288,6 +332,8 @@ pub struct ReplicaStatus {
     pub is_asleep: bool,
     /// The other members as a leader sees them, in order; empty where this replica does not lead.
     pub followers: Vec<FollowerStatus>,
+    /// How far it is, where it is being seeded.
+    pub seeding: Option<SeedingProgress>,
 }
 
 /// How a member stands, as the leader of its group sees it.
@@ -301,6 +347,8 @@ pub struct FollowerStatus {
     pub is_in_sync: bool,
     /// Whether it has no vote.
     pub is_learner: bool,
+    /// How far it is, where it is being seeded.
+    pub seeding: Option<SeedingProgress>,
 }
 
 impl<M: Machine> fmt::Debug for Operation<M> {
@@ -318,6 +366,11 @@ impl<M: Machine> fmt::Debug for Operation<M> {
             Self::TransferLeader { group, .. } => ("TransferLeader", group),
             Self::LeaderLost { group } => ("LeaderLost", group),
             Self::Status { group, .. } => ("Status", group),
+            Self::Stage { group, .. } => ("Stage", group),
+            Self::Source { group, .. } => ("Source", group),
+            Self::SeedingProgress { group, .. } => ("SeedingProgress", group),
+            Self::SeedingFailed { group, .. } => ("SeedingFailed", group),
+            Self::Seeded(pulled) => ("Seeded", &pulled.pull.group),
             Self::TransferAway { .. } => return f.write_str("TransferAway"),
             Self::MembersBack { .. } => return f.write_str("MembersBack"),
             Self::LeadersLost { .. } => return f.write_str("LeadersLost"),

@@ -26,6 +26,7 @@ use super::message::{Leadership, PeerMessage};
 use super::registry::{Registry, Slot};
 use super::replica::{Released, Replica, TurnContext};
 use super::request::{Answer, ReplicaStatus};
+use super::seeding::Pull;
 use super::{Config, Error, GroupId};
 
 /// The groups of one thread. See the module's documentation.
@@ -68,6 +69,8 @@ pub struct TurnReport {
     pub leaderships: Vec<Leadership>,
     /// Entries that have to be read elsewhere: the operation that [`ColdRead::run`] answers belongs into the mailbox.
     pub cold_reads: Vec<ColdRead>,
+    /// Frames that are to be pulled from other brokers: [`Pull`] says how.
+    pub pulls: Vec<Pull>,
     /// Requests that no longer wait in the shard.
     pub released_messages: usize,
     /// The bytes those requests held.
@@ -124,6 +127,7 @@ impl<M: Machine> Shard<M> {
             outbox: Vec::new(),
             leaderships: Vec::new(),
             cold_reads: Vec::new(),
+            pulls: Vec::new(),
             released: Released::default(),
             counters: &counters,
         };
@@ -161,6 +165,7 @@ impl<M: Machine> Shard<M> {
             messages: context.outbox,
             leaderships: context.leaderships,
             cold_reads: context.cold_reads,
+            pulls: context.pulls,
             released_messages: released.messages,
             released_bytes: released.bytes,
             needs_sync: self.failure.is_none() && self.store.has_unsynced(),

@@ -40,6 +40,10 @@ pub(super) struct LogStorage {
     wanted: RefCell<Vec<ReplicaId>>,
     /// The snapshot that was made for one of them.
     offered: Option<Snapshot>,
+    /// Followers that lack entries below are sent a snapshot, though the log has them.
+    seed_below: RaftIndex,
+    /// Whether that holds, for the moment, for a follower that has nothing at all.
+    seeds_newcomer: bool,
 }
 
 /// A range of cold entries that Raft waits for.
@@ -69,6 +73,8 @@ impl LogStorage {
             base: None,
             wanted: RefCell::default(),
             offered: None,
+            seed_below: RaftIndex(0),
+            seeds_newcomer: false,
         }
     }
 
@@ -110,6 +116,21 @@ impl LogStorage {
     /// Holds a snapshot that was made, while Raft asks for it again.
     pub(super) fn offer(&mut self, snapshot: Option<Snapshot>) {
         self.offered = snapshot;
+    }
+
+    /// From now on followers that lack entries below `index` are sent a snapshot in their place.
+    pub(super) fn set_seed_below(&mut self, index: RaftIndex) {
+        self.seed_below = index;
+    }
+
+    /// Whether, until this is said again, a follower that lacks the first entry is sent a snapshot in its place.
+    pub(super) fn set_seeds_newcomer(&mut self, seeds_newcomer: bool) {
+        self.seeds_newcomer = seeds_newcomer;
+    }
+
+    /// Whether a follower that lacks the entry at `low` is not to be sent it.
+    fn is_for_snapshot(&self, low: u64) -> bool {
+        self.offered.is_some() || low < self.seed_below.0 || self.seeds_newcomer && low == 1
     }
 
     /// Forgets entries up to `applied`: the log has them, and nobody needs them soon.
@@ -210,14 +231,16 @@ impl raft::Storage for LogStorage {
         max_size: impl Into<Option<u64>>,
         context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
-        if low < self.first() {
+        // Only what goes to a follower may be read later, so that is what this asks about.
+        let is_for_follower = context.can_async();
+        if low < self.first() || is_for_follower && self.is_for_snapshot(low) {
             return Err(StorageError::Compacted.into());
         }
         let mut budget = Budget::new(max_size.into());
         let tail_first = self.tail_first();
         let mut entries = Vec::new();
         if low < tail_first {
-            if context.can_async() {
+            if is_for_follower {
                 if let Some(fetched) = self.fetched(low, high, &mut budget) {
                     return Ok(fetched);
                 }

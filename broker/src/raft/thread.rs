@@ -117,6 +117,9 @@ impl<M: Machine> ShardThread<M> {
         if !report.leaderships.is_empty() {
             self.transport.announce(report.leaderships);
         }
+        if !report.pulls.is_empty() {
+            self.transport.pull(report.pulls);
+        }
         for read in report.cold_reads {
             self.readers.submit(read, &self.port);
         }

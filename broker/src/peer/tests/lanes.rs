@@ -165,6 +165,7 @@ fn nothing<R: Send + 'static, T: Send + 'static>(unread: R) -> Response<Nothing<
 impl PeerService for Stalled {
     type ControlStream = Nothing<v1::ControlResponse>;
     type DataStream = Nothing<v1::DataResponse>;
+    type SeedStream = Nothing<v1::SeedResponse>;
 
     async fn describe(
         &self,
@@ -185,6 +186,13 @@ impl PeerService for Stalled {
         request: Request<Streaming<v1::DataRequest>>,
     ) -> Result<Response<Self::DataStream>, Status> {
         Ok(nothing(Mutex::new(request.into_inner())))
+    }
+
+    async fn seed(
+        &self,
+        _request: Request<v1::SeedRequest>,
+    ) -> Result<Response<Self::SeedStream>, Status> {
+        Err(Status::unavailable("stalled"))
     }
 }
 

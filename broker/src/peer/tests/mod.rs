@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use highwater_proto::{BrokerId, TopicId};
-use highwater_storage::{Offset, RaftIndex, Term};
+use highwater_storage::{Offset, RaftIndex, StagedFrom, Staging, Term};
 use raft::eraftpb::{Message, MessageType};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::liveness::Pulse;
+use super::shared::Asked;
 use super::{Address, Groups, Me, PEER_LISTENER, Peers, PeersSpec, serve};
 use crate::config::Config;
 use crate::controller::{
@@ -25,7 +26,10 @@ use crate::controller::{
 use crate::metrics;
 use crate::partition::Leaderships;
 use crate::raft::machine::{CommittedEntry, Decision, EntryKind, Machine as _, Timestamp};
-use crate::raft::{GroupId, Leadership, PeerMessage, ReplicaId};
+use crate::raft::{
+    Error as RaftError, GroupId, Leadership, PeerMessage, Pulled, ReplicaId, SeedingProgress,
+    Source, SourceRefusal,
+};
 use crate::server::Listener;
 
 /// Only what never happens takes so long.
@@ -56,6 +60,35 @@ impl Groups for Arc<Recorder> {
     fn pulse(&self) -> Pulse {
         self.pulse.lock().unwrap().clone()
     }
+
+    fn source(
+        &self,
+        _group: GroupId,
+        _replica: ReplicaId,
+        _to: ReplicaId,
+        _upto: RaftIndex,
+    ) -> Asked<Result<Source, SourceRefusal>> {
+        nobody_answers()
+    }
+
+    fn stage(
+        &self,
+        _group: GroupId,
+        _replica: ReplicaId,
+        _from: StagedFrom,
+    ) -> Asked<Result<Staging, RaftError>> {
+        nobody_answers()
+    }
+
+    fn pulled(&self, _pulled: Pulled) {}
+
+    fn seeding_goes_on(&self, _group: GroupId, _to: ReplicaId, _progress: SeedingProgress) {}
+
+    fn seeding_failed(&self, _group: GroupId, _to: ReplicaId) {}
+}
+
+fn nobody_answers<T>() -> Asked<T> {
+    tokio::sync::oneshot::channel().1
 }
 
 /// A broker without anything but its way to the others.

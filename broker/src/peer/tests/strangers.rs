@@ -162,6 +162,50 @@ async fn a_broker_speaks_for_its_own_replicas_and_with_its_own_data_directory() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_pulls_frames_for_its_own_replicas_only() {
+    let (a, b) = pair().await;
+    let (group, own) = a.replicas_on(a.id()).pop_first().unwrap();
+    let others = b.replicas_on(b.id())[&group];
+    let ask = async |hello: Option<v1::Hello>, change: fn(&mut v1::SeedRequest)| {
+        let mut request = v1::SeedRequest {
+            hello,
+            group_id: group.0,
+            from_replica_id: own.0,
+            to_replica_id: others.0,
+            next_index: 0,
+            upto_index: 9,
+            staged_bytes: 0,
+        };
+        change(&mut request);
+        let mut client = PeerServiceClient::new(channel(&a).await);
+        in_time(client.seed(request)).await.unwrap_err().code()
+    };
+    let foreign = v1::Hello {
+        cluster_id: uuid_bytes(Uuid::from_u128(5)),
+        ..hello(2)
+    };
+    let other_directory = v1::Hello {
+        incarnation_id: uuid_bytes(incarnation(5)),
+        ..hello(2)
+    };
+    assert_eq!(ask(None, |_| {}).await, Code::InvalidArgument);
+    assert_eq!(ask(Some(foreign), |_| {}).await, Code::PermissionDenied);
+    assert_eq!(ask(Some(other_directory), |_| {}).await, Code::Unavailable);
+    assert_eq!(ask(Some(hello(3)), |_| {}).await, Code::PermissionDenied);
+    let no_such_replica = ask(Some(hello(2)), |request| request.to_replica_id = 1 << 40);
+    assert_eq!(no_such_replica.await, Code::Unavailable);
+    for change in [
+        (|request| request.upto_index = 0) as fn(&mut v1::SeedRequest),
+        |request| request.upto_index = u64::MAX,
+        |request| request.next_index = 11,
+    ] {
+        assert_eq!(ask(Some(hello(2)), change).await, Code::InvalidArgument);
+    }
+    // Lawful, but nothing runs behind these brokers.
+    assert_eq!(ask(Some(hello(2)), |_| {}).await, Code::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_bad_message_costs_no_other() {
     let (a, b) = pair().await;
     let honest = b.messages_to(a.id(), MessageType::MsgHeartbeat)[0].clone();

@@ -106,6 +106,7 @@ impl Group {
                     matched: RaftIndex(progress.matched),
                     is_in_sync: self.is_in_sync(replica),
                     is_learner: self.members.learners.contains(&replica),
+                    seeding: self.seeding_of(*id),
                 }
             })
             .collect();

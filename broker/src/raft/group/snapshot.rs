@@ -1,16 +1,18 @@
 //! How a leader sends a snapshot, and how a follower takes one.
 //!
-//! Raft asks for a snapshot where a follower needs entries that are compacted away. The caller makes one of the machine
+//! Raft asks for a snapshot where a follower needs entries that are compacted away, or are too many. The caller makes one of the machine
 //! as of [`Group::applied`] and gives it with [`Event::Snapshot`](super::Event::Snapshot): only then does it leave. Nothing else is sent to
 //! that follower until it answers; a snapshot that is not answered for long counts as lost.
 //!
 //! A follower begins anew after it: its log and its machine are replaced by the caller, and the answer leaves when that
 //! is durable. Until then it starts no election, because Raft could not look at what it did not apply.
+//!
+//! Where the log is the data, more has to come before Raft sees the snapshot: `seeding` is about that.
 
 use bytes::Bytes;
 use highwater_storage::Offset;
+use raft::StateRole;
 use raft::eraftpb::Snapshot;
-use raft::{ProgressState, SnapshotStatus, StateRole};
 
 use super::Group;
 use crate::raft::effects::{Effects, WriteNumber};
@@ -45,33 +47,7 @@ impl Group {
         self.node.mut_store().offer(Some(made));
         self.node.raft.send_append(to.0);
         self.node.mut_store().offer(None);
-    }
-
-    /// Counts the ticks since snapshots were sent; one that waits for too long is to be sent again.
-    pub(super) fn tick_snapshots(&mut self) {
-        let tracker = self.node.raft.prs();
-        let waiting = |id: &u64| {
-            let progress = tracker.get(*id);
-            progress.is_some_and(|progress| progress.state == ProgressState::Snapshot)
-        };
-        self.snapshots_sent.retain(|id, _| waiting(id));
-        for (id, progress) in tracker.iter() {
-            if progress.state == ProgressState::Snapshot {
-                *self.snapshots_sent.entry(*id).or_default() += 1;
-            }
-        }
-        let limit = self.config.snapshot_ticks;
-        let lost = self
-            .snapshots_sent
-            .extract_if(.., |_, ticks| *ticks > limit);
-        for (id, _) in lost {
-            tracing::debug!(
-                replica = self.replica.0,
-                to = id,
-                "a snapshot was not answered"
-            );
-            self.node.report_snapshot(id, SnapshotStatus::Failure);
-        }
+        self.snapshot_sent(to, self.applied.0);
     }
 
     /// Takes what Raft was sent in place of its log.

@@ -51,7 +51,10 @@ impl<M: Machine> Replica<M> {
                 log.tail_start(catchup_bytes).min(index.next())
             };
             log.compact(kept);
+        } else {
+            group.set_seed_below();
         }
+        let log = group.log_mut();
         Ok(Some(log.capture(self.captured.clone())))
     }
 }

@@ -34,6 +34,7 @@ impl<M: Machine> Replica<M> {
             *log = Some(Box::new(group.into_log()));
         }
         self.blocked = None;
+        self.seeding = None;
         self.unsubmitted = None;
         self.unsynced.clear();
         self.waiters.abandon();

@@ -115,6 +115,7 @@ impl<M: Machine> Start<M> {
             unsynced: VecDeque::new(),
             captured: applied,
             cold_reads: ColdReads::default(),
+            seeding: None,
             written_ahead: None,
             blocked: None,
             is_unpublished: true,

@@ -48,6 +48,7 @@ impl<M: Machine> Replica<M> {
                 Consensus::Quarantined { .. } => Vec::new(),
             },
             members,
+            seeding: self.seeding_progress(),
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::raft::machine::Machine;
 use crate::raft::registry::Slot;
 use crate::raft::replica::{Replica, Start, TurnContext};
 use crate::raft::request::{Operation, Started};
+use crate::raft::seeding::SourceRefusal;
 use crate::raft::{Error, GroupId, ReplicaId};
 
 impl<M: Machine> Shard<M> {
@@ -109,6 +110,41 @@ impl<M: Machine> Shard<M> {
             }
             Operation::Fetched(read) => {
                 self.with_group(read.group, |replica| replica.fetched(read));
+            }
+            Operation::Stage {
+                group,
+                replica,
+                from,
+                answer,
+            } => match self.slot(group) {
+                Ok(slot) => self.with(slot, |seeded| {
+                    drop(answer.send(seeded.stage(replica, from)));
+                    Ok(())
+                }),
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Operation::Seeded(pulled) => {
+                self.with_group(pulled.pull.group, |replica| replica.pulled(pulled));
+            }
+            Operation::Source {
+                group,
+                replica,
+                to,
+                upto,
+                answer,
+            } => {
+                let slot = self.replicas.slot(group);
+                let asked = slot.and_then(|slot| self.replicas.get(slot));
+                let source = asked.map(|asked| asked.source(replica, to, upto));
+                drop(answer.send(source.unwrap_or(Err(SourceRefusal::NotHere))));
+            }
+            Operation::SeedingProgress {
+                group,
+                to,
+                progress,
+            } => self.with_group(group, |replica| replica.seeding_goes_on(to, progress)),
+            Operation::SeedingFailed { group, to } => {
+                self.with_group(group, |replica| replica.seeding_failed(to));
             }
             Operation::Status { group, answer } => {
                 drop(answer.send(self.status(group)));

@@ -30,13 +30,32 @@ struct Run {
     /// Snapshots that were taken.
     restored: usize,
     compacts: bool,
+    /// Whether records go after a while.
+    trims: bool,
+    /// Acknowledged words that are records.
+    records: u64,
+    /// Up to where somebody asked to trim them.
+    trimmed: u64,
     said: Vec<String>,
 }
 
 #[test]
 fn chance_loses_nothing_acknowledged_and_splits_no_log() {
     let played = play_seeds(0..SEEDS, "cluster 1 2 3");
-    assert_eq!(played.restored, 0, "the log is all there is");
+    let joined = usize::try_from(SEEDS).unwrap();
+    assert_eq!(played.restored, joined, "only who joins lacks entries");
+}
+
+/// Followers fall behind what was trimmed, and are seeded; those that join are, too.
+#[test]
+fn chance_loses_nothing_where_replicas_are_seeded() {
+    let played = play_seeds(0..2 * SEEDS, "cluster 1 2 3 trims=yes");
+    let joined = usize::try_from(2 * SEEDS).unwrap();
+    assert!(
+        played.restored > joined + 30,
+        "only {} replicas were seeded",
+        played.restored
+    );
 }
 
 /// Followers fall behind what was compacted, and take snapshots.
@@ -107,6 +126,9 @@ impl Run {
             reads_answered: 0,
             restored: 0,
             compacts: founding.contains("compacts"),
+            trims: founding.contains("trims"),
+            records: 0,
+            trimmed: 0,
             said: Vec::new(),
         };
         if run.may_sleep() {
@@ -155,14 +177,33 @@ impl Run {
                 }
             }
             920..=939 if self.compacts => self.play(&format!("checkpoint {node}")),
-            940..=945 if self.compacts => self.play(&format!("isolate {node}")),
-            946..=955 if self.compacts => self.play("heal"),
+            920..=929 if self.trims && self.records > self.trimmed => {
+                self.trimmed = self.records;
+                for node in self.running() {
+                    self.play(&format!("propose {node} trim{}", self.records));
+                    self.play(&format!("roll {node}"));
+                }
+            }
+            930..=939 if self.trims => {
+                for node in self.running() {
+                    self.play(&format!("checkpoint {node}"));
+                }
+            }
+            940..=945 if self.compacts || self.trims => self.play(&format!("isolate {node}")),
+            946..=955 if self.compacts || self.trims => self.play("heal"),
+            956..=970 if self.trims => self.play(&format!("pull {node} 2")),
+            971 if self.trims => self.play(&format!("lose-pulls {node}")),
             _ => {
                 self.words += 1;
                 let mark = ["", "#"][self.place(2)];
                 self.play(&format!("propose {node} {mark}w{}", self.words));
             }
         }
+    }
+
+    fn running(&self) -> Vec<u64> {
+        let up = self.up.iter().filter(|(_, is_up)| **is_up);
+        up.map(|(node, _)| *node).collect()
     }
 
     fn read(&mut self, node: u64) {
@@ -216,9 +257,9 @@ impl Run {
         assert_eq!(sleeping.count(), expected, "seed {}", self.seed);
     }
 
-    /// Another replica joins, knowing the first members only, and gets all there is.
+    /// Another replica joins, knowing nobody, and gets all there is.
     fn check_joiner(&mut self) {
-        self.play("start 4 voters=1,2,3");
+        self.play("start 4");
         for node in 1..=NODES {
             self.play(&format!("members {node} +4"));
         }
@@ -248,7 +289,7 @@ impl Run {
         // Where a log begins is each replica's own affair.
         let common = logs.iter().map(Vec::len).min().unwrap();
         let ends: Vec<_> = logs.iter().map(|log| &log[log.len() - common..]).collect();
-        assert!(self.compacts || logs.iter().all(|log| log.len() == common));
+        assert!(self.compacts || self.trims || logs.iter().all(|log| log.len() == common));
         assert_eq!(ends[0], ends[1], "seed {}", self.seed);
         assert_eq!(ends[0], ends[2], "seed {}", self.seed);
         assert_eq!(lines[3], lines[4], "seed {}", self.seed);
@@ -300,6 +341,7 @@ impl Run {
             }
             [_, "restores", ..] => self.restored += 1,
             [_, "answers", word, "done", "at", index] => {
+                self.records += u64::from(word.starts_with('#'));
                 self.acknowledged
                     .insert(word.to_owned(), index.parse().unwrap());
             }

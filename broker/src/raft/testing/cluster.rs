@@ -5,6 +5,7 @@
 mod describe;
 mod look;
 mod node;
+mod seeding;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -107,6 +108,12 @@ impl Stage for Cluster {
             "crash" => self.crash(command),
             "restart" => self.restart(command.number(0)?),
             "checkpoint" => self.checkpoint(command.number(0)?),
+            "roll" => self.operate(command, |group| Operation::Roll { group }),
+            "pull" => self.pull_some(command),
+            "lose-pulls" => {
+                self.running(command.number(0)?)?.pulls.clear();
+                Ok(vec![])
+            }
             "fault" => self.fault(command),
             "status" => self.status(command),
             "log" => self.log(command),
@@ -226,6 +233,7 @@ impl Cluster {
         });
         let mut said = self.news(number)?;
         said.extend(answers);
+        said.extend(self.note_pulls(number, report.pulls)?);
         let finished = report.cold_reads.into_iter().map(ColdRead::run);
         let finished: Vec<_> = finished.collect();
         self.running(number)?.inbox.operations.extend(finished);
@@ -276,7 +284,8 @@ impl Cluster {
             let up: Vec<_> = up.into_iter().map(|(number, _)| *number).collect();
             let mut moved = false;
             for number in up {
-                let steps = self.step(number)?;
+                let mut steps = self.step(number)?;
+                steps.extend(self.pull(number, usize::MAX)?);
                 moved |= !steps.is_empty();
                 said.extend(steps.into_iter().filter(|line| !line.contains(": sends ")));
             }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use highwater_proto::batch::{BatchBuilder, NewRecord, Records};
-use highwater_storage::RaftIndex;
+use highwater_storage::{Offset, RaftIndex};
 
 use crate::raft::machine::{
     CommittedEntry, Decision, EntryKind, Machine, NewEntry, Refusal, Role, Timestamp, Unlawful,
@@ -46,7 +46,7 @@ pub(in crate::raft) struct Words {
     is_everything: bool,
 }
 
-/// Adds a word; one that begins with `#` as a record in a batch. `bad` is refused, `unlawful` cannot be applied, `bug` panics when applied, `+word` is answered when
+/// Adds a word; one that begins with `#` as a record in a batch. `trim5` says that records below offset 5 may go, too. `bad` is refused, `unlawful` cannot be applied, `bug` panics when applied, `+word` is answered when
 /// the pending `word` is applied, and adds nothing.
 #[derive(Debug)]
 pub(in crate::raft) struct Add(pub(in crate::raft) String);
@@ -151,6 +151,12 @@ impl Machine for Words {
 
     fn snapshot(&self) -> Bytes {
         self.applied.join(" ").into()
+    }
+
+    fn log_start(&self) -> Offset {
+        let trims = self.applied.iter();
+        let trims = trims.filter_map(|word| word.strip_prefix("trim")?.parse().ok());
+        Offset(trims.max().unwrap_or(0))
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {

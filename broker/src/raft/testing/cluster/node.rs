@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 use super::replica_of;
 use crate::raft::machine::Timestamp;
 use crate::raft::testing::machine::{Seen, Words};
-use crate::raft::{Config, Error, FoundLog, GroupId, Inbox, Leadership, Operation, Origin, Shard};
+use crate::raft::{
+    Config, Error, FoundLog, GroupId, Inbox, Leadership, Operation, Origin, Receiving, Shard,
+};
 
 pub(super) struct Node {
     pub(super) compacts: bool,
@@ -37,6 +39,8 @@ pub(super) struct Running {
     pub(super) leaving: Vec<oneshot::Receiver<usize>>,
     /// Leaderships that were announced since anybody asked.
     pub(super) announced: Vec<Leadership>,
+    /// What is being pulled for its replicas.
+    pub(super) pulls: Vec<Receiving>,
 }
 
 pub(super) type Answered<T> = oneshot::Receiver<Result<T, Error>>;
@@ -75,6 +79,7 @@ impl Node {
             reads: Vec::new(),
             leaving: Vec::new(),
             announced: Vec::new(),
+            pulls: Vec::new(),
         });
         for log in opened.logs {
             let group = log.log.id().0 / 100 + 1;
@@ -120,6 +125,7 @@ fn config(sleep_ticks: u32) -> Config {
         inflight_messages: 4,
         apply_bytes: 64,
         snapshot_ticks: 4,
+        seeding_ticks: 4,
         catchup_bytes: 0,
         ..Config::default()
     }
