@@ -1,4 +1,4 @@
-//! Replicas that move: a new one, under a new id, joins as a learner; when it is there, one joint change makes it a voter and
+//! Replicas that move: a new one, under a new id, joins as a learner and is seeded; when it is there, one joint change makes it a voter and
 //! takes an old one out; what is out is deleted.
 
 use highwater_broker::partition::Standing;
@@ -43,14 +43,15 @@ impl World {
         let free: Vec<_> = free
             .filter(|node| holders.iter().all(|placed| placed.node != *node))
             .collect();
-        // A replica that joins needs the whole log.
-        if is_moving || free.is_empty() || self.plan.trims {
+        if is_moving || free.is_empty() {
             return;
         }
         self.moved += 1;
         let new = Placed {
             replica: ReplicaId(old.group.0 * 100 + FIRST_NEW + self.moved),
             node: *self.fate.pick(&free),
+            // Who the members were when the group began, nobody remembers.
+            first_members: Members::default(),
             ..old.clone()
         };
         self.note(format_args!(

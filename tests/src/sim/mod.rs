@@ -11,7 +11,8 @@
 //! each moment is listed in [`Check`].
 //!
 //! `world` is the loop; `traffic`, `perils`, `membership` and `ending` are what it does. `ledger` (batches), `witness` (what replicas say)
-//! and `durable` (disks) are the judges. `node`, `process`, `checkpointing`, `disk` and `threads` stand in for a broker's threads.
+//! and `durable` (disks) are the judges. `node`, `process`, `checkpointing`, `disk` and `threads` stand in for a broker's threads, `seeding` for what
+//! copies logs from broker to broker.
 //!
 //! Left out: the services and the network code above the shard, the controller, write caching, damage to files.
 
@@ -31,6 +32,7 @@ mod plan;
 mod process;
 mod producer;
 mod schedule;
+mod seeding;
 mod threads;
 mod trace;
 mod traffic;

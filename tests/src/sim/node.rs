@@ -53,7 +53,7 @@ pub(super) struct Placed {
     pub(super) group: GroupId,
     pub(super) replica: ReplicaId,
     pub(super) node: NodeId,
-    /// The members with which every log of the group begins.
+    /// The members with which its log begins; nobody, where it joins later.
     pub(super) first_members: Members,
     pub(super) segment_bytes: u64,
     /// Whether its group went on without it: it is to be deleted.

@@ -168,6 +168,8 @@ impl Plan {
             apply_bytes: *chance.pick(&[256, 16 << 20]),
             // Groups sleep only where somebody watches over the brokers, and nobody does here.
             sleep_ticks: 0,
+            seeding_ticks: 20,
+            seeding_bytes: *chance.pick(&[16 << 10, 256 << 20]),
             ..raft::Config::default()
         }
     }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use highwater_broker::partition::{Leaderships, Limits, PartitionReplica, PartitionShared};
 use highwater_broker::raft::machine::Timestamp;
 use highwater_broker::raft::{
-    Acks, Error, FoundLog, GroupId, Inbox, Operation, Origin, Outcome, PeerMessage, ReplicaId,
-    Reply, ReplySink, Request, Shard, Started, TurnReport,
+    Acks, Error, FoundLog, GroupId, Inbox, Members, Operation, Origin, Outcome, PeerMessage,
+    ReplicaId, Reply, ReplySink, Request, Shard, Started, TurnReport,
 };
 use highwater_broker::replica::{Command, Replica};
 use highwater_broker::topic::{TimestampType, TopicConfig};
@@ -37,6 +37,7 @@ pub(super) struct Process {
     hosted: BTreeMap<GroupId, Hosted>,
     /// What is deleted is not hosted, even if it starts for that only.
     deleting: BTreeSet<ReplicaId>,
+    members_before: BTreeMap<GroupId, Members>,
     pub(super) sync: Option<Syncing>,
     /// Syncs that ended.
     pub(super) syncs: u64,
@@ -114,6 +115,7 @@ impl Process {
             starting: Vec::new(),
             hosted: BTreeMap::new(),
             deleting: BTreeSet::new(),
+            members_before: BTreeMap::new(),
             sync: None,
             syncs: 0,
             checkpoint: Checkpointing::Idle,
@@ -191,6 +193,9 @@ impl Process {
     /// One turn of the shard, with all that came. A journal without room lets only operations and ticks through.
     pub(super) fn turn(&mut self, now: Timestamp) -> Turned {
         self.is_turn_planned = false;
+        let groups = self.hosted.keys();
+        let members = groups.filter_map(|group| Some((*group, self.shard.status(*group)?.members)));
+        self.members_before = members.collect();
         if self.store.checkpoint_pressure() < Pressure::TurnsMustWait {
             self.inbox.messages.append(&mut self.withheld.messages);
             self.inbox.requests.append(&mut self.withheld.requests);
@@ -223,6 +228,11 @@ impl Process {
             }
         }
         failed
+    }
+
+    /// The members of a group when the last turn began.
+    pub(super) fn members_before(&self, group: GroupId) -> Option<&Members> {
+        self.members_before.get(&group)
     }
 
     pub(super) fn hosted(&self) -> &BTreeMap<GroupId, Hosted> {

@@ -206,21 +206,34 @@ impl World {
             return Ok(());
         };
         let members = status.members;
+        // What was committed in one go with a change of the members was so by those before it.
+        let before = process.and_then(|process| process.members_before(group));
+        let before = before.unwrap_or(&members).clone();
+        let is_durable = |holders: &[ReplicaId]| {
+            durable::is_majority(&members, holders) || durable::is_majority(&before, holders)
+        };
+        let mut asked: Vec<_> = [&members.voters, &members.outgoing, &before.voters]
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        asked.sort_unstable();
+        asked.dedup();
         let batch = self.ledger.batch(number);
         let mut holders = Vec::new();
-        for replica in members.voters.iter().chain(&members.outgoing) {
-            if durable::is_majority(&members, &holders) {
+        for replica in asked {
+            if is_durable(&holders) {
                 return Ok(());
             }
-            let Some(node) = self.node_of(*replica) else {
+            let Some(node) = self.node_of(replica) else {
                 continue;
             };
             let image = self.nodes[node.0].disk.durable_image();
-            if durable::holds(image, &self.plan.storage, *replica, offset, &batch) {
-                holders.push(*replica);
+            if durable::holds(image, &self.plan.storage, replica, offset, &batch) {
+                holders.push(replica);
             }
         }
-        if durable::is_majority(&members, &holders) {
+        if is_durable(&holders) {
             return Ok(());
         }
         broken(
@@ -353,7 +366,8 @@ impl World {
         }
     }
 
-    /// Somebody trims a group, no further than every replica has applied: one that is behind could not catch up.
+    /// Somebody trims a group, mostly no further than every replica has applied; where it is further, replicas that are behind
+    /// are seeded.
     pub(super) fn trim(&mut self) {
         if self.calm_since.is_some() {
             return;
@@ -363,18 +377,22 @@ impl World {
         let plan = &self.plan.groups[self.clients.place(self.plan.groups.len())];
         let group = plan.group;
         let replicas = self.placed.iter().filter(|placed| placed.group == group);
-        let mut lowest = u64::MAX;
-        let mut leader = None;
+        let waits_for_all = self.clients.percent(60);
+        let (mut lowest, mut leader) = (u64::MAX, None);
         for placed in replicas {
             let process = self.nodes[placed.node.0].process.as_ref();
             let hosted = process.and_then(|process| process.hosted().get(&group));
             let shared = hosted.map(|hosted| &hosted.shared);
-            lowest = lowest.min(shared.map_or(0, |shared| shared.high_watermark().0));
-            if shared.is_some_and(|shared| matches!(shared.standing(), Standing::Serving { .. })) {
+            let leads =
+                shared.is_some_and(|shared| matches!(shared.standing(), Standing::Serving { .. }));
+            if leads || waits_for_all {
+                lowest = lowest.min(shared.map_or(0, |shared| shared.high_watermark().0));
+            }
+            if leads {
                 leader = Some(placed.node);
             }
         }
-        let Some(leader) = leader.filter(|_| lowest > 0) else {
+        let Some(leader) = leader.filter(|_| (1..u64::MAX).contains(&lowest)) else {
             return;
         };
         let to = Offset(self.clients.within(0..=lowest));

@@ -16,6 +16,7 @@ use super::plan::{NodeId, Plan};
 use super::process::Turned;
 use super::producer::{AttemptId, Producer};
 use super::schedule::{Schedule, Time};
+use super::seeding::Pulling;
 use super::trace::Trace;
 use super::traffic::Told;
 use super::violation::{Check, Checked, broken};
@@ -35,6 +36,7 @@ pub(super) enum Event {
     Heartbeat(NodeId, u64, u64),
     Checkpoint(NodeId, u64),
     ColdRead(NodeId, u64, Box<ColdRead>),
+    Pull(NodeId, u64, Box<Pulling>),
     Restart(NodeId),
     EndShortage(NodeId),
     Produce(usize),
@@ -147,7 +149,8 @@ impl World {
             | Event::EndSync(node, life)
             | Event::Heartbeat(node, life, _)
             | Event::Checkpoint(node, life)
-            | Event::ColdRead(node, life, _) => self.happen_to(node, life, event),
+            | Event::ColdRead(node, life, _)
+            | Event::Pull(node, life, _) => self.happen_to(node, life, event),
             Event::Deliver(node, _) | Event::Request(node, _) if self.is_paused(node) => {
                 let until = self.nodes[node.0].paused_until;
                 self.schedule.at(until, event);
@@ -230,6 +233,7 @@ impl World {
                 self.finish_cold_read(id, *read);
                 Ok(())
             }
+            Event::Pull(_, _, pulling) => self.step_pull(id, *pulling),
             _ => self.turn(id),
         }
     }
@@ -300,6 +304,9 @@ impl World {
         }
         for read in report.cold_reads {
             self.begin_cold_read(id, read);
+        }
+        for pull in report.pulls {
+            self.begin_pull(id, pull);
         }
         for (tag, outcome) in answers {
             self.answered(id, tag, outcome)?;
