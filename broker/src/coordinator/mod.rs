@@ -60,5 +60,6 @@ pub use machine::{CoordinatorMachine, Limits};
 pub use member::{Epoch, TopicPartition};
 pub use offsets::CommittedOffset;
 pub use replica::{CoordinatorReplica, CoordinatorView};
+pub use snapshot::BadSnapshot;
 pub use subscription::Subscription;
 pub use view::{GroupState, GroupSummary, GroupView, MemberState, MemberView};
