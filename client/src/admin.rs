@@ -114,7 +114,7 @@ impl ConfigChanges {
 /// something are repeated only when nothing can have happened.
 #[derive(Clone)]
 pub struct Admin {
-    cluster: Arc<Cluster>,
+    pub(crate) cluster: Arc<Cluster>,
 }
 
 impl std::fmt::Debug for Admin {

@@ -14,6 +14,7 @@ use v1::cluster_service_client::ClusterServiceClient;
 
 use crate::Error;
 use crate::connector::{Connect, Tcp};
+use crate::coordinator::Coordinators;
 use crate::metadata::{Leader, Metadata, Topic};
 use crate::retry::Backoff;
 use crate::tls::{Tls, TlsProblem};
@@ -73,6 +74,8 @@ pub(crate) struct Cluster {
     turn: AtomicUsize,
     /// The broker that answered a request last.
     answered: Mutex<Option<String>>,
+    /// Who coordinates consumer groups.
+    pub(crate) coordinators: Coordinators,
 }
 
 /// Whether a request may be made again after a failure that leaves its effect unknown.
@@ -93,6 +96,7 @@ impl Cluster {
             channels: Mutex::default(),
             turn: AtomicUsize::new(0),
             answered: Mutex::default(),
+            coordinators: Coordinators::default(),
         }
     }
 

@@ -29,20 +29,25 @@
 //!   moved leaders neither lose nor double it.
 //! - A [`Consumer`] reads assigned partitions in order, and goes on exactly behind the last record it gave out.
 //!   [`Consumer::process_by_key`] processes many at a time, those of one key in order.
-//! - An [`Admin`] creates, describes, changes and deletes topics, and finds offsets.
+//! - A [`GroupConsumer`] reads as a member of a consumer group: partitions are shared out among the members, and each goes on
+//!   where the group committed last.
+//! - An [`Admin`] creates, describes, changes and deletes topics, finds offsets, and looks after consumer groups.
 //!
 //! The client finds the leaders of partitions by itself, and follows them. Every [`Error`] says whether trying again can
 //! help, and whether it is safe.
 //!
-//! Left out for now: consumer groups, transactions.
+//! Left out for now: transactions.
 
 mod admin;
 mod client;
 mod cluster;
 mod connector;
 mod consumer;
+mod coordinator;
 mod doubt;
 mod error;
+mod group;
+mod groups;
 mod metadata;
 mod offsets;
 mod producer;
@@ -57,6 +62,7 @@ pub use consumer::{
     ProcessingError,
 };
 pub use error::Error;
+pub use group::{GroupConsumer, GroupConsumerBuilder, GroupPartition, Rebalance};
 pub use highwater_proto::batch::{Compression, Header, Headers};
 pub use highwater_proto::{ApiError, Offset, Reason, TopicId};
 pub use offsets::{FoundOffset, Start};

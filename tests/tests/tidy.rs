@@ -107,6 +107,7 @@ const PURE: &[&str] = &[
     "client/src/producer/plan.rs",
     "client/src/consumer/core.rs",
     "client/src/consumer/feed.rs",
+    "client/src/group/membership.rs",
     "client/src/consumer/plan.rs",
     "client/src/consumer/prefetched.rs",
     "client/src/doubt.rs",

@@ -15,10 +15,11 @@ use highwater_proto::batch::BatchHeader;
 use highwater_proto::{ApiError, BrokerId, Offset, Reason, TopicId};
 
 use super::feed::{Feed, FeedId};
+use super::partition::{Partition, State};
 use super::plan::{Ask, Cursor, Fetched, Locate, Open, Plan, Pushed, Read};
 use super::prefetched::{Batch, Item, Prefetched};
 use crate::doubt::{Doubt, FEED_PATIENCE};
-use crate::metadata::{Leader, Metadata};
+use crate::metadata::Metadata;
 use crate::retry::{Backoff, wants_metadata};
 use crate::{Error, Start};
 
@@ -53,52 +54,6 @@ const MAX_NOT_FOUND: u32 = 6;
 const WELL_AFTER: Duration = Duration::from_secs(5);
 /// Credit is added when this fraction of a broker's share is missing.
 const CREDIT_STEPS: u64 = 4;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Its offset is to be looked up.
-    ToLocate(Start),
-    /// Its offset is being looked up.
-    Locating(Start),
-    /// It is to be read, from its offset on.
-    ToRead,
-    /// It is part of what is read through a feed.
-    Reading {
-        feed: FeedId,
-        /// The broker was told so in this assignment; `None` as long as it is not.
-        assignment_id: Option<u64>,
-        leader: Leader,
-        /// Whether the feed is that of a follower nearby.
-        is_near: bool,
-        since: Instant,
-    },
-    /// Nothing is read of it until it is resumed, from there.
-    Paused(Start),
-    /// It failed; only a seek helps.
-    Halted,
-}
-
-#[derive(Debug)]
-struct Partition {
-    topic: Arc<str>,
-    topic_id: TopicId,
-    partition: u32,
-    generation: u64,
-    state: State,
-    /// Next offset to fetch.
-    offset: Offset,
-    /// Where reading began, once that is known.
-    started_at: Option<Offset>,
-    /// In a row.
-    failures: u32,
-    /// How many of the last failures in a row said that it does not exist.
-    not_found: u32,
-    /// The newest epoch of a leader that was asked.
-    epoch: u64,
-    /// A follower nearby could not serve it in this epoch: the leader is asked.
-    avoids_near: bool,
-    retry_at: Option<Instant>,
-}
 
 /// See the module.
 ///
@@ -153,20 +108,7 @@ impl Core {
         let starts: Vec<Start> = assigned.iter().map(|(_, _, _, start)| *start).collect();
         self.partitions = assigned
             .into_iter()
-            .map(|(topic, topic_id, partition, _)| Partition {
-                topic,
-                topic_id,
-                partition,
-                generation: 0,
-                state: State::Halted,
-                offset: Offset(0),
-                started_at: None,
-                failures: 0,
-                not_found: 0,
-                epoch: 0,
-                avoids_near: false,
-                retry_at: None,
-            })
+            .map(|(topic, topic_id, partition, _)| Partition::new(topic, topic_id, partition))
             .collect();
         let named = self.partitions.iter().enumerate();
         self.places = named
@@ -176,6 +118,36 @@ impl Core {
         places
             .map(|(place, start)| self.start(place, start))
             .collect()
+    }
+
+    /// Reads one more partition, or one that was released before; its place. What else is read goes on.
+    pub(crate) fn add(
+        &mut self,
+        topic: Arc<str>,
+        topic_id: TopicId,
+        partition: u32,
+        start: Start,
+    ) -> usize {
+        self.topics_changed = true;
+        let place = match self.places.get(&(topic_id, partition)) {
+            Some(place) => *place,
+            None => {
+                self.partitions
+                    .push(Partition::new(topic, topic_id, partition));
+                let place = self.partitions.len() - 1;
+                self.places.insert((topic_id, partition), place);
+                place
+            }
+        };
+        self.partitions[place].state = State::Halted;
+        self.start(place, start);
+        place
+    }
+
+    /// Reads a partition no longer. What was fetched of it is dropped; what else is read goes on.
+    pub(crate) fn release(&mut self, place: usize) {
+        self.renew(place);
+        self.partitions[place].state = State::Halted;
     }
 
     /// Reads a partition from elsewhere; what was asked for before no longer counts. A paused one stays paused.
@@ -662,37 +634,6 @@ impl Core {
                 feed.set_stale();
             }
         }
-    }
-}
-
-impl Partition {
-    /// What failed before does not count any more.
-    fn is_well(&mut self) {
-        (self.failures, self.not_found) = (0, 0);
-    }
-
-    /// The state in which it goes on from `start`.
-    fn started(&mut self, start: Start) -> State {
-        match start {
-            Start::Offset(offset) => {
-                self.offset = offset;
-                self.started_at = Some(offset);
-                State::ToRead
-            }
-            start => State::ToLocate(start),
-        }
-    }
-
-    fn is_in(&self, id: FeedId) -> bool {
-        matches!(self.state, State::Reading { feed, .. } if feed == id)
-    }
-
-    /// Whether what its broker sends in an assignment is what is wanted of it now.
-    fn follows(&self, id: FeedId, assignment: u64) -> bool {
-        matches!(
-            self.state,
-            State::Reading { feed, assignment_id, .. } if feed == id && assignment_id == Some(assignment)
-        )
     }
 }
 

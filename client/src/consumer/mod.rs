@@ -3,6 +3,7 @@
 mod by_key;
 mod core;
 mod feed;
+mod partition;
 mod plan;
 mod prefetched;
 mod subscription;
@@ -27,6 +28,7 @@ use self::plan::Cursor;
 use self::prefetched::Item;
 use self::task::Task;
 use crate::cluster::Cluster;
+use crate::group::GroupConsumerBuilder;
 use crate::metadata::{Metadata, Topic};
 use crate::{Error, Start};
 
@@ -105,6 +107,15 @@ impl ConsumerBuilder {
             start,
         });
         self
+    }
+
+    /// Reads as a member of a consumer group, which shares partitions out and keeps offsets. Partitions that are assigned here
+    /// are not read then.
+    pub fn group(mut self, id: &str) -> GroupConsumerBuilder {
+        self.assignments.clear();
+        let (cluster, reset) = (Arc::clone(&self.cluster), self.rules.reset);
+        let rack = self.rack.clone();
+        GroupConsumerBuilder::new(self, cluster, id, rack.as_deref(), reset)
     }
 
     /// What to do when a partition does not hold the offset to read next; [`OffsetReset::Earliest`] unless set.
@@ -202,6 +213,8 @@ struct Assigned {
     partition: u32,
     /// Next offset to receive; `None` until something was received.
     position: Option<Offset>,
+    /// It is read no longer. Its place stays, since places number what the core reads.
+    is_released: bool,
 }
 
 /// The batch whose records are being received.
@@ -261,6 +274,7 @@ impl Consumer {
                 topic: Arc::clone(topic),
                 partition: *partition,
                 position: None,
+                is_released: false,
             })
             .collect();
         self.shared.core().assign(resolved);
@@ -300,6 +314,44 @@ impl Consumer {
         self.shared.core().start(place, start);
         self.shared.wake.notify_one();
         Ok(())
+    }
+
+    /// Reads one more partition, or one that was released before, from there. What else is read goes on.
+    pub(crate) fn add(&mut self, topic: &Arc<str>, id: TopicId, partition: u32, start: Start) {
+        let place = self
+            .shared
+            .core()
+            .add(Arc::clone(topic), id, partition, start);
+        self.drop_current_of(place);
+        let assigned = Assigned {
+            topic: Arc::clone(topic),
+            partition,
+            position: None,
+            is_released: false,
+        };
+        if place == self.assigned.len() {
+            self.assigned.push(assigned);
+        } else {
+            self.assigned[place] = assigned;
+        }
+        self.shared.wake.notify_one();
+    }
+
+    /// Reads a partition no longer. What else is read goes on.
+    pub(crate) fn release(&mut self, topic: &str, partition: u32) {
+        let Some(place) = self.place(topic, partition) else {
+            return;
+        };
+        self.drop_current_of(place);
+        self.assigned[place].position = None;
+        self.assigned[place].is_released = true;
+        self.shared.core().release(place);
+        self.shared.wake.notify_one();
+    }
+
+    /// The offset behind the last record received of a partition, if any was since its start.
+    pub(crate) fn received(&self, topic: &str, partition: u32) -> Option<Offset> {
+        self.assigned[self.place(topic, partition)?].position
     }
 
     /// Stops reading a partition until [`Consumer::resume`]. Records of it that were fetched and not received come then;
@@ -355,7 +407,7 @@ impl Consumer {
     fn place(&self, topic: &str, partition: u32) -> Option<usize> {
         self.assigned
             .iter()
-            .position(|a| *a.topic == *topic && a.partition == partition)
+            .position(|a| !a.is_released && *a.topic == *topic && a.partition == partition)
     }
 
     /// Waits for the next record of any assigned partition. Dropping the future loses nothing.

@@ -1,0 +1,291 @@
+//! The task behind a member: it sends heartbeats, whatever the consumer's caller does meanwhile, and tells the consumer
+//! what came of them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use highwater_proto::{ApiError, Offset, v1};
+use tokio::sync::Notify;
+use v1::groups_service_client::GroupsServiceClient;
+
+use super::membership::{Membership, News, Owned, Setback};
+use crate::cluster::{Cluster, MAX_RESPONSE_BYTES, Repeat};
+use crate::{Error, OffsetReset, Start};
+
+/// Time for an answer beside what the coordinator may wait.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// Something for the consumer to do.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Read these, from there.
+    Taken(Vec<(Owned, Start)>),
+    /// Commit, stop reading these, and say so.
+    Leaving(Vec<Owned>),
+    /// Stop reading these at once: others may read them.
+    Lost(Vec<Owned>),
+    /// It cannot go on as a member.
+    Failed(Error),
+}
+
+/// What the consumer and its task share.
+pub(super) struct Shared {
+    membership: Mutex<Membership>,
+    events: Mutex<VecDeque<Event>>,
+    /// There is an event.
+    pub(super) news: Notify,
+    /// The member has let something go: the coordinator should hear of it.
+    pub(super) has_let_go: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(membership: Membership) -> Self {
+        Self {
+            membership: Mutex::new(membership),
+            events: Mutex::default(),
+            news: Notify::new(),
+            has_let_go: Notify::new(),
+        }
+    }
+
+    pub(super) fn membership(&self) -> MutexGuard<'_, Membership> {
+        // Each of its methods leaves it whole.
+        self.membership
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn next_event(&self) -> Option<Event> {
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    }
+
+    fn tell(&self, event: Event) {
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(event);
+        self.news.notify_one();
+    }
+}
+
+/// See the module.
+pub(super) struct Task {
+    pub(super) shared: Arc<Shared>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) reset: OffsetReset,
+}
+
+impl Task {
+    /// Runs until it is dropped with the consumer, or the member cannot go on.
+    pub(super) async fn run(self) {
+        let mut heard_at = Instant::now();
+        let mut failures = 0;
+        loop {
+            let asked_at = Instant::now();
+            let outcome = tokio::select! {
+                outcome = self.beat() => outcome,
+                // The coordinator should hear of it before it is done waiting.
+                () = self.shared.has_let_go.notified() => continue,
+            };
+            match outcome {
+                Ok(answer) => {
+                    heard_at = asked_at;
+                    failures = 0;
+                    let news = self.shared.membership().answered(answer);
+                    let is_news = news != News::default();
+                    if let Err(error) = self.follow(news).await {
+                        let lost = self.shared.membership().give_up();
+                        self.shared.tell(Event::Lost(lost));
+                        if !error.is_retriable() {
+                            self.shared.tell(Event::Failed(error));
+                            return;
+                        }
+                        // It joins again, and asks again where to begin.
+                        tracing::debug!(%error, "committed offsets could not be read");
+                    }
+                    if !is_news {
+                        self.pause(asked_at).await;
+                    }
+                }
+                Err(error) => {
+                    failures += 1;
+                    if self.set_back(&error, heard_at) {
+                        return;
+                    }
+                    let backoff = self.cluster.settings.backoff;
+                    let wait = backoff.wait_after(&error, failures, rand::random());
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// One heartbeat.
+    async fn beat(&self) -> Result<v1::HeartbeatResponse, ApiError> {
+        let (request, group, session) = {
+            let membership = self.shared.membership();
+            (
+                membership.request(),
+                membership.group().to_owned(),
+                membership.session(),
+            )
+        };
+        let wait = Duration::from_millis(u64::from(request.max_wait_ms));
+        // Before the first answer it is not known how long a session is.
+        let limit = if session.is_zero() {
+            ANSWER_TIME
+        } else {
+            session
+        };
+        let time = (wait + ANSWER_TIME).min(limit);
+        let asked = self
+            .cluster
+            .ask_coordinator(&group, Repeat::Safe, time, |channel| {
+                send(channel, request.clone(), time)
+            });
+        asked.await.map_err(|error| match error {
+            Error::Api(error) => error,
+            error => ApiError::new(error.reason(), error.to_string()),
+        })
+    }
+
+    /// What a failure means. Whether it is the end.
+    fn set_back(&self, error: &ApiError, heard_at: Instant) -> bool {
+        let mut membership = self.shared.membership();
+        let is_silent_for_too_long =
+            membership.has_joined() && heard_at.elapsed() >= membership.session();
+        let setback = match membership.failed(error) {
+            Setback::Passing if is_silent_for_too_long => Setback::Fenced {
+                lost: membership.give_up(),
+            },
+            setback => setback,
+        };
+        drop(membership);
+        match setback {
+            Setback::Passing => false,
+            Setback::Fenced { lost } => {
+                tracing::debug!(%error, "the member was removed from its group and joins again");
+                self.shared.tell(Event::Lost(lost));
+                false
+            }
+            Setback::Final => {
+                let lost = self.shared.membership().give_up();
+                self.shared.tell(Event::Lost(lost));
+                self.shared.tell(Event::Failed(Error::Api(error.clone())));
+                true
+            }
+        }
+    }
+
+    /// Tells the consumer what to do about an answer.
+    async fn follow(&self, news: News) -> Result<(), Error> {
+        if !news.leaving.is_empty() {
+            self.shared.tell(Event::Leaving(news.leaving));
+        }
+        if news.taken.is_empty() {
+            return Ok(());
+        }
+        let starts = committed(&self.cluster, &self.shared, &news.taken).await?;
+        let mut taken = Vec::with_capacity(starts.len());
+        for (owned, committed) in news.taken.into_iter().zip(starts) {
+            let start = match (committed, self.reset) {
+                (Some(offset), _) => Start::Offset(Offset(offset)),
+                (None, OffsetReset::Earliest) => Start::Earliest,
+                (None, OffsetReset::Latest) => Start::Latest,
+                (None, OffsetReset::Fail) => {
+                    let problem = "nothing is committed there and offset_reset says to fail";
+                    return Err(Error::Partition {
+                        topic: owned.topic,
+                        partition: owned.partition,
+                        source: ApiError::new(highwater_proto::Reason::OffsetOutOfRange, problem),
+                    });
+                }
+            };
+            taken.push((owned, start));
+        }
+        self.shared.tell(Event::Taken(taken));
+        Ok(())
+    }
+
+    /// Waits until the next heartbeat is due, where the coordinator did not wait for it.
+    async fn pause(&self, asked_at: Instant) {
+        let (interval, is_leaving_some) = {
+            let membership = self.shared.membership();
+            (membership.interval(), membership.is_leaving_some())
+        };
+        let spent = asked_at.elapsed();
+        // A coordinator that waited gives the next one at once.
+        if spent >= interval / 2 && !is_leaving_some {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval.saturating_sub(spent)) => {}
+            () = self.shared.has_let_go.notified() => {}
+        }
+    }
+}
+
+/// Sends a heartbeat to one broker.
+pub(super) async fn send(
+    channel: tonic::transport::Channel,
+    request: v1::HeartbeatRequest,
+    time: Duration,
+) -> Result<v1::HeartbeatResponse, ApiError> {
+    let mut request = tonic::Request::new(request);
+    request.set_timeout(time);
+    let answer = GroupsServiceClient::new(channel).heartbeat(request).await;
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(ApiError::from)
+}
+
+/// The committed offsets of these partitions.
+async fn committed(
+    cluster: &Cluster,
+    shared: &Shared,
+    partitions: &[Owned],
+) -> Result<Vec<Option<u64>>, Error> {
+    let group = shared.membership().group().to_owned();
+    let request = v1::FetchOffsetsRequest {
+        group_id: group.clone(),
+        partitions: partitions.iter().map(named).collect(),
+        ..Default::default()
+    };
+    let time = cluster.settings.request_timeout;
+    let answer = cluster.ask_coordinator(&group, Repeat::Safe, time, |channel| {
+        let request = cluster.request(request.clone());
+        async move {
+            let mut client =
+                GroupsServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
+            let answer = client
+                .fetch_offsets(request)
+                .await
+                .map_err(ApiError::from)?;
+            Ok(answer.into_inner())
+        }
+    });
+    let offsets = answer.await?.offsets.into_iter().zip(partitions);
+    let offset = |(found, owned): (v1::CommittedOffset, &Owned)| match found.error {
+        None => Ok(found.offset),
+        Some(error) => Err(Error::Partition {
+            topic: Arc::clone(&owned.topic),
+            partition: owned.partition,
+            source: error.into(),
+        }),
+    };
+    offsets.map(offset).collect()
+}
+
+/// A partition by the id of its topic: one that was made again under the name has no committed offset.
+pub(super) fn named(owned: &Owned) -> v1::TopicPartition {
+    v1::TopicPartition {
+        topic: owned.topic.to_string(),
+        topic_id: Bytes::copy_from_slice(owned.topic_id.as_bytes()),
+        partition: owned.partition,
+    }
+}
