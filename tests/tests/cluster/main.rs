@@ -11,6 +11,7 @@ mod chaos;
 mod client_crate;
 mod founding;
 mod freeze;
+mod groups;
 mod identity;
 mod kill;
 mod partition;
