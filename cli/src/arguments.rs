@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::broker_address;
-use crate::command::{bench, cluster, completion, consume, dev, man, produce, tls, topic};
+use crate::command::{bench, cluster, completion, consume, dev, group, man, produce, tls, topic};
 use crate::tls_options::TlsOptions;
 
 /// Highwater: an event broker that keeps what it acknowledges.
@@ -83,6 +83,9 @@ pub(crate) enum Command {
     Produce(produce::Options),
     /// Print records
     Consume(consume::Options),
+    /// List, describe, seek and delete consumer groups
+    #[command(subcommand)]
+    Group(group::Command),
     /// Show the cluster, its health and its brokers
     #[command(subcommand)]
     Cluster(cluster::Command),

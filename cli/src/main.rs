@@ -42,7 +42,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Command};
-use command::{bench, cluster, completion, consume, dev, man, produce, tls, topic};
+use command::{bench, cluster, completion, consume, dev, group, man, produce, tls, topic};
 use context::Context;
 use failure::Failure;
 
@@ -75,6 +75,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Topic(command) => topic::run(command, context).await,
         Command::Produce(options) => produce::run(options, context).await,
         Command::Consume(options) => consume::run(options, context).await,
+        Command::Group(command) => group::run(command, context).await,
         Command::Cluster(command) => cluster::run(command, context).await,
         Command::Completion(options) => completion::run(&options),
         Command::Man(options) => man::run(&options),

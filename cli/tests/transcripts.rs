@@ -43,6 +43,11 @@ fn json_is_for_programs() {
 }
 
 #[test]
+fn groups_share_topics_and_remember_where_they_are() {
+    run("groups");
+}
+
+#[test]
 fn the_cluster_is_shown() {
     run("cluster");
 }

@@ -4,9 +4,10 @@ use std::io::{self, IsTerminal};
 
 use clap::Args;
 use futures::FutureExt;
-use highwater_client::{Consumer, Offset, Start};
+use highwater_client::{ConsumedRecord, Consumer, Header, Offset, Start};
 use jiff::Timestamp;
 
+use super::consume_group::{self, Job};
 use crate::arguments::Format;
 use crate::context::Context;
 use crate::explain::explain;
@@ -35,7 +36,8 @@ Examples:
   highwater consume flights -o end                       what comes from now on, until Ctrl-C
   highwater consume flights -o -10 -n 10 -p 3            the last 10 records of partition 3
   highwater consume flights -o @-1h -f '%T %k %v\\n'      the last hour, with time and key
-  highwater consume flights -e --format json             an object on a line for each record")]
+  highwater consume flights -e --format json             an object on a line for each record
+  highwater consume flights -g billing                   this process's share, as one of the group billing")]
 pub(crate) struct Options {
     /// Name of the topic
     #[arg(value_name = "TOPIC", add = topic_names::completer())]
@@ -51,6 +53,11 @@ pub(crate) struct Options {
     )]
     #[arg(value_parser = |text: &str| OffsetSpec::parse(text, Timestamp::now()))]
     offset: OffsetSpec,
+
+    /// Read as a member of this consumer group: partitions are shared out among its members, each goes on where the group
+    /// committed last, and what was printed is committed. -o start or end is for partitions without a committed offset
+    #[arg(short, long, value_name = "GROUP", conflicts_with_all = ["exit", "partitions"])]
+    group: Option<String>,
 
     /// Stop after this many records
     #[arg(short = 'n', long, value_name = "COUNT", allow_hyphen_values = true, value_parser = parse_count)]
@@ -79,6 +86,17 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
     let what = format!("cannot consume topic \"{}\"", options.topic);
     let form = options.form(context.format)?;
     let client = context.connect(&what).await?;
+    if let Some(group) = &options.group {
+        let job = Job {
+            group,
+            topic: &options.topic,
+            offset: options.offset,
+            count: options.count,
+            rack: options.rack.as_deref(),
+            form,
+        };
+        return consume_group::run(job, &what, &client, context).await;
+    }
     let positions = positions::find(
         &client.admin(),
         &what,
@@ -214,18 +232,8 @@ async fn print(
         if !wanted.take(received.partition, received.offset) {
             continue;
         }
-        headers.clear();
-        headers.extend(received.headers.iter());
-        let record = Record {
-            topic: &received.topic,
-            partition: received.partition,
-            offset: received.offset,
-            key: received.key.as_deref(),
-            value: received.value.as_deref(),
-            headers: &headers,
-            timestamp_ms: received.timestamp_ms,
-        };
-        if printer.print(&record).map_err(Error::Write)? == Reader::Gone {
+        let printed = print_record(&received, &mut headers, printer).map_err(Error::Write)?;
+        if printed == Reader::Gone {
             return Ok(());
         }
         progress.advance(1);
@@ -234,4 +242,23 @@ async fn print(
         }
     }
     Ok(())
+}
+
+/// Prints one record. `headers` is room that is used again for each.
+pub(super) fn print_record(
+    received: &ConsumedRecord,
+    headers: &mut Vec<Header>,
+    printer: &mut Printer<impl io::Write>,
+) -> io::Result<Reader> {
+    headers.clear();
+    headers.extend(received.headers.iter());
+    printer.print(&Record {
+        topic: &received.topic,
+        partition: received.partition,
+        offset: received.offset,
+        key: received.key.as_deref(),
+        value: received.value.as_deref(),
+        headers,
+        timestamp_ms: received.timestamp_ms,
+    })
 }
