@@ -255,6 +255,11 @@ fn avoiding(mut command: Command, down: &BTreeSet<BrokerId>) -> Command {
         Command::CreateTopic(create) => create.avoid.clone_from(down),
         Command::AddPartitions(add) => add.avoid.clone_from(down),
         Command::CreateCoordinators { avoid, .. } => avoid.clone_from(down),
+        Command::SetReplicationFactor(set) => set.avoid.clone_from(down),
+        Command::Decommission(decommission) => decommission.avoid.clone_from(down),
+        Command::AllowReplacement { avoid, .. } | Command::ContinueMoves { avoid } => {
+            avoid.clone_from(down);
+        }
         _ => {}
     }
     command

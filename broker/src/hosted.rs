@@ -206,6 +206,19 @@ impl HostedPartitions {
         self.coordinators.get(&index)
     }
 
+    /// A partition by its identity, also one that is a coordinator.
+    pub(crate) fn replica(
+        &self,
+        topic: TopicId,
+        index: PartitionIndex,
+    ) -> Option<&Arc<HostedPartition>> {
+        let coordinator = || {
+            let coordinator = self.coordinator(index)?;
+            Some(&coordinator.partition).filter(|partition| partition.topic.id == topic)
+        };
+        self.get(topic, index).or_else(coordinator)
+    }
+
     /// Every coordinator, in no order.
     pub(crate) fn coordinators(&self) -> impl Iterator<Item = &HostedCoordinator> {
         self.coordinators.values()

@@ -120,6 +120,12 @@ reasons! {
         "The partition count is zero, above the limit, or lower than it already is."
     InvalidReplicationFactor "INVALID_REPLICATION_FACTOR" InvalidArgument No None
         "The replication factor is zero or larger than the number of brokers."
+    InvalidReplicaAssignment "INVALID_REPLICA_ASSIGNMENT" InvalidArgument No None
+        "A partition cannot have its replicas on these brokers; the message says why."
+    ReassignmentInProgress "REASSIGNMENT_IN_PROGRESS" FailedPrecondition No None
+        "The partition's replicas are being changed already; wait until that is over, or cancel it."
+    NoReassignmentInProgress "NO_REASSIGNMENT_IN_PROGRESS" FailedPrecondition No None
+        "No change of replicas is under way."
     InvalidConfig "INVALID_CONFIG" InvalidArgument No None
         "A config name is unknown or its value is out of range."
 

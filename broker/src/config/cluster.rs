@@ -24,6 +24,9 @@ settings! {
         /// How long a broker's sync, or one of its shards, may stand still before it counts as down: what cannot acknowledge must
         /// not lead.
         pub stall_timeout_ms: u32 = 5_000,
+        /// Partitions led by one broker whose records are copied to new replicas at the same time. More finish sooner and take
+        /// more of the disks and the network from producers and consumers.
+        pub moves_at_once: usize = 4,
         /// Raft messages that wait to be sent to one broker, on each of its two lanes. Beyond it some are dropped, and repeated
         /// later.
         pub send_queue_messages: usize = 65_536,
@@ -77,6 +80,7 @@ impl ClusterConfig {
             100,
             600_000,
         );
+        check.within("cluster.moves_at_once", self.moves_at_once, 1, 1 << 10);
         check.within(
             "cluster.send_queue_messages",
             self.send_queue_messages,

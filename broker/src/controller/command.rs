@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use highwater_proto::{BrokerId, ProducerId, TopicId};
+use highwater_proto::{BrokerId, PartitionIndex, ProducerId, TopicId};
 use uuid::Uuid;
 
-use super::image::{Broker, Listener};
+use super::image::{Broker, BrokerState, Listener};
 use crate::raft::ReplicaId;
 use crate::topic::config_keys::Overrides;
 
@@ -53,6 +53,56 @@ pub enum Command {
         /// The broker.
         broker: BrokerId,
     },
+    /// Give partitions other replicas.
+    MoveReplicas(MoveReplicas),
+    /// Give the partitions of a topic more replicas, or fewer.
+    SetReplicationFactor(SetReplicationFactor),
+    /// Give a partition a new replica in place of one that is of no use, on the same broker.
+    ReplaceReplica {
+        /// The topic.
+        topic_id: TopicId,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The replica that is of no use.
+        replica: ReplicaId,
+    },
+    /// Undo changes of replicas that are under way.
+    CancelMoves(CancelMoves),
+    /// What a leader's group consists of, by a leader that surely led when it looked.
+    ReportMembers(MembersReport),
+    /// A broker holds nothing of a removed replica any more.
+    ReportRemoval {
+        /// The replica.
+        replica: ReplicaId,
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// Move everything off a broker, so that it can be removed.
+    Decommission(Decommission),
+    /// Let a broker stay that is being decommissioned.
+    CancelDecommission {
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// The data directory of a broker is lost: let the next one that comes with its id take its place.
+    AllowReplacement {
+        /// The broker.
+        broker: BrokerId,
+        /// As [`CreateTopic::avoid`]: it must be down.
+        avoid: BTreeSet<BrokerId>,
+        /// Check only.
+        validate_only: bool,
+    },
+    /// Start the changes of replicas that draining brokers and lost replicas call for, as many as may be under way at once.
+    ContinueMoves {
+        /// As [`CreateTopic::avoid`].
+        avoid: BTreeSet<BrokerId>,
+    },
+    /// Remove a broker that is being decommissioned and holds nothing any more.
+    RemoveBroker {
+        /// The broker.
+        broker: BrokerId,
+    },
 }
 
 /// What a broker says of itself when it starts.
@@ -77,6 +127,7 @@ impl Registration {
             controller_replica,
             listeners: self.listeners,
             rack: self.rack,
+            state: BrokerState::Active,
         }
     }
 }
@@ -140,6 +191,91 @@ pub struct DeleteTopic {
     pub topic_id: Option<TopicId>,
 }
 
+/// Other replicas for partitions; all of it or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveReplicas {
+    /// Each partition once.
+    pub moves: Vec<PartitionMove>,
+    /// Check only.
+    pub validate_only: bool,
+}
+
+/// Other replicas for a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionMove {
+    /// Name of the topic.
+    pub topic: String,
+    /// The id that the name must have; `None`: any.
+    pub topic_id: Option<TopicId>,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The brokers that hold its replicas afterwards, the preferred leader first.
+    pub brokers: Vec<BrokerId>,
+}
+
+/// Another number of replicas for a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetReplicationFactor {
+    /// Its name.
+    pub topic: String,
+    /// The id that the name must have; `None`: any.
+    pub topic_id: Option<TopicId>,
+    /// Replicas of each partition afterwards.
+    pub replication_factor: u32,
+    /// As [`CreateTopic::avoid`].
+    pub avoid: BTreeSet<BrokerId>,
+    /// Check only.
+    pub validate_only: bool,
+}
+
+/// Changes of replicas to be undone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CancelMoves {
+    /// Of this topic; `None`: of all.
+    pub topic: Option<String>,
+    /// Of this partition of it; `None`: of all.
+    pub partition: Option<PartitionIndex>,
+}
+
+/// What the group of a partition consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembersReport {
+    /// The topic.
+    pub topic_id: TopicId,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The partition's epoch that the leader knew when it looked.
+    pub epoch: u64,
+    /// The voters, out of any joint configuration, which each of them knows.
+    pub voters: BTreeSet<ReplicaId>,
+    /// The learners.
+    pub learners: BTreeSet<ReplicaId>,
+}
+
+/// A broker that is to be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decommission {
+    /// The broker.
+    pub broker: BrokerId,
+    /// As [`CreateTopic::avoid`].
+    pub avoid: BTreeSet<BrokerId>,
+    /// Check only.
+    pub validate_only: bool,
+}
+
+/// A change of a partition's replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedMove {
+    /// Name of the topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The brokers that hold its replicas, the preferred leader first.
+    pub from: Vec<BrokerId>,
+    /// Those that will, or that would have where it is undone.
+    pub to: Vec<BrokerId>,
+}
+
 /// The answer to a command that was carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
@@ -171,4 +307,6 @@ pub enum Response {
         /// How many.
         count: u32,
     },
+    /// These changes of replicas begin, or are undone, or would be where that was only checked.
+    Moves(Vec<PlannedMove>),
 }

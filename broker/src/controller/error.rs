@@ -1,6 +1,6 @@
 //! Why the controller refuses a command.
 
-use highwater_proto::{BrokerId, Reason, TopicId};
+use highwater_proto::{BrokerId, PartitionIndex, Reason, TopicId};
 use uuid::Uuid;
 
 use crate::raft::machine::Refusal;
@@ -30,8 +30,9 @@ pub enum Error {
     },
     /// The broker id belongs to another data directory.
     #[error(
-        "broker id {id} belongs to the data directory {registered}, and this is another one. Start it with an id that no \
-         broker of the cluster ever had, also where that directory is lost for good"
+        "broker id {id} belongs to the data directory {registered}, and this is another one. Where that directory is lost \
+         for good, `highwater cluster replace {id}` lets this one take its place; otherwise start it with an id that no \
+         broker of the cluster ever had"
     )]
     BrokerIdTaken {
         /// The id.
@@ -44,6 +45,85 @@ pub enum Error {
     UnknownBroker {
         /// The id.
         id: BrokerId,
+    },
+    /// The data directory is that of a broker that was removed or replaced.
+    #[error(
+        "this data directory was that of broker {id}, which was removed from the cluster or replaced: what it holds is of \
+         no use any more. Start with an empty data directory"
+    )]
+    DirectoryRetired {
+        /// The id that the broker had.
+        id: BrokerId,
+    },
+    /// The broker is up, and must not be for this.
+    #[error("broker {id} is up: its data directory is not lost. Stop it first")]
+    BrokerIsUp {
+        /// The id.
+        id: BrokerId,
+    },
+    /// The broker is not being decommissioned.
+    #[error("broker {id} is not being decommissioned")]
+    NotDraining {
+        /// The id.
+        id: BrokerId,
+    },
+    /// The broker still holds replicas.
+    #[error("broker {id} still holds replicas")]
+    StillHolds {
+        /// The id.
+        id: BrokerId,
+    },
+    /// The cluster cannot do without the broker.
+    #[error("broker {id} cannot be decommissioned: {problem}")]
+    CannotDrain {
+        /// The id.
+        id: BrokerId,
+        /// Why.
+        problem: String,
+    },
+    /// No partition has this number.
+    #[error("topic `{topic}` has no partition {partition}")]
+    UnknownPartition {
+        /// Name of the topic.
+        topic: String,
+        /// The number.
+        partition: PartitionIndex,
+    },
+    /// The replicas cannot be changed so.
+    #[error("partition {partition} of topic `{topic}` cannot be moved so: {problem}")]
+    InvalidReplicas {
+        /// Name of the topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The rule.
+        problem: String,
+    },
+    /// The replicas are being changed already.
+    #[error(
+        "the replicas of partition {partition} of topic `{topic}` are being changed already: wait until that is over, or \
+         cancel it"
+    )]
+    AlreadyMoving {
+        /// Name of the topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionIndex,
+    },
+    /// There is no change of replicas to undo.
+    #[error("no change of replicas is under way that could be cancelled")]
+    NothingToCancel,
+    /// The change of replicas is part of the decommissioning of a broker.
+    #[error(
+        "partition {partition} of topic `{topic}` is moved because broker {broker} is being decommissioned: cancel that"
+    )]
+    MovedByDraining {
+        /// Name of the topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The broker.
+        broker: BrokerId,
     },
     /// The name breaks a rule.
     #[error("`{name}` cannot be the name of a topic: {problem}")]
@@ -155,7 +235,17 @@ impl Error {
             | Self::FeatureLevelLowered { .. }
             | Self::BrokerIdTaken { .. }
             | Self::UnknownBroker { .. }
+            | Self::DirectoryRetired { .. }
             | Self::SetAndUnset { .. } => Reason::InvalidRequest,
+            Self::BrokerIsUp { .. }
+            | Self::NotDraining { .. }
+            | Self::StillHolds { .. }
+            | Self::CannotDrain { .. }
+            | Self::MovedByDraining { .. } => Reason::PolicyViolation,
+            Self::UnknownPartition { .. } => Reason::UnknownTopicOrPartition,
+            Self::InvalidReplicas { .. } => Reason::InvalidReplicaAssignment,
+            Self::AlreadyMoving { .. } => Reason::ReassignmentInProgress,
+            Self::NothingToCancel => Reason::NoReassignmentInProgress,
             Self::InvalidName { .. } => Reason::InvalidTopic,
             Self::TopicAlreadyExists { .. } => Reason::TopicAlreadyExists,
             Self::TopicIdUsed { .. } | Self::ProducerIdsExhausted => Reason::UnknownServerError,

@@ -3,19 +3,22 @@
 //! The bytes are the protobuf messages of `controller_events.proto` and `controller_snapshot.proto`. Lists are sorted,
 //! so that equal states give equal bytes.
 
+mod removal;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater_proto::internal::v1 as wire;
-use highwater_proto::{BrokerId, ProducerId, TopicId};
+use highwater_proto::{BrokerId, PartitionIndex, ProducerId, TopicId};
 use highwater_storage::RaftIndex;
 use prost::Message;
 use uuid::Uuid;
 
 use super::image::{
-    Broker, ClusterImage, DeletedTopic, FOUNDING_REPLICA, Listener, NextIds, Partition, Parts,
-    Replica, Topic,
+    Broker, BrokerState, ClusterImage, DeletedTopic, FOUNDING_REPLICA, Listener, NextIds, Parts,
+    Topic,
 };
+use super::partition::{Partition, Reassignment, Replica};
 use crate::raft::{GroupId, ReplicaId};
 use crate::topic::config_keys::{self, Overrides};
 
@@ -53,6 +56,37 @@ pub(super) enum Event {
         count: u32,
         broker: BrokerId,
     },
+    /// The replicas of a partition are changed from now on.
+    ReassignmentStarted {
+        topic_id: TopicId,
+        partition: PartitionIndex,
+        target: Vec<Replica>,
+    },
+    /// A change of replicas is to be undone.
+    ReassignmentCancelled {
+        topic_id: TopicId,
+        partition: PartitionIndex,
+    },
+    /// A change of replicas is over; `is_done`: with those that were wanted.
+    ReassignmentEnded {
+        topic_id: TopicId,
+        partition: PartitionIndex,
+        is_done: bool,
+    },
+    /// A broker holds nothing of a removed replica any more.
+    ReplicaRemovalReported { replica: ReplicaId },
+    /// Replicas that partitions of a topic have from now on.
+    ReplicationFactorSet {
+        topic_id: TopicId,
+        replication_factor: u32,
+    },
+    /// What is to become of a broker.
+    BrokerStateSet {
+        broker: BrokerId,
+        state: BrokerState,
+    },
+    /// A broker is gone for good.
+    BrokerRemoved { broker: BrokerId },
 }
 
 impl Event {
@@ -140,6 +174,50 @@ fn encode_event(event: &Event) -> wire::controller_event::Event {
             count: *count,
             broker_id: broker.0,
         }),
+        Event::ReassignmentStarted {
+            topic_id,
+            partition,
+            target,
+        } => Wire::ReassignmentStarted(wire::ReassignmentStarted {
+            topic_id: encode_uuid(topic_id.0),
+            partition: partition.0,
+            target: encode_replicas(target),
+        }),
+        Event::ReassignmentCancelled {
+            topic_id,
+            partition,
+        } => Wire::ReassignmentCancelled(wire::ReassignmentCancelled {
+            topic_id: encode_uuid(topic_id.0),
+            partition: partition.0,
+        }),
+        Event::ReassignmentEnded {
+            topic_id,
+            partition,
+            is_done,
+        } => Wire::ReassignmentEnded(wire::ReassignmentEnded {
+            topic_id: encode_uuid(topic_id.0),
+            partition: partition.0,
+            is_done: *is_done,
+        }),
+        Event::ReplicaRemovalReported { replica } => {
+            Wire::ReplicaRemovalReported(wire::ReplicaRemovalReported {
+                replica_id: replica.0,
+            })
+        }
+        Event::ReplicationFactorSet {
+            topic_id,
+            replication_factor,
+        } => Wire::ReplicationFactorSet(wire::ReplicationFactorSet {
+            topic_id: encode_uuid(topic_id.0),
+            replication_factor: *replication_factor,
+        }),
+        Event::BrokerStateSet { broker, state } => Wire::BrokerStateSet(wire::BrokerStateSet {
+            broker_id: broker.0,
+            state: removal::encode_state(*state).into(),
+        }),
+        Event::BrokerRemoved { broker } => Wire::BrokerRemoved(wire::BrokerRemoved {
+            broker_id: broker.0,
+        }),
     }
 }
 
@@ -174,6 +252,34 @@ fn decode_event(event: wire::controller_event::Event) -> Result<Event, String> {
             count: event.count,
             broker: BrokerId(event.broker_id),
         },
+        Wire::ReassignmentStarted(event) => Event::ReassignmentStarted {
+            topic_id: decode_topic_id(&event.topic_id)?,
+            partition: PartitionIndex(event.partition),
+            target: decode_replicas(event.target),
+        },
+        Wire::ReassignmentCancelled(event) => Event::ReassignmentCancelled {
+            topic_id: decode_topic_id(&event.topic_id)?,
+            partition: PartitionIndex(event.partition),
+        },
+        Wire::ReassignmentEnded(event) => Event::ReassignmentEnded {
+            topic_id: decode_topic_id(&event.topic_id)?,
+            partition: PartitionIndex(event.partition),
+            is_done: event.is_done,
+        },
+        Wire::ReplicaRemovalReported(event) => Event::ReplicaRemovalReported {
+            replica: ReplicaId(event.replica_id),
+        },
+        Wire::ReplicationFactorSet(event) => Event::ReplicationFactorSet {
+            topic_id: decode_topic_id(&event.topic_id)?,
+            replication_factor: event.replication_factor,
+        },
+        Wire::BrokerStateSet(event) => Event::BrokerStateSet {
+            broker: BrokerId(event.broker_id),
+            state: removal::decode_state(event.state)?,
+        },
+        Wire::BrokerRemoved(event) => Event::BrokerRemoved {
+            broker: BrokerId(event.broker_id),
+        },
     })
 }
 
@@ -197,6 +303,11 @@ pub(super) fn encode_snapshot(image: &ClusterImage) -> Bytes {
         next_group_id: image.next.group.0,
         next_replica_id: image.next.replica.0,
         next_producer_id: image.next.producer.0,
+        removed_replicas: image
+            .removed_replicas()
+            .map(removal::encode_removed)
+            .collect(),
+        retired_directories: image.retired().map(removal::encode_retired).collect(),
     };
     snapshot.encode_to_vec().into()
 }
@@ -255,6 +366,16 @@ fn image_of(snapshot: &[u8]) -> Result<ClusterImage, String> {
             .into_iter()
             .map(decode_deleted)
             .collect::<Result<_, _>>()?,
+        removed: snapshot
+            .removed_replicas
+            .into_iter()
+            .map(removal::decode_removed)
+            .collect::<Result<_, _>>()?,
+        retired: snapshot
+            .retired_directories
+            .into_iter()
+            .map(removal::decode_retired)
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -270,6 +391,7 @@ pub(super) fn encode_broker(broker: &Broker) -> wire::Broker {
         listeners: broker.listeners.iter().map(encode_listener).collect(),
         rack: broker.rack.clone().unwrap_or_default(),
         controller_replica_id: broker.controller_replica.0,
+        state: removal::encode_state(broker.state).into(),
     }
 }
 
@@ -283,6 +405,7 @@ pub(super) fn decode_broker(broker: wire::Broker) -> Result<Broker, String> {
         })
     };
     Ok(Broker {
+        state: removal::decode_state(broker.state)?,
         id: BrokerId(broker.broker_id),
         incarnation_id: decode_uuid(&broker.incarnation_id)?,
         // Without one: written when clusters had one broker.
@@ -322,25 +445,54 @@ fn decode_topic(topic: wire::Topic) -> Result<Topic, String> {
 }
 
 fn encode_partition(partition: &Partition) -> wire::Partition {
-    let encode_replica = |replica: &Replica| wire::Replica {
-        replica_id: replica.id.0,
-        broker_id: replica.broker.0,
+    let encode_ids = |ids: &mut dyn Iterator<Item = &ReplicaId>| ids.map(|id| id.0).collect();
+    let encode_reassignment = |moving: &Reassignment| wire::Reassignment {
+        target: encode_replicas(&moving.target),
+        is_cancelled: moving.is_cancelled,
     };
     wire::Partition {
         group_id: partition.group.0,
-        replicas: partition.replicas.iter().map(encode_replica).collect(),
+        replicas: encode_replicas(&partition.replicas),
+        founder_ids: encode_ids(&mut partition.founders.iter()),
+        epoch: partition.epoch,
+        lost_replica_ids: encode_ids(&mut partition.lost.iter()),
+        reassignment: partition.reassignment.as_ref().map(encode_reassignment),
     }
 }
 
 fn decode_partition(partition: wire::Partition) -> Partition {
-    let decode_replica = |replica: wire::Replica| Replica {
-        id: ReplicaId(replica.replica_id),
-        broker: BrokerId(replica.broker_id),
+    let decode_reassignment = |moving: wire::Reassignment| Reassignment {
+        target: decode_replicas(moving.target),
+        is_cancelled: moving.is_cancelled,
     };
     Partition {
         group: GroupId(partition.group_id),
-        replicas: partition.replicas.into_iter().map(decode_replica).collect(),
+        replicas: decode_replicas(partition.replicas),
+        founders: partition.founder_ids.into_iter().map(ReplicaId).collect(),
+        epoch: partition.epoch,
+        lost: partition
+            .lost_replica_ids
+            .into_iter()
+            .map(ReplicaId)
+            .collect(),
+        reassignment: partition.reassignment.map(decode_reassignment),
     }
+}
+
+fn encode_replicas(replicas: &[Replica]) -> Vec<wire::Replica> {
+    let encode = |replica: &Replica| wire::Replica {
+        replica_id: replica.id.0,
+        broker_id: replica.broker.0,
+    };
+    replicas.iter().map(encode).collect()
+}
+
+fn decode_replicas(replicas: Vec<wire::Replica>) -> Vec<Replica> {
+    let decode = |replica: wire::Replica| Replica {
+        id: ReplicaId(replica.replica_id),
+        broker: BrokerId(replica.broker_id),
+    };
+    replicas.into_iter().map(decode).collect()
 }
 
 pub(super) fn encode_overrides(overrides: &Overrides) -> Vec<wire::ConfigValue> {

@@ -3,6 +3,8 @@
 //! A new image is made by cloning the old one, which copies a few pointers, and applying events to the clone; maps and
 //! topics are copied only when they change while an older image still holds them.
 
+mod moves;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use uuid::Uuid;
 
 use super::event::Event;
 use super::name::folded;
+use super::partition::{Partition, RemovedReplica, Replica};
 use crate::raft::{GroupId, ReplicaId};
 use crate::topic::TopicConfig;
 use crate::topic::config_keys::{self, Overrides};
@@ -45,33 +48,20 @@ pub struct Broker {
     pub listeners: Vec<Listener>,
     /// Where it stands, if said.
     pub rack: Option<String>,
+    /// Whether it stays.
+    pub state: BrokerState,
 }
 
-/// One replica of a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replica {
-    /// Its id, never used again.
-    pub id: ReplicaId,
-    /// The broker that holds it.
-    pub broker: BrokerId,
-}
-
-/// A partition of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partition {
-    /// Its Raft group, never used again.
-    pub group: GroupId,
-    /// Its replicas, the preferred leader first.
-    pub replicas: Vec<Replica>,
-}
-
-impl Partition {
-    /// The replica that `broker` holds.
-    pub fn replica_on(&self, broker: BrokerId) -> Option<&Replica> {
-        self.replicas
-            .iter()
-            .find(|replica| replica.broker == broker)
-    }
+/// What an operator wants to become of a broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BrokerState {
+    /// It stays.
+    #[default]
+    Active,
+    /// It is being decommissioned: it gets no replicas, those that it has go to others, and then it is removed.
+    Draining,
+    /// Its data directory is lost for good: the next one that comes with its id takes its place.
+    Replaceable,
 }
 
 /// A topic.
@@ -138,6 +128,9 @@ pub struct ClusterImage {
     brokers: Arc<BTreeMap<BrokerId, Arc<Broker>>>,
     topics: Arc<Topics>,
     deleted: Arc<BTreeMap<TopicId, Arc<DeletedTopic>>>,
+    removed: Arc<BTreeMap<ReplicaId, RemovedReplica>>,
+    reassigned: Arc<BTreeSet<(TopicId, PartitionIndex)>>,
+    retired: Arc<BTreeMap<Uuid, BrokerId>>,
 }
 
 impl Default for ClusterImage {
@@ -156,6 +149,9 @@ impl Default for ClusterImage {
             brokers: Arc::default(),
             topics: Arc::default(),
             deleted: Arc::default(),
+            removed: Arc::default(),
+            reassigned: Arc::default(),
+            retired: Arc::default(),
         }
     }
 }
@@ -297,20 +293,53 @@ impl ClusterImage {
             Event::ProducerIdsGranted { first, count, .. } => {
                 self.grant_producers(*first, *count)?
             }
+            Event::ReassignmentStarted {
+                topic_id,
+                partition,
+                target,
+            } => self.start_reassignment(*topic_id, *partition, target)?,
+            Event::ReassignmentCancelled {
+                topic_id,
+                partition,
+            } => self.cancel_reassignment(*topic_id, *partition)?,
+            Event::ReassignmentEnded {
+                topic_id,
+                partition,
+                is_done,
+            } => self.end_reassignment(*topic_id, *partition, *is_done)?,
+            Event::ReplicaRemovalReported { replica } => self.report_removal(*replica)?,
+            Event::ReplicationFactorSet {
+                topic_id,
+                replication_factor,
+            } => {
+                self.change_topic(*topic_id, |topic| {
+                    topic.replication_factor = *replication_factor;
+                })?;
+            }
+            Event::BrokerStateSet { broker, state } => self.set_broker_state(*broker, *state)?,
+            Event::BrokerRemoved { broker } => self.remove_broker(*broker)?,
         }
         Ok(())
     }
 
     fn register_broker(&mut self, broker: &Broker) -> Result<(), String> {
         let replica = broker.controller_replica;
-        let known = self.broker(broker.id);
-        if known.is_none_or(|known| known.controller_replica != replica) {
+        let known = self.broker(broker.id).cloned();
+        if known
+            .as_ref()
+            .is_none_or(|known| known.controller_replica != replica)
+        {
             let is_founding = replica == FOUNDING_REPLICA && self.brokers.is_empty();
             if !is_founding {
                 self.use_replica(replica)?;
             }
         }
         Arc::make_mut(&mut self.brokers).insert(broker.id, Arc::new(broker.clone()));
+        let replaced = known.filter(|known| known.incarnation_id != broker.incarnation_id);
+        if let Some(replaced) = replaced {
+            Arc::make_mut(&mut self.retired).insert(replaced.incarnation_id, broker.id);
+            self.lose_replicas(broker.id);
+        }
         Ok(())
     }
 
@@ -332,10 +361,11 @@ impl ClusterImage {
     }
 
     fn change_topic(&mut self, id: TopicId, change: impl FnOnce(&mut Topic)) -> Result<(), String> {
-        let mut topic = self.topic(id).ok_or_else(|| no_topic(id))?.as_ref().clone();
-        change(&mut topic);
-        let topic = Arc::new(topic);
         let topics = Arc::make_mut(&mut self.topics);
+        let mut topic = topics.by_id.remove(&id).ok_or_else(|| no_topic(id))?;
+        topics.by_folded_name.remove(&folded(&topic.name));
+        // Both maps gave it up, so that it is copied only where an older image holds it.
+        change(Arc::make_mut(&mut topic));
         topics
             .by_folded_name
             .insert(folded(&topic.name), Arc::clone(&topic));
@@ -348,11 +378,11 @@ impl ClusterImage {
         let topic = topics.by_id.remove(&id).ok_or_else(|| no_topic(id))?;
         topics.by_folded_name.remove(&folded(&topic.name));
         self.partition_count -= topic.partitions.len();
-        let replicas = topic
-            .partitions
-            .iter()
-            .flat_map(|partition| &partition.replicas);
+        let replicas = topic.partitions.iter().flat_map(Partition::everybody);
         let waiting = replicas.map(|replica| replica.broker).collect();
+        if !self.reassigned.is_empty() {
+            Arc::make_mut(&mut self.reassigned).retain(|(topic, _)| *topic != id);
+        }
         let deleted = Arc::new(DeletedTopic { topic, waiting });
         Arc::make_mut(&mut self.deleted).insert(id, deleted);
         Ok(())
@@ -424,6 +454,11 @@ impl ClusterImage {
                 return Err(format!("topic {} stands twice", topic.id));
             }
         }
+        let mut reassigned = BTreeSet::new();
+        for topic in topics.by_id.values() {
+            let moving = topic.numbered().filter(|(_, at)| at.reassignment.is_some());
+            reassigned.extend(moving.map(|(index, _)| (topic.id, index)));
+        }
         let by_id = |deleted: DeletedTopic| (deleted.topic.id, Arc::new(deleted));
         let mut brokers = BTreeMap::new();
         let mut controller_replicas = BTreeSet::new();
@@ -445,6 +480,9 @@ impl ClusterImage {
             brokers: Arc::new(brokers),
             topics: Arc::new(topics),
             deleted: Arc::new(parts.deleted.into_iter().map(by_id).collect()),
+            removed: Arc::new(parts.removed),
+            reassigned: Arc::new(reassigned),
+            retired: Arc::new(parts.retired),
         })
     }
 }
@@ -458,6 +496,8 @@ pub(super) struct Parts {
     pub(super) brokers: Vec<Broker>,
     pub(super) topics: Vec<Arc<Topic>>,
     pub(super) deleted: Vec<DeletedTopic>,
+    pub(super) removed: BTreeMap<ReplicaId, RemovedReplica>,
+    pub(super) retired: BTreeMap<Uuid, BrokerId>,
 }
 
 fn no_topic(id: TopicId) -> String {

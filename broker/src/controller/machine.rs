@@ -1,5 +1,8 @@
 //! The rules of the cluster.
 
+mod brokers;
+mod moves;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -13,8 +16,9 @@ use super::command::{
 };
 use super::error::Error;
 use super::event::{self, BadSnapshot, Event};
-use super::image::{ClusterImage, FOUNDING_REPLICA, Partition, Replica, Topic};
+use super::image::{Broker, BrokerState, ClusterImage, FOUNDING_REPLICA, Topic};
 use super::name;
+use super::partition::{Partition, Replica};
 use super::placement::Placement;
 use crate::raft::machine::{CommittedEntry, Decision, EntryKind, NewEntry, Unlawful};
 use crate::raft::{GroupId, ReplicaId};
@@ -122,6 +126,25 @@ impl ControllerMachine {
                 Ok(self.report_deletion(topic_id, broker))
             }
             Command::GrantProducerIds { broker } => self.grant_producer_ids(broker),
+            Command::MoveReplicas(command) => self.move_replicas(&command),
+            Command::SetReplicationFactor(command) => self.set_replication_factor(&command),
+            Command::ReplaceReplica {
+                topic_id,
+                partition,
+                replica,
+            } => self.replace_replica(topic_id, partition, replica),
+            Command::CancelMoves(command) => self.cancel_moves(&command),
+            Command::ReportMembers(report) => Ok(self.report_members(&report)),
+            Command::ReportRemoval { replica, broker } => Ok(self.report_removal(replica, broker)),
+            Command::Decommission(command) => self.decommission(&command),
+            Command::CancelDecommission { broker } => self.cancel_decommission(broker),
+            Command::AllowReplacement {
+                broker,
+                avoid,
+                validate_only,
+            } => self.allow_replacement(broker, &avoid, validate_only),
+            Command::ContinueMoves { avoid } => Ok(self.continue_moves(&avoid)),
+            Command::RemoveBroker { broker } => self.remove_broker(broker),
         }
     }
 
@@ -169,30 +192,6 @@ impl ControllerMachine {
             return Ok(self.unchanged(Response::Done));
         }
         Ok(propose(&events, Response::Done))
-    }
-
-    fn register_broker(&self, registration: Registration) -> Decided {
-        let view = self.view();
-        // The founder comes first: it holds the replica that this group began with.
-        if view.brokers().len() == 0 {
-            return Err(Error::NotFounded);
-        }
-        let known = view.broker(registration.id);
-        if let Some(known) = known
-            && known.incarnation_id != registration.incarnation_id
-        {
-            return Err(Error::BrokerIdTaken {
-                id: known.id,
-                registered: known.incarnation_id,
-            });
-        }
-        let controller_replica = known.map_or(view.next.replica, |known| known.controller_replica);
-        let broker = registration.with_replica(controller_replica);
-        let response = Response::Registered { controller_replica };
-        if known.is_some_and(|known| **known == broker) {
-            return Ok(self.unchanged(response));
-        }
-        Ok(propose(&[Event::BrokerRegistered(broker)], response))
     }
 
     fn create_topic(&self, command: CreateTopic) -> Decided {
@@ -339,7 +338,7 @@ impl ControllerMachine {
     fn default_replication_factor(&self) -> u32 {
         match self.limits.default_replication_factor {
             0 => {
-                let brokers = u32::try_from(self.view().brokers().len()).unwrap_or(u32::MAX);
+                let brokers = u32::try_from(staying(self.view()).count()).unwrap_or(u32::MAX);
                 brokers.min(USUAL_REPLICATION_FACTOR)
             }
             configured => configured,
@@ -462,7 +461,7 @@ pub(super) fn propose(events: &[Event], response: Response) -> Decision<Response
 }
 
 fn check_replication_factor(view: &ClusterImage, asked: u32) -> Result<(), Error> {
-    let brokers = view.brokers().len();
+    let brokers = staying(view).count();
     if asked > 0 && usize::try_from(asked).is_ok_and(|asked| asked <= brokers) {
         return Ok(());
     }
@@ -478,6 +477,12 @@ fn check_min_insync_replicas(config: &TopicConfig, replication_factor: u32) -> R
         min_insync_replicas,
         replication_factor,
     })
+}
+
+/// The brokers that get replicas.
+fn staying(view: &ClusterImage) -> impl Iterator<Item = &Arc<Broker>> {
+    let stays = |broker: &&Arc<Broker>| broker.state == BrokerState::Active;
+    view.brokers().filter(stays)
 }
 
 /// Partitions with ids that were never used, on the brokers that hold the least.
@@ -499,7 +504,7 @@ pub(super) fn new_partitions(
             Replica { id, broker }
         };
         let replicas = placement.place(replicas).into_iter().map(give_id).collect();
-        Partition { group, replicas }
+        Partition::new(group, replicas)
     };
     (0..count).map(|_| partition()).collect()
 }

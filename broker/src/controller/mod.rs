@@ -8,7 +8,7 @@
 //! Everything random (topic ids) and every time comes in with the command. Ids of groups, replicas and producers are
 //! counted and never used again, also not after what they named is deleted.
 //!
-//! Left out so far: moving replicas between brokers, removing brokers, access rules, quotas.
+//! Left out so far: access rules, quotas.
 
 mod command;
 mod coordinators;
@@ -18,20 +18,24 @@ mod event;
 mod image;
 mod machine;
 mod name;
+mod partition;
 mod placement;
 pub mod reconcile;
 mod replica;
 pub(crate) mod wire;
 
 pub use command::{
-    AddPartitions, AlterTopic, Command, CreateTopic, DeleteTopic, Registration, Response,
+    AddPartitions, AlterTopic, CancelMoves, Command, CreateTopic, Decommission, DeleteTopic,
+    MembersReport, MoveReplicas, PartitionMove, PlannedMove, Registration, Response,
+    SetReplicationFactor,
 };
 pub use delta::Delta;
 pub use error::Error;
 pub use event::BadSnapshot;
 pub use image::{
-    Broker, ClusterImage, DeletedTopic, FIRST_PARTITION_GROUP, FOUNDING_REPLICA, Listener,
-    Partition, Replica, Topic,
+    Broker, BrokerState, ClusterImage, DeletedTopic, FIRST_PARTITION_GROUP, FOUNDING_REPLICA,
+    Listener, Topic,
 };
 pub use machine::{ControllerMachine, Limits, PRODUCER_ID_BLOCK};
+pub use partition::{Partition, Reassignment, RemovedReplica, Replica};
 pub use replica::{ClusterView, ControllerReplica};

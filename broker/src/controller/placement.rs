@@ -1,4 +1,4 @@
-//! Where new replicas go: to brokers that are up, on different racks, that hold the fewest.
+//! Where new replicas go: to brokers that stay and are up, on different racks, that hold the fewest.
 //!
 //! Each replica of a partition goes to the broker that is best by these, in this order: it is up; no replica of the
 //! partition is on its rack yet; it holds the fewest replicas. Of equals, the first replica takes the broker that is the
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_proto::BrokerId;
 
-use super::image::ClusterImage;
+use super::image::{BrokerState, ClusterImage};
 
 /// A broker that replicas can go to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,10 +38,11 @@ impl Placement {
         };
         let mut places: BTreeMap<_, _> = image
             .brokers()
+            .filter(|broker| broker.state == BrokerState::Active)
             .map(|broker| (broker.id, place(broker)))
             .collect();
         for partition in image.topics().flat_map(|topic| &topic.partitions) {
-            for (rank, replica) in partition.replicas.iter().enumerate() {
+            for (rank, replica) in partition.coming().iter().enumerate() {
                 if let Some(place) = places.get_mut(&replica.broker) {
                     place.replicas += 1;
                     place.preferred_leaders += usize::from(rank == 0);
@@ -49,6 +50,11 @@ impl Placement {
             }
         }
         Self { places }
+    }
+
+    /// From here on these brokers get nothing.
+    pub(super) fn exclude(&mut self, brokers: &BTreeSet<BrokerId>) {
+        self.places.retain(|id, _| !brokers.contains(id));
     }
 
     /// Brokers for a partition of `replicas` replicas, the preferred leader first. `replicas` is at most the number of
@@ -75,10 +81,50 @@ impl Placement {
         chosen
     }
 
+    /// One more broker for a partition that is on those of `held`, as a follower.
+    pub(super) fn extend(&mut self, held: &[BrokerId]) -> Option<BrokerId> {
+        let id = self.best(held)?;
+        if let Some(place) = self.places.get_mut(&id) {
+            place.replicas += 1;
+        }
+        Some(id)
+    }
+
+    /// The broker of `held` that a partition does without first: one that takes no replicas any more or is down, one whose
+    /// rack holds several of its replicas, the one that holds the most. Of equals the last.
+    pub(super) fn shrink(&mut self, held: &[BrokerId]) -> Option<BrokerId> {
+        let on_rack = |rack: &Option<String>| {
+            let same = |id: &&BrokerId| {
+                let place = self.places.get(*id);
+                rack.is_some() && place.is_some_and(|place| place.rack == *rack)
+            };
+            held.iter().filter(same).count()
+        };
+        let ranked = held.iter().enumerate();
+        let worst = ranked.max_by_key(|(rank, id)| match self.places.get(*id) {
+            None => (true, 0, 0, *rank),
+            // Who leads stays where that is as good.
+            Some(place) => (
+                place.is_down,
+                on_rack(&place.rack),
+                place.replicas.saturating_sub(usize::from(*rank == 0)),
+                *rank,
+            ),
+        });
+        let id = *worst?.1;
+        if let Some(place) = self.places.get_mut(&id) {
+            place.replicas = place.replicas.saturating_sub(1);
+        }
+        Some(id)
+    }
+
     /// The best broker beside those that were chosen for the same partition.
     fn best(&self, chosen: &[BrokerId]) -> Option<BrokerId> {
         let on_rack = |rack: &Option<String>| {
-            let same = |id: &&BrokerId| rack.is_some() && self.places[*id].rack == *rack;
+            let same = |id: &&BrokerId| {
+                let place = self.places.get(*id);
+                rack.is_some() && place.is_some_and(|place| place.rack == *rack)
+            };
             chosen.iter().filter(same).count()
         };
         let candidates = self.places.iter().filter(|(id, _)| !chosen.contains(id));

@@ -1,14 +1,19 @@
 //! What a broker must do so that its replicas are those that the cluster's image says.
 //!
 //! Data is deleted only when a committed deletion names the topic's UUID and the image says that this broker holds a
-//! replica of it. A replica that the image does not know at all is kept and reported.
+//! replica of it, or when a committed decision names the replica: it is a member of its group no more. A replica that the
+//! image does not know at all is kept and reported.
+//!
+//! Where a new replica takes the place of one on the same broker, only the new one runs: the old one is laid aside with its
+//! data until the change is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use highwater_proto::{BrokerId, PartitionIndex, TopicId};
 
-use super::image::{ClusterImage, DeletedTopic, Partition, Replica, Topic};
+use super::image::{ClusterImage, DeletedTopic, Topic};
+use super::partition::Partition;
 use crate::raft::{GroupId, ReplicaId};
 use crate::topic::TopicConfig;
 
@@ -30,6 +35,8 @@ pub enum Presence {
     Running,
     /// Its directory is there, but nothing runs in it.
     Stopped,
+    /// It was laid aside by this process: its log is open, but it takes no part in its group.
+    LaidAside,
 }
 
 /// Something to do.
@@ -46,7 +53,19 @@ pub enum Action {
         /// The configuration.
         config: Arc<TopicConfig>,
     },
-    /// Stop a replica and delete its log: its topic was deleted.
+    /// Stop a replica and keep its log: another one takes its place.
+    LayAside {
+        /// The replica.
+        location: Location,
+        /// Its Raft group.
+        group: GroupId,
+    },
+    /// Tell the controller that nothing of a removed replica is here any more.
+    ReportRemoval {
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// Stop a replica and delete its log: its topic was deleted, or it was removed.
     DeleteReplica {
         /// The replica.
         location: Location,
@@ -71,8 +90,8 @@ pub struct StartReplica {
     pub is_coordinator: bool,
     /// Its Raft group.
     pub group: GroupId,
-    /// The group's first voters, this one among them.
-    pub replicas: Vec<Replica>,
+    /// The group's first voters.
+    pub founders: Vec<ReplicaId>,
     /// The configuration in force.
     pub config: Arc<TopicConfig>,
 }
@@ -98,17 +117,15 @@ pub fn reconcile(
     for deleted in new.deleted_topics() {
         plan.delete(deleted, me, present);
     }
+    plan.delete_removed(new, me, present);
     for topic in new.topics() {
         plan.keep(old, topic, me, present);
     }
     for location in present.keys() {
+        let deleted = new.deleted_topic(location.topic_id);
         let is_known = has_replica(new.topic(location.topic_id), location, me)
-            || has_replica(
-                new.deleted_topic(location.topic_id)
-                    .map(|deleted| &deleted.topic),
-                location,
-                me,
-            );
+            || has_replica(deleted.map(|deleted| &deleted.topic), location, me)
+            || new.removed_replica(location.replica).is_some();
         if !is_known {
             plan.unknown.push(*location);
         }
@@ -127,23 +144,68 @@ impl Plan {
     ) {
         let before = old.and_then(|old| old.topic(topic.id));
         let is_in_force = before.is_some_and(|before| before.config == topic.config);
-        for (location, partition) in replicas_on(topic, me) {
-            if present.get(&location) != Some(&Presence::Running) {
-                self.actions.push(Action::StartReplica(StartReplica {
-                    location,
-                    topic_name: topic.name.clone(),
-                    is_coordinator: topic.is_internal(),
-                    group: partition.group,
-                    replicas: partition.replicas.clone(),
-                    config: Arc::clone(&topic.config),
-                }));
-            } else if !is_in_force {
-                self.actions.push(Action::Reconfigure {
-                    location,
-                    group: partition.group,
-                    config: Arc::clone(&topic.config),
-                });
+        for (index, partition) in topic.numbered() {
+            let Some(replica) = partition.replica_on(me) else {
+                continue;
+            };
+            let location = Location {
+                topic_id: topic.id,
+                partition: index,
+                replica: replica.id,
+            };
+            let group = partition.group;
+            for (other, _) in everybody_on(topic.id, index, partition, me) {
+                if other != location && present.get(&other) == Some(&Presence::Running) {
+                    let location = other;
+                    self.actions.push(Action::LayAside { location, group });
+                }
             }
+            match present.get(&location) {
+                // It starts again with the process.
+                Some(Presence::LaidAside) => {}
+                Some(Presence::Running) if is_in_force => {}
+                Some(Presence::Running) => self.actions.push(Action::Reconfigure {
+                    location,
+                    group,
+                    config: Arc::clone(&topic.config),
+                }),
+                Some(Presence::Stopped) | None => {
+                    self.actions.push(Action::StartReplica(StartReplica {
+                        location,
+                        topic_name: topic.name.clone(),
+                        is_coordinator: topic.is_internal(),
+                        group,
+                        founders: partition.founders.clone(),
+                        config: Arc::clone(&topic.config),
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Removed replicas: delete what is here, and report what is not.
+    fn delete_removed(
+        &mut self,
+        new: &ClusterImage,
+        me: BrokerId,
+        present: &BTreeMap<Location, Presence>,
+    ) {
+        for (id, removed) in new.removed_replicas() {
+            if removed.broker != me {
+                continue;
+            }
+            let location = Location {
+                topic_id: removed.topic_id,
+                partition: removed.partition,
+                replica: id,
+            };
+            let action = if present.contains_key(&location) {
+                let group = removed.group;
+                Action::DeleteReplica { location, group }
+            } else {
+                Action::ReportRemoval { replica: id }
+            };
+            self.actions.push(action);
         }
     }
 
@@ -167,24 +229,36 @@ impl Plan {
     }
 }
 
-/// The replicas of a topic that `broker` holds.
+/// The replicas of a topic that `broker` holds or will hold.
 fn replicas_on(topic: &Topic, broker: BrokerId) -> impl Iterator<Item = (Location, &Partition)> {
-    topic.numbered().filter_map(move |(index, partition)| {
-        let replica = partition.replica_on(broker)?;
+    let numbered = topic.numbered();
+    numbered.flat_map(move |(index, at)| everybody_on(topic.id, index, at, broker))
+}
+
+/// The replicas of a partition that `broker` holds or will hold: two where one takes the place of the other.
+fn everybody_on(
+    topic_id: TopicId,
+    index: PartitionIndex,
+    partition: &Partition,
+    broker: BrokerId,
+) -> impl Iterator<Item = (Location, &Partition)> {
+    let there = partition.everybody().filter(move |at| at.broker == broker);
+    there.map(move |replica| {
         let location = Location {
-            topic_id: topic.id,
+            topic_id,
             partition: index,
             replica: replica.id,
         };
-        Some((location, partition))
+        (location, partition)
     })
 }
 
 fn has_replica(topic: Option<&Arc<Topic>>, location: &Location, broker: BrokerId) -> bool {
-    topic
-        .and_then(|topic| topic.partition(location.partition))
-        .and_then(|partition| partition.replica_on(broker))
-        .is_some_and(|replica| replica.id == location.replica)
+    let partition = topic.and_then(|topic| topic.partition(location.partition));
+    partition.is_some_and(|partition| {
+        let mut everybody = partition.everybody();
+        everybody.any(|at| at.broker == broker && at.id == location.replica)
+    })
 }
 
 #[cfg(test)]
@@ -194,6 +268,7 @@ mod tests {
 
     use super::*;
     use crate::controller::event::Event;
+    use crate::controller::partition::Replica;
     use crate::topic::config_keys::{Overrides, resolve};
 
     const ME: BrokerId = BrokerId(1);
@@ -215,14 +290,11 @@ mod tests {
             name: format!("topic-{number}"),
             replication_factor: 2,
             partitions: vec![
-                Partition {
-                    group: GroupId(group),
-                    replicas: vec![replica(group, ME), replica(group + 1, OTHER)],
-                },
-                Partition {
-                    group: GroupId(group + 1),
-                    replicas: vec![replica(group + 2, OTHER)],
-                },
+                Partition::new(
+                    GroupId(group),
+                    vec![replica(group, ME), replica(group + 1, OTHER)],
+                ),
+                Partition::new(GroupId(group + 1), vec![replica(group + 2, OTHER)]),
             ],
             overrides: Overrides::new(),
             config: Arc::new(TopicConfig::default()),
@@ -260,7 +332,7 @@ mod tests {
             topic_name: topic.name,
             is_coordinator: false,
             group: topic.partitions[0].group,
-            replicas: topic.partitions[0].replicas.clone(),
+            founders: topic.partitions[0].founders.clone(),
             config: topic.config,
         })
     }
@@ -362,6 +434,126 @@ mod tests {
             plan.unknown.iter().collect::<BTreeSet<_>>(),
             strangers.iter().collect::<BTreeSet<_>>()
         );
+    }
+
+    /// Replica `id` of partition 0 of topic 1, on this broker.
+    fn at(id: u64) -> Location {
+        Location {
+            replica: ReplicaId(id),
+            ..here(1)
+        }
+    }
+
+    /// Topic 1, whose partition 0 is to have these replicas.
+    fn moving(target: &[(u64, BrokerId)]) -> Vec<Event> {
+        let replica = |(id, broker): &(u64, BrokerId)| Replica {
+            id: ReplicaId(*id),
+            broker: *broker,
+        };
+        let started = Event::ReassignmentStarted {
+            topic_id: topic_id(1),
+            partition: PartitionIndex(0),
+            target: target.iter().map(replica).collect(),
+        };
+        vec![created(1), started]
+    }
+
+    fn ended(is_done: bool) -> Event {
+        Event::ReassignmentEnded {
+            topic_id: topic_id(1),
+            partition: PartitionIndex(0),
+            is_done,
+        }
+    }
+
+    fn start_at(id: u64) -> Action {
+        let Action::StartReplica(mut start) = start(1) else {
+            unreachable!("it starts a replica")
+        };
+        start.location = at(id);
+        Action::StartReplica(start)
+    }
+
+    const GROUP: GroupId = GroupId(110);
+
+    #[test]
+    fn a_new_replica_runs_in_place_of_the_old_one_which_is_kept_until_that_is_over() {
+        let mut image = image(&moving(&[(500, ME), (111, OTHER)]));
+        let location = at(110);
+        let aside = Action::LayAside {
+            location,
+            group: GROUP,
+        };
+        let running = [(location, Presence::Running)];
+        assert_eq!(
+            actions(Some(&image), &image, &running),
+            [aside, start_at(500)]
+        );
+        // After a restart the old one is not started.
+        let found = [(location, Presence::Stopped)];
+        assert_eq!(actions(None, &image, &found), [start_at(500)]);
+        let both = [
+            (location, Presence::LaidAside),
+            (at(500), Presence::Running),
+        ];
+        assert_eq!(actions(Some(&image), &image, &both), []);
+
+        image.apply(RaftIndex(2), &[ended(true)]).unwrap();
+        let delete = Action::DeleteReplica {
+            location,
+            group: GROUP,
+        };
+        assert_eq!(actions(Some(&image), &image, &both), [delete]);
+        let new = [(at(500), Presence::Running)];
+        let report = Action::ReportRemoval {
+            replica: ReplicaId(110),
+        };
+        assert_eq!(actions(Some(&image), &image, &new), [report]);
+        let reported = Event::ReplicaRemovalReported {
+            replica: ReplicaId(110),
+        };
+        image.apply(RaftIndex(3), &[reported]).unwrap();
+        assert_eq!(actions(Some(&image), &image, &new), []);
+    }
+
+    #[test]
+    fn a_replica_that_came_for_nothing_is_deleted() {
+        let mut image = image(&moving(&[(110, ME), (500, OTHER)]));
+        let other = |image: &ClusterImage, present: &[(Location, Presence)]| {
+            reconcile(None, image, OTHER, &present.iter().copied().collect()).actions
+        };
+        // On the other broker the new one runs, beside its replica of partition 1.
+        let present = [(at(111), Presence::Running)];
+        let started = other(&image, &present);
+        assert!(started.contains(&start_at(500)), "{started:?}");
+        image.apply(RaftIndex(2), &[ended(false)]).unwrap();
+        let left = other(&image, &[(at(500), Presence::Running)]);
+        let delete = Action::DeleteReplica {
+            location: at(500),
+            group: GROUP,
+        };
+        assert!(left.contains(&delete), "{left:?}");
+        assert!(left.contains(&start_at(111)), "{left:?}");
+    }
+
+    #[test]
+    fn what_was_on_a_lost_disk_is_never_started_again() {
+        let mut image = image(&[created(1)]);
+        let registered = |directory| {
+            let mut broker = crate::controller::Registration {
+                id: ME,
+                incarnation_id: Uuid::from_u128(directory),
+                listeners: Vec::new(),
+                rack: None,
+            }
+            .with_replica(ReplicaId(1));
+            broker.controller_replica = ReplicaId(700 + u64::try_from(directory).unwrap());
+            Event::BrokerRegistered(broker)
+        };
+        image.apply(RaftIndex(2), &[registered(1)]).unwrap();
+        assert_eq!(actions(None, &image, &[]), [start(1)]);
+        image.apply(RaftIndex(3), &[registered(2)]).unwrap();
+        assert_eq!(actions(None, &image, &[]), []);
     }
 
     #[test]

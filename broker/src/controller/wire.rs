@@ -1,14 +1,19 @@
 //! Commands and answers as they cross the network between a broker and the active controller.
 
+mod moves;
+
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use highwater_proto::internal::v1 as wire;
-use highwater_proto::{BrokerId, ProducerId, TopicId};
+use highwater_proto::{BrokerId, PartitionIndex, ProducerId, TopicId};
 use uuid::Uuid;
 use wire::execute_request::Command as WireCommand;
 use wire::execute_response::Result as WireResult;
 
 use super::command::{
-    AddPartitions, AlterTopic, Command, CreateTopic, DeleteTopic, Registration, Response,
+    AddPartitions, AlterTopic, CancelMoves, Command, CreateTopic, Decommission, DeleteTopic,
+    Registration, Response, SetReplicationFactor,
 };
 use super::event::{
     decode_broker, decode_overrides, decode_topic_id, decode_uuid, encode_broker, encode_overrides,
@@ -68,12 +73,61 @@ pub(crate) fn encode_command(command: &Command) -> Option<WireCommand> {
                 broker_id: broker.0,
             })
         }
+        Command::MoveReplicas(command) => moves::encode_move(command),
+        Command::SetReplicationFactor(command) => {
+            WireCommand::SetReplicationFactor(wire::SetReplicationFactorCommand {
+                topic: command.topic.clone(),
+                topic_id: encode_optional(command.topic_id),
+                replication_factor: command.replication_factor,
+                validate_only: command.validate_only,
+            })
+        }
+        Command::ReplaceReplica {
+            topic_id,
+            partition,
+            replica,
+        } => WireCommand::ReplaceReplica(wire::ReplaceReplicaCommand {
+            topic_id: encode_uuid(topic_id.0),
+            partition: partition.0,
+            replica_id: replica.0,
+        }),
+        Command::CancelMoves(command) => WireCommand::CancelMoves(wire::CancelMovesCommand {
+            topic: command.topic.clone(),
+            partition: command.partition.map(|index| index.0),
+        }),
+        Command::ReportMembers(report) => moves::encode_report(report),
+        Command::ReportRemoval { replica, broker } => {
+            WireCommand::ReportRemoval(wire::ReportRemovalCommand {
+                replica_id: replica.0,
+                broker_id: broker.0,
+            })
+        }
+        Command::Decommission(command) => WireCommand::Decommission(wire::DecommissionCommand {
+            broker_id: command.broker.0,
+            validate_only: command.validate_only,
+        }),
+        Command::CancelDecommission { broker } => {
+            WireCommand::CancelDecommission(wire::CancelDecommissionCommand {
+                broker_id: broker.0,
+            })
+        }
+        Command::AllowReplacement {
+            broker,
+            validate_only,
+            ..
+        } => WireCommand::AllowReplacement(wire::AllowReplacementCommand {
+            broker_id: broker.0,
+            validate_only: *validate_only,
+        }),
+        Command::ContinueMoves { .. } => WireCommand::ContinueMoves(wire::ContinueMovesCommand {}),
+        Command::RemoveBroker { broker } => WireCommand::RemoveBroker(wire::RemoveBrokerCommand {
+            broker_id: broker.0,
+        }),
     })
 }
 
 /// The command that was sent. The error says what is wrong with it.
 pub(crate) fn decode_command(command: WireCommand) -> Result<Command, String> {
-    use std::collections::BTreeSet;
     Ok(match command {
         WireCommand::RegisterBroker(broker) => {
             Command::RegisterBroker(decode_registration(broker)?)
@@ -117,6 +171,49 @@ pub(crate) fn decode_command(command: WireCommand) -> Result<Command, String> {
         WireCommand::GrantProducerIds(grant) => Command::GrantProducerIds {
             broker: BrokerId(grant.broker_id),
         },
+        WireCommand::MoveReplicas(command) => moves::decode_move(command)?,
+        WireCommand::SetReplicationFactor(command) => {
+            Command::SetReplicationFactor(SetReplicationFactor {
+                topic: command.topic,
+                topic_id: decode_optional(&command.topic_id)?,
+                replication_factor: command.replication_factor,
+                avoid: BTreeSet::new(),
+                validate_only: command.validate_only,
+            })
+        }
+        WireCommand::ReplaceReplica(command) => Command::ReplaceReplica {
+            topic_id: decode_topic_id(&command.topic_id)?,
+            partition: PartitionIndex(command.partition),
+            replica: ReplicaId(command.replica_id),
+        },
+        WireCommand::CancelMoves(command) => Command::CancelMoves(CancelMoves {
+            topic: command.topic,
+            partition: command.partition.map(PartitionIndex),
+        }),
+        WireCommand::ReportMembers(report) => moves::decode_report(report)?,
+        WireCommand::ReportRemoval(report) => Command::ReportRemoval {
+            replica: ReplicaId(report.replica_id),
+            broker: BrokerId(report.broker_id),
+        },
+        WireCommand::Decommission(command) => Command::Decommission(Decommission {
+            broker: BrokerId(command.broker_id),
+            avoid: BTreeSet::new(),
+            validate_only: command.validate_only,
+        }),
+        WireCommand::CancelDecommission(command) => Command::CancelDecommission {
+            broker: BrokerId(command.broker_id),
+        },
+        WireCommand::AllowReplacement(command) => Command::AllowReplacement {
+            broker: BrokerId(command.broker_id),
+            avoid: BTreeSet::new(),
+            validate_only: command.validate_only,
+        },
+        WireCommand::ContinueMoves(_) => Command::ContinueMoves {
+            avoid: BTreeSet::new(),
+        },
+        WireCommand::RemoveBroker(command) => Command::RemoveBroker {
+            broker: BrokerId(command.broker_id),
+        },
     })
 }
 
@@ -147,6 +244,7 @@ pub(crate) fn encode_response(response: &Response) -> WireResult {
                 count: *count,
             })
         }
+        Response::Moves(planned) => moves::encode_planned(planned),
     }
 }
 
@@ -169,6 +267,7 @@ pub(crate) fn decode_response(result: WireResult) -> Result<Response, String> {
             first: ProducerId(granted.first_producer_id),
             count: granted.count,
         },
+        WireResult::Moves(planned) => moves::decode_planned(planned),
     })
 }
 
@@ -185,6 +284,7 @@ pub(crate) fn decode_registration(broker: wire::Broker) -> Result<Registration, 
         listeners,
         rack,
         controller_replica: _,
+        state: _,
     } = decode_broker(broker)?;
     if id == BrokerId(0) {
         return Err("a broker has no number".to_owned());
@@ -230,10 +330,8 @@ fn decode_optional(bytes: &[u8]) -> Result<Option<TopicId>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-    use crate::controller::Listener;
+    use crate::controller::{Listener, MembersReport, MoveReplicas, PartitionMove, PlannedMove};
 
     fn id(number: u128) -> TopicId {
         TopicId(Uuid::from_u128(number))
@@ -307,6 +405,62 @@ mod tests {
             Command::GrantProducerIds {
                 broker: BrokerId(3),
             },
+            Command::MoveReplicas(MoveReplicas {
+                moves: vec![PartitionMove {
+                    topic: "a".to_owned(),
+                    topic_id: Some(id(2)),
+                    partition: PartitionIndex(4),
+                    brokers: vec![BrokerId(3), BrokerId(1)],
+                }],
+                validate_only: true,
+            }),
+            Command::SetReplicationFactor(SetReplicationFactor {
+                topic: "a".to_owned(),
+                topic_id: None,
+                replication_factor: 5,
+                avoid: BTreeSet::new(),
+                validate_only: false,
+            }),
+            Command::ReplaceReplica {
+                topic_id: id(2),
+                partition: PartitionIndex(4),
+                replica: ReplicaId(9),
+            },
+            Command::CancelMoves(CancelMoves::default()),
+            Command::CancelMoves(CancelMoves {
+                topic: Some("a".to_owned()),
+                partition: Some(PartitionIndex(0)),
+            }),
+            Command::ReportMembers(MembersReport {
+                topic_id: id(2),
+                partition: PartitionIndex(4),
+                epoch: 6,
+                voters: [ReplicaId(7), ReplicaId(8)].into(),
+                learners: [ReplicaId(9)].into(),
+            }),
+            Command::ReportRemoval {
+                replica: ReplicaId(9),
+                broker: BrokerId(3),
+            },
+            Command::Decommission(Decommission {
+                broker: BrokerId(3),
+                avoid: BTreeSet::new(),
+                validate_only: true,
+            }),
+            Command::CancelDecommission {
+                broker: BrokerId(3),
+            },
+            Command::AllowReplacement {
+                broker: BrokerId(3),
+                avoid: BTreeSet::new(),
+                validate_only: true,
+            },
+            Command::ContinueMoves {
+                avoid: BTreeSet::new(),
+            },
+            Command::RemoveBroker {
+                broker: BrokerId(3),
+            },
         ];
         for command in commands {
             let sent = encode_command(&command).unwrap();
@@ -336,6 +490,12 @@ mod tests {
                 first: ProducerId(5),
                 count: 6,
             },
+            Response::Moves(vec![PlannedMove {
+                topic: "a".to_owned(),
+                partition: PartitionIndex(4),
+                from: vec![BrokerId(1), BrokerId(2)],
+                to: vec![BrokerId(3)],
+            }]),
         ] {
             assert_eq!(decode_response(encode_response(&response)), Ok(response));
         }

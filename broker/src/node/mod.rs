@@ -13,6 +13,7 @@ mod error;
 mod founding;
 mod group_upkeep;
 mod joining;
+mod mover;
 mod reconciler;
 mod steward;
 mod upkeep;
@@ -55,6 +56,7 @@ pub(crate) use watermark_service::high_watermark;
 use balance::Balance;
 use controller_start::{ControllerStart, is_controller_log};
 use engine::Engine;
+use mover::Mover;
 use reconciler::Reconciler;
 use steward::Steward;
 use watermark_service::Watermarks;
@@ -141,6 +143,7 @@ impl Node {
         let steward = Steward {
             shards: shards.clone(),
             cluster: Arc::clone(&cluster),
+            controller: controller.clone(),
             wanted_voters: config.cluster.controller_voters,
         };
         tasks.spawn(steward.run(stop.token().clone()));
@@ -196,6 +199,14 @@ impl Node {
             Arc::clone(&coordination),
             stop.token().clone(),
         ));
+        let mover = Mover {
+            shards: shards.clone(),
+            cluster: Arc::clone(&cluster),
+            hosted: Arc::clone(&hosted),
+            controller: controller.clone(),
+            at_once: config.cluster.moves_at_once,
+        };
+        tasks.spawn(mover.run(stop.token().clone()));
         tasks.spawn(upkeep::run(
             Arc::clone(config),
             Arc::clone(&hosted),

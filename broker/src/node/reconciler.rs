@@ -24,7 +24,9 @@ use crate::coordinator::{self, CoordinatorReplica, CoordinatorView};
 use crate::health::Health;
 use crate::hosted::{Hosted, HostedCoordinator, HostedPartition, HostedPartitions, HostedTopic};
 use crate::partition::{self, PartitionReplica, PartitionShared};
-use crate::raft::{self, BuildMachine, FoundLog, GroupId, Members, Operation, Origin, Shards};
+use crate::raft::{
+    self, BuildMachine, FoundLog, GroupId, Members, Operation, Origin, ReplicaId, Shards,
+};
 use crate::replica::Replica;
 use crate::topic::TopicConfig;
 
@@ -53,6 +55,8 @@ pub(super) struct Reconciler {
     limits: partition::Limits,
     coordinator_limits: coordinator::Limits,
     running: HashMap<Location, Running>,
+    /// Replicas that were laid aside for others that take their places.
+    laid_aside: HashSet<Location>,
     /// Why replicas cannot be started whose logs are lost.
     lost: HashMap<Location, String>,
     done: watch::Sender<Arc<ClusterImage>>,
@@ -89,6 +93,7 @@ impl Reconciler {
             parts,
             limits,
             running: HashMap::new(),
+            laid_aside: HashSet::new(),
             lost: HashMap::new(),
             done,
             last: None,
@@ -135,8 +140,22 @@ impl Reconciler {
                 other => others.push(other),
             }
         }
-        self.hide_deleted(image, &others);
-        let mut is_done = self.start_all(starts).await;
+        let (leaving, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|action| {
+            matches!(
+                action,
+                Action::DeleteReplica { .. } | Action::LayAside { .. }
+            )
+        });
+        if !leaving.is_empty() {
+            // Readers lose sight of them first.
+            self.publish(image);
+        }
+        let mut is_done = true;
+        // A new replica of a group starts where an old one has gone.
+        for action in leaving {
+            is_done &= self.carry_out(action).await;
+        }
+        is_done &= self.start_all(starts).await;
         self.publish(image);
         for action in others {
             is_done &= self.carry_out(action).await;
@@ -151,19 +170,30 @@ impl Reconciler {
             .keys()
             .map(|location| (*location, Presence::Running))
             .collect();
+        let laid_aside = self.laid_aside.iter();
+        present.extend(laid_aside.map(|location| (*location, Presence::LaidAside)));
+        let mut note = |topic_id, partition, replica: ReplicaId| {
+            if self.parts.recovered.contains_key(&LogId(replica.0)) {
+                let location = Location {
+                    topic_id,
+                    partition,
+                    replica,
+                };
+                present.insert(location, Presence::Stopped);
+            }
+        };
+        for (id, removed) in image.removed_replicas() {
+            if removed.broker == self.me {
+                note(removed.topic_id, removed.partition, id);
+            }
+        }
         let deleted = image.deleted_topics().map(|deleted| &deleted.topic);
         for topic in image.topics().chain(deleted) {
             for (index, partition) in topic.numbered() {
-                let Some(replica) = partition.replica_on(self.me) else {
-                    continue;
-                };
-                if self.parts.recovered.contains_key(&LogId(replica.id.0)) {
-                    let location = Location {
-                        topic_id: topic.id,
-                        partition: index,
-                        replica: replica.id,
-                    };
-                    present.insert(location, Presence::Stopped);
+                for replica in partition.everybody() {
+                    if replica.broker == self.me {
+                        note(topic.id, index, replica.id);
+                    }
                 }
             }
         }
@@ -185,16 +215,6 @@ impl Reconciler {
         let stopped = stopped.map(|log| format!("log {log}"));
         let running = running.iter().map(name_of);
         stopped.chain(running).collect()
-    }
-
-    /// Takes partitions that will be deleted out of the readers' sight first.
-    fn hide_deleted(&mut self, image: &ClusterImage, actions: &[Action]) {
-        let is_deleting = actions
-            .iter()
-            .any(|action| matches!(action, Action::DeleteReplica { .. }));
-        if is_deleting {
-            self.publish(image);
-        }
     }
 
     async fn start_all(&mut self, starts: Vec<StartReplica>) -> bool {
@@ -255,7 +275,7 @@ impl Reconciler {
         let StartReplica {
             location,
             group,
-            replicas,
+            founders,
             config,
             is_coordinator,
             ..
@@ -272,7 +292,7 @@ impl Reconciler {
                     max_segment_bytes: config.segment_bytes,
                     write_caching: config.write_caching,
                 },
-                members: Members::of_voters(replicas.iter().map(|replica| replica.id)),
+                members: Members::of_voters(founders.iter().copied()),
                 snapshot: Bytes::new(),
             },
         };
@@ -285,8 +305,8 @@ impl Reconciler {
         let shards = self.parts.shards.clone();
         // Who is to lead first need not wait until it is sure that nobody else does: the group is new.
         let leads_first = matches!(origin, Origin::New { .. })
-            && replicas.len() > 1
-            && replicas[0].id == location.replica;
+            && founders.len() > 1
+            && founders[0] == location.replica;
         async move {
             let started = operate(&shards, group, |answer| Operation::Start {
                 group,
@@ -342,6 +362,16 @@ impl Reconciler {
                 config,
             } => self.reconfigure(location, group, config).await,
             Action::DeleteReplica { location, group } => self.delete(location, group).await,
+            Action::LayAside { location, group } => self.lay_aside(location, group).await,
+            Action::ReportRemoval { replica } => {
+                let broker = self.me;
+                let command = Command::ReportRemoval { replica, broker };
+                if let Err(error) = self.parts.controller.ask(command).await {
+                    warn!(replica = replica.0, %error, "a removal could not be reported");
+                    return false;
+                }
+                return true;
+            }
             Action::ReportDeletion { topic_id } => {
                 let command = Command::ReportDeletion {
                     topic_id,
@@ -380,27 +410,39 @@ impl Reconciler {
         .await
     }
 
-    /// Deletes a replica. One that does not run is started for it: only a shard deletes logs.
+    /// Deletes a replica, whether it runs, is laid aside, or was only found.
     async fn delete(&mut self, location: Location, group: GroupId) -> Result<(), raft::Error> {
-        if !self.running.contains_key(&location) {
-            let start = StartReplica {
-                location,
-                topic_name: String::new(),
-                is_coordinator: false,
-                group,
-                replicas: Vec::new(),
-                config: Arc::new(crate::topic::config_keys::resolve(&BTreeMap::new())),
-            };
-            let (location, running) = self.start_one(start).await.map_err(|(_, error)| error)?;
-            self.note_running(location, running);
-        }
+        let log = LogId(location.replica.0);
+        let found = self.parts.recovered.get(&log).cloned();
         operate(&self.parts.shards, group, |answer| Operation::Delete {
             group,
+            replica: location.replica,
+            found,
             answer,
         })
         .await?;
         self.running.remove(&location);
-        info!(topic = %location.topic_id, partition = %location.partition, "replica deleted");
+        self.laid_aside.remove(&location);
+        self.parts.recovered.remove(&log);
+        info!(topic = %location.topic_id, partition = %location.partition, replica = location.replica.0, "replica deleted");
+        Ok(())
+    }
+
+    /// Stops a replica whose place another one takes, and keeps its data.
+    async fn lay_aside(&mut self, location: Location, group: GroupId) -> Result<(), raft::Error> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.parts.shards.operate(
+            group,
+            Operation::LayAside {
+                group,
+                replica: location.replica,
+                answer,
+            },
+        )?;
+        answered.await.map_err(|_| raft::Error::ShardBusy)?;
+        self.running.remove(&location);
+        self.laid_aside.insert(location);
+        info!(topic = %location.topic_id, partition = %location.partition, replica = location.replica.0, "replica laid aside for a new one");
         Ok(())
     }
 
@@ -418,10 +460,6 @@ impl Reconciler {
                 hosted.set_topic(&name, count);
             }
             for (index, partition) in topic.numbered() {
-                if let Some(known) = before.get(topic.id, index) {
-                    hosted.insert(Arc::clone(known));
-                    continue;
-                }
                 let Some(replica) = partition.replica_on(self.me) else {
                     continue;
                 };
@@ -433,22 +471,30 @@ impl Reconciler {
                 if let Some(reason) = self.lost.get(&location) {
                     hosted.set_lost(topic.id, index, reason.clone());
                 }
-                if let Some(running) = self.running.get(&location) {
-                    let partition = Arc::new(HostedPartition {
+                let Some(running) = self.running.get(&location) else {
+                    continue;
+                };
+                let is_sole_replica = partition.everybody().count() == 1;
+                let known = before.replica(topic.id, index).filter(|known| {
+                    Arc::ptr_eq(&known.shared, &running.shared)
+                        && known.is_sole_replica == is_sole_replica
+                });
+                let partition = known.cloned().unwrap_or_else(|| {
+                    Arc::new(HostedPartition {
                         topic: Arc::clone(&name),
                         index,
                         group: running.group,
-                        is_sole_replica: partition.replicas.len() == 1,
+                        is_sole_replica,
                         shared: Arc::clone(&running.shared),
                         reader: running.reader.clone(),
                         shards: self.parts.shards.clone(),
-                    });
-                    match running.coordinator.clone() {
-                        Some(view) => {
-                            hosted.insert_coordinator(HostedCoordinator { partition, view });
-                        }
-                        None => hosted.insert(partition),
+                    })
+                });
+                match running.coordinator.clone() {
+                    Some(view) => {
+                        hosted.insert_coordinator(HostedCoordinator { partition, view });
                     }
+                    None => hosted.insert(partition),
                 }
             }
         }

@@ -4,6 +4,10 @@
 //! three or five of them are voters: as many as configured, or the largest odd number that brokers can fill. Learners are
 //! promoted when they have caught up, and two at a time, so that the number of voters is never even: two voters would be
 //! lost with any one of them. A voter that was not heard of for long changes places with a learner that was.
+//!
+//! A replica whose broker is gone, or has nothing left to do before it goes, gives its vote away; then it is removed. Where no
+//! other can take the vote, the number of voters shrinks to the next odd one. The steward also asks for the changes of
+//! partitions that such brokers call for, and removes them at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::operate;
-use crate::controller::ClusterView;
-use crate::controller_client::CONTROLLER_GROUP;
+use crate::controller::{ClusterView, Command};
+use crate::controller_client::{CONTROLLER_GROUP, ControllerClient};
 use crate::raft::machine::Role;
 use crate::raft::{FollowerStatus, MemberChange, Members, Operation, ReplicaId, Shards};
 use crate::replica::Replica;
@@ -37,8 +41,12 @@ struct Standing<'a> {
     commit: RaftIndex,
     /// The registered brokers' replicas.
     registered: &'a [ReplicaId],
+    /// Those of them that are to leave.
+    leaving: &'a BTreeSet<ReplicaId>,
     /// Voters that were not heard of for long.
     lost: &'a BTreeSet<ReplicaId>,
+    /// Who leads, and looks.
+    me: ReplicaId,
     wanted_voters: usize,
 }
 
@@ -52,9 +60,18 @@ fn decide(standing: &Standing<'_>) -> Option<Vec<MemberChange>> {
     if let Some(new) = standing.registered.iter().find(|id| !is_member(id)) {
         return Some(vec![MemberChange::AddLearner(*new)]);
     }
+    let mut learners = members.learners.iter();
+    if let Some(gone) = learners.find(|id| standing.is_gone(id)) {
+        return Some(vec![MemberChange::Remove(*gone)]);
+    }
     let fit = standing.fit();
+    let staying = standing.registered.len() - standing.leaving.len();
+    let target = self::voters(standing.wanted_voters, staying);
+    let leaving = members.voters.iter().find(|id| standing.leaves(id));
+    if let Some(leaving) = leaving {
+        return standing.without(*leaving, &fit, target);
+    }
     let voters = members.voters.len();
-    let target = self::voters(standing.wanted_voters, standing.registered.len());
     if voters < target {
         let missing = if voters.is_multiple_of(2) { 1 } else { 2 };
         let promoted = fit.get(..missing)?;
@@ -84,10 +101,64 @@ impl Standing<'_> {
             follower.is_in_sync
                 && follower.matched.0.saturating_add(CLOSE_ENTRIES) >= self.commit.0
                 && self.members.learners.contains(&follower.replica)
-                && self.registered.contains(&follower.replica)
+                && !self.leaves(&follower.replica)
         };
         let fit = self.followers.iter().filter(is_fit);
         fit.map(|follower| follower.replica).collect()
+    }
+
+    /// Whether nobody registered has this replica any more. Before there is anybody, nobody is taken away.
+    fn is_gone(&self, id: &ReplicaId) -> bool {
+        !self.registered.is_empty() && !self.registered.contains(id)
+    }
+
+    /// Whether a replica is not to vote any more.
+    fn leaves(&self, id: &ReplicaId) -> bool {
+        self.is_gone(id) || self.leaving.contains(id)
+    }
+
+    /// How a voter that leaves gives its vote away: to one that is fit, or, where too few stay, to nobody. Then another one
+    /// gives up its vote where the number of voters would be even.
+    fn without(
+        &self,
+        leaving: ReplicaId,
+        fit: &[ReplicaId],
+        target: usize,
+    ) -> Option<Vec<MemberChange>> {
+        let demote = |id: ReplicaId| {
+            if self.is_gone(&id) {
+                MemberChange::Remove(id)
+            } else {
+                MemberChange::AddLearner(id)
+            }
+        };
+        let mut changes = vec![demote(leaving)];
+        if let Some(replacement) = fit.first() {
+            changes.insert(0, MemberChange::AddVoter(*replacement));
+            return Some(changes);
+        }
+        let mut left = self.members.voters.len() - 1;
+        if left < target || left == 0 {
+            return None;
+        }
+        // Others that leave go first, and who leads last.
+        let mut others = self.members.voters.clone();
+        others.retain(|id| *id != leaving);
+        others.sort_by_key(|id| (!self.leaves(id), *id == self.me, *id));
+        for other in others {
+            if left == largest_odd(left) {
+                break;
+            }
+            changes.push(demote(other));
+            left -= 1;
+        }
+        Some(changes)
+    }
+
+    /// Whether every other voter knows that these are the members.
+    fn all_know(&self, since: RaftIndex) -> bool {
+        let mut voters = self.followers.iter().filter(|other| !other.is_learner);
+        voters.all(|voter| voter.committed >= since)
     }
 }
 
@@ -108,6 +179,7 @@ fn largest_odd(most: usize) -> usize {
 pub(super) struct Steward {
     pub(super) shards: Shards<Replica>,
     pub(super) cluster: Arc<ClusterView>,
+    pub(super) controller: ControllerClient,
     /// As configured.
     pub(super) wanted_voters: usize,
 }
@@ -141,20 +213,37 @@ impl Steward {
         quiet.observe(&status.followers, Instant::now());
         let image = self.cluster.image();
         let registered: Vec<_> = image.controller_replicas().map(|at| at.id).collect();
-        let changes = decide(&Standing {
+        let leaving: BTreeSet<_> = image.drained().map(|at| at.controller_replica).collect();
+        let standing = Standing {
             members: &status.members,
             followers: &status.followers,
             commit: status.commit,
             registered: &registered,
+            leaving: &leaving,
             lost: &quiet.lost(Instant::now()),
+            me: status.replica,
             wanted_voters: self.wanted_voters,
-        });
-        let Some(changes) = changes else {
+        };
+        if image.wants_moves() {
+            let avoid = BTreeSet::new();
+            self.ask(Command::ContinueMoves { avoid }).await;
+        }
+        let Some(changes) = decide(&standing) else {
+            let is_settled = !status.is_changing && standing.all_know(status.members_since);
+            let has_no_vote = |id| !status.members.voters.contains(&id);
+            let mut drained = image.drained();
+            let gone = drained.find(|broker| has_no_vote(broker.controller_replica));
+            if let Some(broker) = gone.filter(|_| is_settled) {
+                let broker = broker.id;
+                self.ask(Command::RemoveBroker { broker }).await;
+                info!(%broker, "a broker that was decommissioned is removed");
+            }
             return;
         };
         let changing = operate(&self.shards, CONTROLLER_GROUP, |answer| {
             Operation::ChangeMembers {
                 group: CONTROLLER_GROUP,
+                term: Some(status.term),
                 changes: changes.clone(),
                 answer,
             }
@@ -172,6 +261,15 @@ impl Steward {
                 ?changes,
                 "the controller group's members are not changed yet: too few of its voters answer"
             ),
+        }
+    }
+}
+
+impl Steward {
+    /// Has this broker, which leads the controller, carry out a command.
+    async fn ask(&self, command: Command) {
+        if let Err(error) = self.controller.execute_here(command).await {
+            warn!(%error, "a broker that is to go, or lost its disk, makes no progress");
         }
     }
 }
@@ -230,6 +328,7 @@ mod tests {
                     COMMIT
                 },
                 is_in_sync: !silent.contains(&id.0),
+                committed: COMMIT,
                 is_learner: members.learners.contains(id),
                 seeding: None,
             })
@@ -248,6 +347,8 @@ mod tests {
             followers: &followers(members, behind, silent),
             commit: COMMIT,
             registered: &ids(registered),
+            leaving: &BTreeSet::new(),
+            me: ReplicaId(1),
             lost: &ids(silent).into_iter().collect(),
             wanted_voters,
         })
@@ -326,6 +427,56 @@ mod tests {
         quiet.observe(&followers(&group, &[], &[2]), start + LOST_AFTER / 2);
         quiet.observe(&followers(&group, &[], &[2, 3]), start + LOST_AFTER);
         assert_eq!(quiet.lost(start + LOST_AFTER), [ReplicaId(2)].into());
+    }
+
+    fn leaving(
+        members: &Members,
+        registered: &[u64],
+        leaving: &[u64],
+    ) -> Option<Vec<MemberChange>> {
+        decide(&Standing {
+            members,
+            followers: &followers(members, &[], &[]),
+            commit: COMMIT,
+            registered: &ids(registered),
+            leaving: &ids(leaving).into_iter().collect(),
+            me: ReplicaId(1),
+            lost: &BTreeSet::new(),
+            wanted_voters: 3,
+        })
+    }
+
+    #[test]
+    fn who_leaves_gives_its_vote_to_a_learner_and_is_then_removed() {
+        let four = members(&[1, 2, 3], &[4]);
+        let swap = |last| vec![MemberChange::AddVoter(ReplicaId(4)), last];
+        let learner = MemberChange::AddLearner(ReplicaId(1));
+        assert_eq!(leaving(&four, &[1, 2, 3, 4], &[1]), Some(swap(learner)));
+        let gone = MemberChange::Remove(ReplicaId(3));
+        assert_eq!(leaving(&four, &[1, 2, 4], &[]), Some(swap(gone)));
+        let learner = members(&[2, 3, 4], &[1]);
+        assert_eq!(leaving(&learner, &[1, 2, 3, 4], &[1]), None);
+        assert_eq!(
+            leaving(&learner, &[2, 3, 4], &[]),
+            Some(vec![MemberChange::Remove(ReplicaId(1))])
+        );
+    }
+
+    #[test]
+    fn the_voters_shrink_to_an_odd_number_where_too_few_stay() {
+        let three = members(&[1, 2, 3], &[]);
+        let demote = |id| MemberChange::AddLearner(ReplicaId(id));
+        assert_eq!(
+            leaving(&three, &[1, 2, 3], &[3]),
+            Some(vec![demote(3), demote(2)])
+        );
+        // Its successor is registered and has to catch up first.
+        let successor = members(&[1, 2, 3], &[]);
+        assert_eq!(
+            leaving(&successor, &[1, 2, 4], &[]),
+            Some(vec![MemberChange::AddLearner(ReplicaId(4))])
+        );
+        assert_eq!(leaving(&members(&[1], &[]), &[1], &[1]), None);
     }
 
     fn applied(mut members: Members, changes: &[MemberChange]) -> Members {

@@ -236,7 +236,7 @@ impl Table {
 
     fn insert(&mut self, topic: &Topic) {
         for partition in &topic.partitions {
-            for replica in &partition.replicas {
+            for replica in partition.everybody() {
                 self.replicas.insert(replica.id, replica.broker);
             }
         }
@@ -244,7 +244,7 @@ impl Table {
 
     fn remove(&mut self, topic: &Topic) {
         for partition in &topic.partitions {
-            for replica in &partition.replicas {
+            for replica in partition.everybody() {
                 self.replicas.remove(&replica.id);
             }
         }

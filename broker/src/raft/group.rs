@@ -62,6 +62,8 @@ pub(super) struct Group {
     /// The members as of `applied`.
     conf_state: ConfState,
     members: Members,
+    /// The last change of the members, or where the replica began if none was applied since.
+    members_since: RaftIndex,
     /// The last index handed out for applying, and its term.
     applied: (RaftIndex, Term),
     /// The offset that the next applied record has.
@@ -134,6 +136,7 @@ impl Group {
             written: hard_state,
             conf_state,
             members,
+            members_since: applied.index,
             applied: (applied.index, applied.term),
             next_offset,
             followers: in_sync::Followers::default(),
@@ -280,6 +283,16 @@ impl Group {
         &self.members
     }
 
+    /// The index of the change that made them members, or a later one.
+    pub(super) fn members_since(&self) -> RaftIndex {
+        self.members_since
+    }
+
+    /// Whether a change of the members may be on its way: none may begin before it is over.
+    pub(super) fn is_changing(&self) -> bool {
+        self.node.raft.has_pending_conf() || !self.conf_state.voters_outgoing.is_empty()
+    }
+
     /// The members as of [`Group::applied`], as storage keeps them.
     pub(super) fn conf_state(&self) -> Result<bytes::Bytes, Error> {
         membership::encode(&self.conf_state)
@@ -389,7 +402,7 @@ impl Group {
         if raft.state != StateRole::Leader {
             return Err(Ignored::NotLeader);
         }
-        if raft.has_pending_conf() || !self.conf_state.voters_outgoing.is_empty() {
+        if self.is_changing() {
             return Err(Ignored::Dropped);
         }
         let mut changer = Changer::new(raft.prs());

@@ -8,7 +8,7 @@ use super::{GroupId, ReplicaId};
 
 /// The replicas of one shard. A slot keeps its number while its replica is here.
 ///
-/// Invariant: a group and a replica id stand in it at most once.
+/// Invariant: a replica id stands in it at most once, and a group has at most one replica that is not laid aside.
 pub(super) struct Registry<M: Machine> {
     slots: Vec<Option<Box<Replica<M>>>>,
     free: Vec<Slot>,
@@ -49,10 +49,23 @@ impl<M: Machine> Registry<M> {
 
     pub(super) fn remove(&mut self, slot: Slot) -> Option<Box<Replica<M>>> {
         let replica = self.slots[slot.0].take()?;
-        self.by_group.remove(&replica.group_id());
+        self.release_group(replica.group_id(), slot);
         self.by_replica.remove(&replica.id());
         self.free.push(slot);
         Some(replica)
+    }
+
+    /// Makes room for another replica of the same group. This one keeps its slot, and checkpoints still count it.
+    pub(super) fn lay_aside(&mut self, slot: Slot) {
+        if let Some(group) = self.get(slot).map(Replica::group_id) {
+            self.release_group(group, slot);
+        }
+    }
+
+    fn release_group(&mut self, group: GroupId, slot: Slot) {
+        if self.by_group.get(&group) == Some(&slot) {
+            self.by_group.remove(&group);
+        }
     }
 
     pub(super) fn slot(&self, group: GroupId) -> Option<Slot> {

@@ -464,7 +464,7 @@ impl<M: Machine> Replica<M> {
                 Ok(())
             }
             Committed::MembersChanged => {
-                self.members_changed(index);
+                self.members_changed(index)?;
                 Ok(())
             }
             Committed::Lost {

@@ -142,10 +142,23 @@ pub enum Operation<M: Machine> {
         /// Answered when it is stopped.
         answer: Answer<Result<(), Error>>,
     },
-    /// Stops a replica and deletes its log.
+    /// Ends a replica's part in its group and keeps its log, so that another replica of the group can start here.
+    LayAside {
+        /// The group.
+        group: GroupId,
+        /// The replica.
+        replica: ReplicaId,
+        /// Answered when it is laid aside, also where it was not here.
+        answer: Answer<()>,
+    },
+    /// Stops a replica, where it runs, and deletes its log.
     Delete {
         /// The group.
         group: GroupId,
+        /// The replica.
+        replica: ReplicaId,
+        /// Its log, where it was found at start and no replica has it.
+        found: Option<FoundLog>,
         /// Answered when the deletion is durable.
         answer: Answer<Result<(), Error>>,
     },
@@ -191,6 +204,8 @@ pub enum Operation<M: Machine> {
     ChangeMembers {
         /// The group.
         group: GroupId,
+        /// The term that it must lead in, for who decided by what it saw then; `None`: any.
+        term: Option<Term>,
         /// What changes.
         changes: Vec<MemberChange>,
         /// Answered once applied; [`Refusal::Indefinite`](super::machine::Refusal::Indefinite) when leadership was
@@ -328,6 +343,10 @@ pub struct ReplicaStatus {
     pub next_offset: Offset,
     /// The members as of `applied`.
     pub members: Members,
+    /// The entry that made them members, or a later one; 0 where that was before the last start.
+    pub members_since: RaftIndex,
+    /// Whether a change of the members is on its way: proposed or joint.
+    pub is_changing: bool,
     /// Whether it sleeps: it is idle, and counts no ticks.
     pub is_asleep: bool,
     /// The other members as a leader sees them, in order; empty where this replica does not lead.
@@ -345,6 +364,8 @@ pub struct FollowerStatus {
     pub matched: RaftIndex,
     /// Whether it answers and holds what was committed an election timeout ago.
     pub is_in_sync: bool,
+    /// The last index that it is known to have as committed.
+    pub committed: RaftIndex,
     /// Whether it has no vote.
     pub is_learner: bool,
     /// How far it is, where it is being seeded.
@@ -356,6 +377,7 @@ impl<M: Machine> fmt::Debug for Operation<M> {
         let (name, group) = match self {
             Self::Start { group, .. } => ("Start", group),
             Self::Stop { group, .. } => ("Stop", group),
+            Self::LayAside { group, .. } => ("LayAside", group),
             Self::Delete { group, .. } => ("Delete", group),
             Self::SetLogConfig { group, .. } => ("SetLogConfig", group),
             Self::Roll { group } => ("Roll", group),

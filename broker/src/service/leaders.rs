@@ -43,7 +43,7 @@ impl Leaders {
         hosted: Option<&HostedPartition>,
     ) -> (Option<BrokerId>, Term) {
         let on = |replica: ReplicaId| {
-            let mut replicas = partition.replicas.iter();
+            let mut replicas = partition.everybody();
             let found = replicas.find(|candidate| candidate.id == replica);
             found.map(|replica| replica.broker)
         };
@@ -71,12 +71,13 @@ impl Leaders {
         }
         let leader = self.table.get(partition.group);
         let in_sync = leader.map_or_else(Default::default, |leader| leader.in_sync);
-        let replicas = partition.replicas.iter();
+        let replicas = partition.everybody();
         let mut brokers: Vec<_> = replicas
             .filter(|replica| in_sync.contains(&replica.id))
             .map(|replica| replica.broker)
             .collect();
         brokers.sort_unstable();
+        brokers.dedup();
         brokers
     }
 
@@ -194,10 +195,7 @@ mod tests {
             id: ReplicaId(*id),
             broker: BrokerId(*broker),
         });
-        Partition {
-            group: GROUP,
-            replicas: replicas.collect(),
-        }
+        Partition::new(GROUP, replicas.collect())
     }
 
     /// What broker 1 knows when broker 2 is up and these leaders, by term and replica, were announced.

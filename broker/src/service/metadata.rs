@@ -5,7 +5,7 @@ use highwater_proto::v1;
 
 use super::leaders::Leaders;
 use crate::config::CLIENT_LISTENER;
-use crate::controller::{ClusterImage, Listener, Partition, Topic};
+use crate::controller::{BrokerState, ClusterImage, Listener, Partition, Topic};
 use crate::hosted::HostedPartitions;
 use crate::raft::machine::Role;
 
@@ -74,6 +74,12 @@ impl Sources<'_> {
                     port: listener.map_or(0, |listener| u32::from(listener.port)),
                     rack: broker.rack.clone().unwrap_or_default(),
                     alive: self.leaders.is_up(broker.id),
+                    state: match broker.state {
+                        BrokerState::Active => v1::BrokerState::Active,
+                        BrokerState::Draining => v1::BrokerState::Draining,
+                        BrokerState::Replaceable => v1::BrokerState::Replaceable,
+                    }
+                    .into(),
                 }
             })
             .collect()

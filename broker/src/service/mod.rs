@@ -15,6 +15,7 @@ mod leaders;
 pub(crate) mod metadata;
 mod offsets;
 mod partition_read;
+mod placement;
 mod produce;
 mod produce_stream;
 mod read_pool;
@@ -118,6 +119,7 @@ pub(crate) fn routes(context: &Arc<Context>) -> Routes {
     use v1::fetch_service_server::FetchServiceServer;
     use v1::groups_service_server::GroupsServiceServer;
     use v1::offsets_service_server::OffsetsServiceServer;
+    use v1::placement_service_server::PlacementServiceServer;
     use v1::produce_service_server::ProduceServiceServer;
     let produce = produce::Produce::new(Arc::clone(context));
     let fetch = fetch::Fetch::new(Arc::clone(context));
@@ -125,12 +127,14 @@ pub(crate) fn routes(context: &Arc<Context>) -> Routes {
     let groups = groups::Groups::new(Arc::clone(context));
     let admin = admin::Admin::new(Arc::clone(context));
     let cluster = cluster::Cluster::new(Arc::clone(context));
+    let placement = placement::Placement::new(Arc::clone(context));
     Routes::new(ProduceServiceServer::new(produce).max_decoding_message_size(usize::MAX))
         .add_service(FetchServiceServer::new(fetch).max_decoding_message_size(usize::MAX))
         .add_service(OffsetsServiceServer::new(offsets).max_decoding_message_size(usize::MAX))
         .add_service(GroupsServiceServer::new(groups).max_decoding_message_size(usize::MAX))
         .add_service(AdminServiceServer::new(admin).max_decoding_message_size(usize::MAX))
         .add_service(ClusterServiceServer::new(cluster).max_decoding_message_size(usize::MAX))
+        .add_service(PlacementServiceServer::new(placement).max_decoding_message_size(usize::MAX))
 }
 
 /// Milliseconds since the Unix epoch.

@@ -14,6 +14,7 @@ use v1::admin_service_client::AdminServiceClient;
 use v1::cluster_service_client::ClusterServiceClient;
 use v1::fetch_service_client::FetchServiceClient;
 use v1::groups_service_client::GroupsServiceClient;
+use v1::placement_service_client::PlacementServiceClient;
 use v1::produce_service_client::ProduceServiceClient;
 
 /// What is waited for takes less than this, or never comes.
@@ -203,6 +204,86 @@ impl Client {
         };
         let mut admin = AdminServiceClient::new(self.channel.clone());
         Ok(admin.describe_topic(request).await?.into_inner())
+    }
+
+    pub(crate) fn placement(&self) -> PlacementServiceClient<Channel> {
+        PlacementServiceClient::new(self.channel.clone())
+    }
+
+    /// What the broker has to say of itself.
+    pub(crate) async fn findings(&self) -> Vec<v1::HealthFinding> {
+        let mut cluster = ClusterServiceClient::new(self.channel.clone());
+        let request = v1::DescribeClusterRequest::default();
+        let described = cluster.describe_cluster(request).await.unwrap();
+        described.into_inner().findings
+    }
+
+    /// Gives a partition other replicas.
+    pub(crate) async fn move_to(
+        &self,
+        topic: &str,
+        partition: u32,
+        brokers: &[u32],
+    ) -> Result<Vec<v1::PlannedMove>, ApiError> {
+        let request = v1::MoveReplicasRequest {
+            moves: vec![v1::PartitionMove {
+                partition: Some(named(topic, partition)),
+                broker_ids: brokers.to_vec(),
+            }],
+            validate_only: false,
+        };
+        Ok(self
+            .placement()
+            .move_replicas(request)
+            .await?
+            .into_inner()
+            .moves)
+    }
+
+    /// The changes of replicas that are under way.
+    pub(crate) async fn moves(&self) -> Result<Vec<v1::Move>, ApiError> {
+        let request = v1::ListMovesRequest::default();
+        Ok(self
+            .placement()
+            .list_moves(request)
+            .await?
+            .into_inner()
+            .moves)
+    }
+
+    /// Waits until no change of replicas is under way.
+    pub(crate) async fn until_moved(&self) {
+        within(async {
+            loop {
+                match self.moves().await {
+                    Ok(moves) if moves.is_empty() => return,
+                    Ok(_) => {}
+                    Err(error) => assert!(error.is_retriable(), "{error}"),
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// The brokers that hold a partition, the preferred leader first.
+    pub(crate) async fn replicas(&self, topic: &str, partition: usize) -> Vec<u32> {
+        let described = self.describe(topic).await.unwrap();
+        described.partitions[partition].replica_broker_ids.clone()
+    }
+
+    /// The broker that leads a partition, once one does.
+    pub(crate) async fn leader(&self, topic: &str, partition: usize) -> u32 {
+        within(async {
+            loop {
+                let described = self.describe(topic).await.unwrap();
+                if let Some(leader) = described.partitions[partition].leader_broker_id {
+                    return leader;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
     }
 
     pub(crate) async fn metadata(&self) -> v1::ClusterMetadata {

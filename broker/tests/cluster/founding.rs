@@ -69,7 +69,7 @@ async fn a_wiped_broker_is_refused_under_its_old_id() {
     cluster.wipe(1);
     let refused = cluster.try_start(1).await.unwrap_err().to_string();
     assert!(
-        refused.contains("Start it with an id that no broker of the cluster ever had"),
+        refused.contains("start it with an id that no broker of the cluster ever had"),
         "{refused}"
     );
     cluster.stop(&[2, 3]).await;

@@ -7,4 +7,6 @@
 mod cluster;
 mod founding;
 mod groups;
+mod members;
+mod moves;
 mod replication;

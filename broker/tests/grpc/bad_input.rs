@@ -32,6 +32,14 @@ enum Ask {
     DeleteTopic(v1::DeleteTopicRequest),
     AddPartitions(v1::AddPartitionsRequest),
     TrimPartitions(v1::TrimPartitionsRequest),
+    MoveReplicas(v1::MoveReplicasRequest),
+    SetReplicationFactor(v1::SetReplicationFactorRequest),
+    CancelMoves(v1::CancelMovesRequest),
+    ListMoves(v1::ListMovesRequest),
+    TransferLeader(v1::TransferLeaderRequest),
+    DecommissionBroker(v1::DecommissionBrokerRequest),
+    CancelDecommission(v1::CancelDecommissionRequest),
+    ReplaceBroker(v1::ReplaceBrokerRequest),
     GetMetadata(v1::GetMetadataRequest),
     WatchMetadata(v1::WatchMetadataRequest),
     Raw {
@@ -88,6 +96,20 @@ async fn send(broker: &TestBroker, ask: Ask) -> Result<(), ApiError> {
                     .error,
             )
         }
+        Ask::MoveReplicas(request) => done(broker.placement().move_replicas(request).await),
+        Ask::SetReplicationFactor(request) => {
+            done(broker.placement().set_replication_factor(request).await)
+        }
+        Ask::CancelMoves(request) => done(broker.placement().cancel_moves(request).await),
+        Ask::ListMoves(request) => done(broker.placement().list_moves(request).await),
+        Ask::TransferLeader(request) => done(broker.placement().transfer_leader(request).await),
+        Ask::DecommissionBroker(request) => {
+            done(broker.placement().decommission_broker(request).await)
+        }
+        Ask::CancelDecommission(request) => {
+            done(broker.placement().cancel_decommission(request).await)
+        }
+        Ask::ReplaceBroker(request) => done(broker.placement().replace_broker(request).await),
         Ask::GetMetadata(request) => done(broker.cluster().get_metadata(request).await),
         Ask::WatchMetadata(request) => done(broker.cluster().watch_metadata(request).await),
         Ask::Raw {
@@ -883,6 +905,169 @@ async fn topics_are_not_changed_by_requests_that_do_not_fit_them() {
         row("add too many", partitions, add("t", 21)),
         row("describe an unknown topic", unknown, describe("none")),
         row("describe a path", unknown, describe("../t")),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_go_only_where_they_can_be() {
+    let moves = |moves: Vec<(Option<v1::TopicPartition>, &[u32])>| {
+        Ask::MoveReplicas(v1::MoveReplicasRequest {
+            moves: moves
+                .into_iter()
+                .map(|(partition, brokers)| v1::PartitionMove {
+                    partition,
+                    broker_ids: brokers.to_vec(),
+                })
+                .collect(),
+            validate_only: false,
+        })
+    };
+    let factor = |topic: &str, replication_factor, id: &[u8]| {
+        Ask::SetReplicationFactor(v1::SetReplicationFactorRequest {
+            topic: topic.to_owned(),
+            topic_id: Bytes::copy_from_slice(id),
+            replication_factor,
+            validate_only: false,
+        })
+    };
+    let cancel = |topic: &str, partition| {
+        Ask::CancelMoves(v1::CancelMovesRequest {
+            topic: topic.to_owned(),
+            partition,
+        })
+    };
+    let with_id = |id: &[u8]| v1::TopicPartition {
+        topic_id: Bytes::copy_from_slice(id),
+        ..named("t", 0)
+    };
+    let t = || Some(named("t", 0));
+    let (unknown, other_id) = (Reason::UnknownTopicOrPartition, Reason::UnknownTopicId);
+    let (invalid, replicas) = (Reason::InvalidRequest, Reason::InvalidReplicaAssignment);
+    let too_many = Reason::InvalidReplicationFactor;
+    let nothing = Reason::NoReassignmentInProgress;
+    let list = v1::ListMovesRequest {
+        topic: "none".to_owned(),
+    };
+    refuse_all(vec![
+        row("move no partition", invalid, moves(vec![(None, &[1])])),
+        row(
+            "move half an id",
+            invalid,
+            moves(vec![(Some(with_id(&[7; 8])), &[1])]),
+        ),
+        row(
+            "move another topic",
+            other_id,
+            moves(vec![(Some(with_id(&[7; 16])), &[1])]),
+        ),
+        row(
+            "move an unknown topic",
+            unknown,
+            moves(vec![(Some(named("none", 0)), &[1])]),
+        ),
+        row(
+            "move an unknown partition",
+            unknown,
+            moves(vec![(Some(named("t", 7)), &[1])]),
+        ),
+        row("move nowhere", replicas, moves(vec![(t(), &[])])),
+        row("move to too many", replicas, moves(vec![(t(), &[1, 2])])),
+        row("move to one twice", replicas, moves(vec![(t(), &[1, 1])])),
+        row("move to a stranger", invalid, moves(vec![(t(), &[9])])),
+        row(
+            "move one twice",
+            replicas,
+            moves(vec![(t(), &[1]), (t(), &[1])]),
+        ),
+        row(
+            "move too many",
+            Reason::LimitExceeded,
+            moves(vec![(t(), &[1]); 11]),
+        ),
+        row("no replicas", too_many, factor("t", 0, &[])),
+        row("more replicas than brokers", too_many, factor("t", 2, &[])),
+        row(
+            "replicas of an unknown topic",
+            unknown,
+            factor("none", 1, &[]),
+        ),
+        row(
+            "replicas of another topic",
+            other_id,
+            factor("t", 1, &[7; 16]),
+        ),
+        row("replicas by half an id", invalid, factor("t", 1, &[7; 8])),
+        row(
+            "cancel a partition of no topic",
+            invalid,
+            cancel("", Some(0)),
+        ),
+        row("cancel of an unknown topic", unknown, cancel("none", None)),
+        row("cancel nothing", nothing, cancel("t", Some(0))),
+        row("cancel nothing at all", nothing, cancel("", None)),
+        row("moves of an unknown topic", unknown, Ask::ListMoves(list)),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_stay_that_are_needed_and_leaders_where_nobody_else_could_lead() {
+    let transfer = |partition, to_broker_id| {
+        Ask::TransferLeader(v1::TransferLeaderRequest {
+            partition,
+            to_broker_id,
+        })
+    };
+    let decommission = |broker_id, validate_only| {
+        Ask::DecommissionBroker(v1::DecommissionBrokerRequest {
+            broker_id,
+            validate_only,
+        })
+    };
+    let stay = |broker_id| Ask::CancelDecommission(v1::CancelDecommissionRequest { broker_id });
+    let replace = |broker_id| {
+        Ask::ReplaceBroker(v1::ReplaceBrokerRequest {
+            broker_id,
+            validate_only: false,
+        })
+    };
+    let t = || Some(named("t", 0));
+    let (invalid, policy) = (Reason::InvalidRequest, Reason::PolicyViolation);
+    let unknown = Reason::UnknownTopicOrPartition;
+    refuse_all(vec![
+        row("transfer no partition", invalid, transfer(None, None)),
+        row(
+            "transfer an unknown topic",
+            unknown,
+            transfer(Some(named("none", 0)), None),
+        ),
+        row(
+            "transfer an unknown partition",
+            unknown,
+            transfer(Some(named("t", 7)), None),
+        ),
+        row(
+            "transfer to nobody",
+            Reason::InvalidReplicaAssignment,
+            transfer(t(), None),
+        ),
+        row(
+            "transfer to a stranger",
+            Reason::InvalidReplicaAssignment,
+            transfer(t(), Some(9)),
+        ),
+        row(
+            "decommission the only broker",
+            policy,
+            decommission(1, false),
+        ),
+        row("decommission a stranger", invalid, decommission(9, false)),
+        row("check a stranger", invalid, decommission(9, true)),
+        row("keep one that stays", policy, stay(1)),
+        row("keep a stranger", invalid, stay(9)),
+        row("replace one that is up", policy, replace(1)),
+        row("replace a stranger", invalid, replace(9)),
     ])
     .await;
 }

@@ -198,6 +198,31 @@ fn methods() -> Vec<(&'static str, Vec<u8>)> {
             v1::DeleteGroupRequest { group_id: fuzzed() }.encode_to_vec(),
         ),
         (
+            "/highwater.v1.PlacementService/MoveReplicas",
+            v1::MoveReplicasRequest {
+                moves: vec![v1::PartitionMove {
+                    partition: Some(named("fuzzed", 0)),
+                    broker_ids: vec![1],
+                }],
+                validate_only: true,
+            }
+            .encode_to_vec(),
+        ),
+        (
+            "/highwater.v1.PlacementService/SetReplicationFactor",
+            v1::SetReplicationFactorRequest {
+                topic: fuzzed(),
+                replication_factor: 1,
+                validate_only: true,
+                ..Default::default()
+            }
+            .encode_to_vec(),
+        ),
+        (
+            "/highwater.v1.PlacementService/ListMoves",
+            v1::ListMovesRequest { topic: fuzzed() }.encode_to_vec(),
+        ),
+        (
             "/highwater.v1.ClusterService/GetMetadata",
             v1::GetMetadataRequest::default().encode_to_vec(),
         ),

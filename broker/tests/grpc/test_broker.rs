@@ -124,6 +124,12 @@ impl TestBroker {
         ClusterServiceClient::new(self.channel.clone())
     }
 
+    pub(crate) fn placement(
+        &self,
+    ) -> v1::placement_service_client::PlacementServiceClient<Channel> {
+        v1::placement_service_client::PlacementServiceClient::new(self.channel.clone())
+    }
+
     pub(crate) fn fetcher(&self) -> FetchServiceClient<Channel> {
         FetchServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }

@@ -660,6 +660,7 @@ mod tests {
             port: 1,
             rack: format!("rack of {host}"),
             alive: true,
+            state: v1::BrokerState::Active.into(),
         };
         let mut metadata = Metadata::default();
         metadata.update(

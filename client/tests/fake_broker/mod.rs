@@ -701,6 +701,7 @@ fn metadata(state: &State, wanted: &[String]) -> v1::ClusterMetadata {
                 port: address.port().into(),
                 rack: String::new(),
                 alive: true,
+                state: v1::BrokerState::Active.into(),
             })
             .collect(),
         topics,

@@ -86,6 +86,7 @@ impl World {
                     if let Some(process) = &mut self.nodes[leader.0].process {
                         process.operate(Operation::ChangeMembers {
                             group,
+                            term: None,
                             changes,
                             answer,
                         });

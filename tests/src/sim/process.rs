@@ -163,7 +163,12 @@ impl Process {
     pub(super) fn delete_replica(&mut self, placed: &Placed) {
         let (answer, _) = oneshot::channel();
         let group = placed.group;
-        self.operate(Operation::Delete { group, answer });
+        self.operate(Operation::Delete {
+            group,
+            replica: placed.replica,
+            found: None,
+            answer,
+        });
         self.hosted.remove(&group);
         self.deleting.insert(placed.replica);
     }

@@ -1,11 +1,13 @@
+mod moves;
+
 use std::collections::BTreeSet;
 
-use highwater_proto::ProducerId;
+use highwater_proto::{PartitionIndex, ProducerId};
 use highwater_storage::{Offset, Term};
 use proptest::prelude::*;
 
 use super::*;
-use crate::controller::{Delta, FIRST_PARTITION_GROUP, Listener};
+use crate::controller::{CancelMoves, Delta, FIRST_PARTITION_GROUP, Listener};
 use crate::topic::config_keys::{ConfigError, Overrides};
 
 const LIMITS: Limits = Limits {
@@ -791,10 +793,7 @@ fn an_unlawful_entry_is_refused() {
         event::encode(&[Event::TopicCreated(Arc::new(topic))])
     };
     let used = topic.partitions.clone();
-    let endless = vec![Partition {
-        group: GroupId(u64::MAX),
-        replicas: vec![],
-    }];
+    let endless = vec![Partition::new(GroupId(u64::MAX), vec![])];
     let unknown = TopicId(Uuid::from_u128(5));
     let reported = Event::TopicDeletionReported {
         topic_id: topic.id,
@@ -830,8 +829,8 @@ fn an_unlawful_entry_is_refused() {
         ("version 2", Bytes::from_static(&[0x08, 2])),
         ("no version", Bytes::new()),
         (
-            "an event of kind 15",
-            Bytes::from_static(&[0x08, 1, 0x12, 2, 0x7a, 0]),
+            "an event of kind 99",
+            Bytes::from_static(&[0x08, 1, 0x12, 3, 0x9a, 0x06, 0]),
         ),
         (
             "a short id",
@@ -868,9 +867,17 @@ fn a_snapshot_of_another_version_is_refused() {
 #[derive(Clone, Debug)]
 enum Step {
     Run(Command),
-    Commit { entries: usize },
-    Drop { proposals: usize },
-    ChangeLeader { kept: usize },
+    /// Every change of replicas is carried out, or undone.
+    EndMoves,
+    Commit {
+        entries: usize,
+    },
+    Drop {
+        proposals: usize,
+    },
+    ChangeLeader {
+        kept: usize,
+    },
     Restart,
     Publish,
 }
@@ -897,15 +904,40 @@ fn command() -> impl Strategy<Value = Command> {
             Command::AlterTopic(change)
         }),
         2 => (name.clone(), 1..9_u32).prop_map(|(name, total)| Command::AddPartitions(add(name, total))),
-        2 => (name, proptest::option::of(id.clone())).prop_map(|(name, id)| delete(name, id)),
+        2 => (name.clone(), proptest::option::of(id.clone())).prop_map(|(name, id)| delete(name, id)),
         2 => (id, broker_id.clone()).prop_map(|(id, broker)| Command::ReportDeletion {
             topic_id: topic_id(id),
             broker: BrokerId(broker),
         }),
         1 => broker_id.clone().prop_map(|id| Command::GrantProducerIds { broker: BrokerId(id) }),
-        1 => (broker_id, any::<bool>()).prop_map(|(id, moved)| {
+        1 => (broker_id.clone(), any::<bool>()).prop_map(|(id, moved)| {
             let rack = moved.then(|| "rack".to_owned());
             Command::RegisterBroker(Registration { rack, ..broker(id) })
+        }),
+        4 => (name.clone(), 0..3_u32, proptest::collection::vec(1..4_u32, 1..4)).prop_map(
+            |(name, partition, brokers)| moves::move_to(name, partition, &brokers)
+        ),
+        2 => (name.clone(), 1..4_u32).prop_map(|(name, factor)| moves::factor(name, factor)),
+        1 => (name, any::<bool>()).prop_map(|(name, all)| Command::CancelMoves(CancelMoves {
+            topic: (!all).then(|| name.to_owned()),
+            partition: None,
+        })),
+        2 => (2..40_u64, broker_id.clone()).prop_map(|(replica, broker)| Command::ReportRemoval {
+            replica: ReplicaId(replica),
+            broker: BrokerId(broker),
+        }),
+        1 => broker_id.clone().prop_map(moves::decommission),
+        1 => broker_id.clone().prop_map(|id| Command::CancelDecommission { broker: BrokerId(id) }),
+        1 => broker_id.clone().prop_map(|id| Command::RemoveBroker { broker: BrokerId(id) }),
+        1 => Just(Command::ContinueMoves { avoid: BTreeSet::new() }),
+        1 => broker_id.clone().prop_map(|id| Command::AllowReplacement {
+            broker: BrokerId(id),
+            avoid: [BrokerId(id)].into(),
+            validate_only: false,
+        }),
+        1 => (broker_id, 10..13_u128).prop_map(|(id, directory)| {
+            let incarnation_id = Uuid::from_u128(directory);
+            Command::RegisterBroker(Registration { incarnation_id, ..broker(id) })
         }),
         1 => (1..3_u32).prop_map(|feature_level| Command::Found {
             cluster_id: Uuid::from_u128(99),
@@ -917,7 +949,8 @@ fn command() -> impl Strategy<Value = Command> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        12 => command().prop_map(Step::Run),
+        16 => command().prop_map(Step::Run),
+        2 => Just(Step::EndMoves),
         6 => (1..4_usize).prop_map(|entries| Step::Commit { entries }),
         1 => (1..3_usize).prop_map(|proposals| Step::Drop { proposals }),
         1 => (0..3_usize).prop_map(|kept| Step::ChangeLeader { kept }),
@@ -936,7 +969,7 @@ fn ids(image: &ClusterImage) -> Vec<(GroupId, Vec<ReplicaId>)> {
         .map(|partition| {
             (
                 partition.group,
-                partition.replicas.iter().map(|at| at.id).collect(),
+                partition.everybody().map(|at| at.id).collect(),
             )
         })
         .collect()
@@ -951,6 +984,7 @@ fn assert_consistent(image: &ClusterImage) {
     assert_eq!(distinct.len(), replicas.len());
     let count: usize = image.topics().map(|topic| topic.partitions.len()).sum();
     assert_eq!(image.partition_count(), count);
+    moves::assert_consistent(image);
     for topic in image.topics() {
         assert_eq!(image.topic_named(&topic.name), Some(topic));
         assert_eq!(*topic.config, config_keys::resolve(&topic.overrides));
@@ -971,6 +1005,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Run(command) => drop(controller.handle(command)),
+                Step::EndMoves => moves::end_all(&mut controller),
                 Step::Commit { entries } => controller.commit(entries),
                 Step::Drop { proposals } => {
                     let kept = controller.log.len().saturating_sub(proposals).max(controller.applied);

@@ -105,6 +105,7 @@ impl Group {
                     replica,
                     matched: RaftIndex(progress.matched),
                     is_in_sync: self.is_in_sync(replica),
+                    committed: RaftIndex(progress.committed_index),
                     is_learner: self.members.learners.contains(&replica),
                     seeding: self.seeding_of(*id),
                 }

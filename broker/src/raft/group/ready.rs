@@ -93,6 +93,7 @@ impl Group {
             Ok(state) => {
                 self.members = Members::from_raft(&state);
                 self.conf_state = state;
+                self.members_since = RaftIndex(entry.index);
             }
             // Every replica refuses it alike: the members stay.
             Err(error) => {

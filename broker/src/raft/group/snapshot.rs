@@ -65,6 +65,7 @@ impl Group {
         self.restoring = Some(number);
         self.conf_state = taken.get_metadata().get_conf_state().clone();
         self.members = Members::from_raft(&self.conf_state);
+        self.members_since = self.applied.0;
         self.applied = applied;
         self.next_offset = installable.next_offset;
         self.written.commit = self.written.commit.max(applied.0);

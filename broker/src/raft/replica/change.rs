@@ -1,13 +1,13 @@
 //! A change of the members on its way.
 
-use highwater_storage::RaftIndex;
+use highwater_storage::{RaftIndex, Term};
 
 use super::{Consensus, Replica};
-use crate::raft::Error;
 use crate::raft::event::{Event, Ignored};
 use crate::raft::machine::{Machine, Refusal, Role};
 use crate::raft::membership::{self, MemberChange, Members};
 use crate::raft::request::Answer;
+use crate::raft::{Error, ReplicaId};
 
 /// A proposed change and who waits for it.
 pub(super) struct PendingChange {
@@ -23,15 +23,19 @@ impl PendingChange {
 }
 
 impl<M: Machine> Replica<M> {
-    /// Proposes a change. `answer` hears when it is in force, out of any joint configuration.
+    /// Proposes a change, in `term` where that is given. `answer` hears when it is in force, out of any joint configuration.
     pub(in crate::raft) fn change_members(
         &mut self,
+        term: Option<Term>,
         changes: &[MemberChange],
         answer: Answer<Result<Members, Error>>,
     ) -> Result<(), Error> {
         let pending = |index| PendingChange { index, answer };
         let leader = match self.role {
-            Role::Leader { serving: true, .. } => None,
+            Role::Leader {
+                serving: true,
+                term: led,
+            } if term.is_none_or(|term| term == led) => None,
             Role::Leader { .. } | Role::Quarantined => Some(None),
             Role::Follower { leader, .. } => Some(leader),
         };
@@ -66,9 +70,11 @@ impl<M: Machine> Replica<M> {
     }
 
     /// The members changed at `index`: who asked for it hears when no joint configuration is in force any more.
-    pub(super) fn members_changed(&mut self, index: RaftIndex) {
+    ///
+    /// A leader that is no voter any more steps down. Who followed it need not wait for an election timeout.
+    pub(super) fn members_changed(&mut self, index: RaftIndex) -> Result<(), Error> {
         let Consensus::Running(group) = &self.consensus else {
-            return;
+            return Ok(());
         };
         self.is_in_sync_stale = true;
         let members = group.members();
@@ -79,6 +85,13 @@ impl<M: Machine> Replica<M> {
         {
             change.answer(Ok(members.clone()));
         }
+        let votes = |leader: &ReplicaId| {
+            members.voters.contains(leader) || members.outgoing.contains(leader)
+        };
+        if self.leader().is_some_and(|leader| !votes(&leader)) {
+            self.leader_lost()?;
+        }
+        Ok(())
     }
 
     /// Raft may take a change and write an empty entry instead: nothing was changed.

@@ -49,6 +49,14 @@ impl<M: Machine> Replica<M> {
             },
             members,
             seeding: self.seeding_progress(),
+            members_since: match &self.consensus {
+                Consensus::Running(group) => group.members_since(),
+                Consensus::Quarantined { .. } => self.captured.index,
+            },
+            is_changing: match &self.consensus {
+                Consensus::Running(group) => group.is_changing(),
+                Consensus::Quarantined { .. } => false,
+            },
         })
     }
 }

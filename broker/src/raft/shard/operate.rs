@@ -39,14 +39,32 @@ impl<M: Machine> Shard<M> {
                 let stopped = slot.map(|slot| self.quarantine(slot, &Error::Stopped));
                 drop(answer.send(stopped));
             }
-            Operation::Delete { group, answer } => match self.remove(group) {
-                Ok(Some(log)) => {
-                    self.store.delete_log(&mut context.turn, log);
-                    self.deleting.push(answer);
+            Operation::LayAside {
+                replica, answer, ..
+            } => {
+                if let Some(slot) = self.replicas.slot_of_replica(replica) {
+                    self.quarantine(slot, &Error::Stopped);
+                    self.replicas.lay_aside(slot);
                 }
-                Ok(None) => drop(answer.send(Ok(()))),
-                Err(error) => drop(answer.send(Err(error))),
-            },
+                if answer.send(()).is_err() {
+                    tracing::debug!(replica = replica.0, "who had a replica laid aside has gone");
+                }
+            }
+            Operation::Delete {
+                replica,
+                found,
+                answer,
+                ..
+            } => {
+                let found = found.and_then(|found| found.take());
+                match self.remove(replica).or(found.map(|found| found.log)) {
+                    Some(log) => {
+                        self.store.delete_log(&mut context.turn, log);
+                        self.deleting.push(answer);
+                    }
+                    None => drop(answer.send(Ok(()))),
+                }
+            }
             Operation::SetLogConfig {
                 group,
                 max_segment_bytes,
@@ -77,10 +95,13 @@ impl<M: Machine> Shard<M> {
             },
             Operation::ChangeMembers {
                 group,
+                term,
                 changes,
                 answer,
             } => match self.slot(group) {
-                Ok(slot) => self.with(slot, |replica| replica.change_members(&changes, answer)),
+                Ok(slot) => self.with(slot, |replica| {
+                    replica.change_members(term, &changes, answer)
+                }),
                 Err(error) => drop(answer.send(Err(error))),
             },
             Operation::TransferLeader { group, to } => {
@@ -192,15 +213,12 @@ impl<M: Machine> Shard<M> {
         }
     }
 
-    fn remove(&mut self, group: GroupId) -> Result<Option<Log>, Error> {
-        let slot = self.slot(group)?;
+    fn remove(&mut self, replica: ReplicaId) -> Option<Log> {
+        let slot = self.replicas.slot_of_replica(replica)?;
         self.ticking.remove(&slot);
-        let Some(replica) = self.replicas.remove(slot) else {
-            return Ok(None);
-        };
-        let (log, released) = replica.stop();
+        let (log, released) = self.replicas.remove(slot)?.stop();
         self.released.merge(released);
-        Ok(log)
+        log
     }
 
     fn capture(

@@ -415,6 +415,7 @@ impl Cluster {
         let (answer, mut answered) = oneshot::channel();
         let mut said = self.operate(command, |group| Operation::ChangeMembers {
             group,
+            term: None,
             changes,
             answer,
         })?;

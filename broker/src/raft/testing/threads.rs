@@ -275,7 +275,15 @@ fn a_deleted_replica_is_gone_when_that_is_durable() {
     let (answer, deleted) = oneshot::channel();
     let group = GroupId(1);
     shards
-        .operate(group, Operation::Delete { group, answer })
+        .operate(
+            group,
+            Operation::Delete {
+                group,
+                replica: ReplicaId(1),
+                found: None,
+                answer,
+            },
+        )
         .unwrap();
     deleted.blocking_recv().unwrap().unwrap();
     let crashed = fs.crash(highwater_storage::fs::CrashMode::PowerDropped, 1);
