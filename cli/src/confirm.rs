@@ -6,10 +6,10 @@ use clap::Args;
 
 use crate::failure::Failure;
 
-/// The option of every command that deletes.
+/// The option of every command that cannot be undone.
 #[derive(Debug, Args)]
 pub(crate) struct Consent {
-    /// Do not ask. On a terminal it is asked before anything is deleted; scripts are never asked
+    /// Do not ask. On a terminal it is asked before anything is lost; scripts are never asked
     #[arg(short, long)]
     yes: bool,
 }
@@ -24,7 +24,7 @@ impl Consent {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::new(
                 what,
-                "you did not answer yes; nothing was deleted",
+                "you did not answer yes; nothing was done",
             )),
             Err(error) => {
                 Err(Failure::new(what, error).remedy("to go on without a question: --yes"))

@@ -53,6 +53,11 @@ fn the_cluster_is_shown() {
 }
 
 #[test]
+fn replicas_and_brokers_are_moved_where_there_is_somewhere_to_go() {
+    run("placement");
+}
+
+#[test]
 fn shells_and_man_are_served() {
     run("shell");
 }

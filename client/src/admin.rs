@@ -141,6 +141,10 @@ macro_rules! ask {
     }};
 }
 
+mod moves;
+
+pub use moves::Moves;
+
 impl Admin {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
         Self { cluster }

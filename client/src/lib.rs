@@ -55,7 +55,7 @@ mod retry;
 mod tls;
 mod watch;
 
-pub use admin::{Admin, ConfigChanges, CreatedTopic, NewTopic};
+pub use admin::{Admin, ConfigChanges, CreatedTopic, Moves, NewTopic};
 pub use client::{Client, ClientBuilder};
 pub use consumer::{
     Assignment, ByKey, ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset, Processed,

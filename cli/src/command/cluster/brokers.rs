@@ -1,5 +1,6 @@
 //! `highwater cluster brokers`
 
+use highwater_client::protocol::BrokerState;
 use serde::Serialize;
 
 use super::{Cluster, health};
@@ -17,6 +18,8 @@ struct Broker {
     port: u32,
     rack: Option<String>,
     alive: bool,
+    /// What is to become of it.
+    state: &'static str,
     controller: bool,
     /// What follows is what the broker says of itself.
     version: Option<String>,
@@ -41,6 +44,12 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
             free_bytes: described.as_ref().map(|described| described.free_bytes),
             version: described.map(|described| described.version),
             controller: controller == Some(broker.broker_id),
+            state: match broker.state() {
+                BrokerState::Active => "active",
+                BrokerState::Draining => "draining",
+                BrokerState::Replaceable => "replaceable",
+                BrokerState::Unspecified => "unknown",
+            },
             broker: broker.broker_id,
             host: broker.host,
             port: broker.port,
@@ -49,6 +58,16 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
         })
         .collect();
     context.answer(|| text(&brokers), || &brokers)
+}
+
+impl Broker {
+    fn state_text(&self) -> String {
+        let up = if self.alive { "up" } else { "down" };
+        match self.state {
+            "draining" | "replaceable" => format!("{up}, {}", self.state),
+            _ => up.to_owned(),
+        }
+    }
 }
 
 fn text(brokers: &[Broker]) -> String {
@@ -68,7 +87,7 @@ fn text(brokers: &[Broker]) -> String {
             &broker.broker,
             &broker_address::join(&broker.host, broker.port),
             &broker.rack.as_deref().unwrap_or_default(),
-            &if broker.alive { "up" } else { "down" },
+            &broker.state_text(),
             &broker.health.unwrap_or("no answer"),
             &bytes(broker.log_bytes),
             &bytes(broker.free_bytes),

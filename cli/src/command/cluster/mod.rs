@@ -1,8 +1,13 @@
-//! `highwater cluster`: info, health, brokers.
+//! `highwater cluster`: info, health, brokers, move, moves, cancel, transfer-leader, decommission, replace.
 
 mod brokers;
+mod cancel;
+mod decommission;
 mod health;
 mod info;
+pub(crate) mod moves;
+mod replace;
+mod transfer_leader;
 
 use clap::Subcommand;
 use highwater_client::protocol::{Broker, ClusterMetadata, DescribeClusterResponse};
@@ -20,6 +25,18 @@ pub(crate) enum Command {
     Health,
     /// List the brokers
     Brokers,
+    /// Give a partition its replicas on other brokers
+    Move(moves::Options),
+    /// Show the changes of replicas that are under way
+    Moves,
+    /// Undo changes of replicas that are under way, or the decommissioning of a broker
+    Cancel(cancel::Options),
+    /// Have another broker lead a partition
+    TransferLeader(transfer_leader::Options),
+    /// Move everything off a broker and remove it
+    Decommission(decommission::Options),
+    /// Let a broker with an empty disk take the place of one whose disk is lost
+    Replace(replace::Options),
 }
 
 /// Runs a command about the cluster.
@@ -28,6 +45,12 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<(), Failu
         Command::Info => info::run(context).await,
         Command::Health => health::run(context).await,
         Command::Brokers => brokers::run(context).await,
+        Command::Move(options) => moves::run(options, context).await,
+        Command::Moves => moves::list(context).await,
+        Command::Cancel(options) => cancel::run(options, context).await,
+        Command::TransferLeader(options) => transfer_leader::run(options, context).await,
+        Command::Decommission(options) => decommission::run(options, context).await,
+        Command::Replace(options) => replace::run(options, context).await,
     }
 }
 

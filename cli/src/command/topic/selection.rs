@@ -20,6 +20,24 @@ pub(crate) struct Selection {
     pub(super) regex: bool,
 }
 
+/// The same for a command whose `-r` are replicas.
+#[derive(Debug, Args)]
+pub(crate) struct LongSelection {
+    /// Names of topics
+    #[arg(value_name = "TOPIC", required = true, add = topic_names::completer())]
+    names: Vec<String>,
+
+    /// Take TOPIC as regular expressions that match a whole name, such as 'flights-.*'
+    #[arg(long)]
+    regex: bool,
+}
+
+impl From<LongSelection> for Selection {
+    fn from(LongSelection { names, regex }: LongSelection) -> Self {
+        Self { names, regex }
+    }
+}
+
 impl Selection {
     /// The selected names, each once. Plain names are taken as they are, whether there are such topics or not;
     /// expressions that match no topic are a failure.
