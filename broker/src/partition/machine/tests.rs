@@ -136,6 +136,39 @@ fn a_repeated_batch_answers_its_first_offset() {
 }
 
 #[test]
+fn a_seeded_replica_that_leads_answers_a_repeated_batch_with_its_first_offset() {
+    let mut leader = Leader::new();
+    leader.offset_of(produce(None, 7));
+    leader.offset_of(produce(stamp(1, 0, 0), 2));
+    leader.commit_all();
+    let mut seeded = Leader::new();
+    seeded.offset_of(produce(None, 7));
+    seeded.commit_all();
+    seeded.machine.restore(&leader.machine.snapshot()).unwrap();
+    assert_eq!(seeded.machine.state(), leader.machine.state());
+    let repeated = seeded.offset_of(produce(stamp(1, 0, 0), 2));
+    assert_eq!(repeated, (7, Some(RaftIndex(0))));
+    assert_eq!(seeded.offset_of(produce(stamp(1, 0, 2), 1)), (9, None));
+}
+
+#[test]
+fn a_state_that_takes_something_back_is_not_restored() {
+    let mut leader = Leader::new();
+    let empty = leader.machine.snapshot();
+    leader.offset_of(produce(None, 10));
+    leader.commit_all();
+    let untrimmed = leader.machine.snapshot();
+    let to = TrimTo::HighWatermark;
+    leader.handle(Command::Trim { to }).unwrap();
+    leader.commit_all();
+    let before = leader.machine.state().clone();
+    for earlier in [&empty[..], &untrimmed, b"no snapshot"] {
+        leader.machine.restore(earlier).unwrap_err();
+        assert_eq!(*leader.machine.state(), before);
+    }
+}
+
+#[test]
 fn a_batch_that_was_taken_back_is_appended_again() {
     let mut leader = Leader::new();
     leader.offset_of(produce(stamp(1, 0, 0), 2));

@@ -96,14 +96,15 @@ impl Pulls {
     }
 
     async fn carry_out(&self, pull: Pull) {
-        let Ok(_slot) = self.slots.acquire().await else {
-            return;
-        };
         let (group, replica) = (pull.group().0, pull.replica().0);
         let entry_bytes = self.peers.shared.message_limits.entry_bytes;
         let mut receiving = Receiving::new(pull, entry_bytes);
         let (mut wait, mut moved) = (FIRST_WAIT, Instant::now());
         while !receiving.pull().is_over() {
+            // Whoever has nobody to pull from keeps nobody else from it.
+            let Ok(slot) = self.slots.acquire().await else {
+                return;
+            };
             let before = receiving.bytes();
             let ended;
             (receiving, ended) = match self.attempt(receiving).await {
@@ -117,6 +118,7 @@ impl Pulls {
                     return;
                 }
             };
+            drop(slot);
             if receiving.bytes() > before {
                 (wait, moved) = (FIRST_WAIT, Instant::now());
             }

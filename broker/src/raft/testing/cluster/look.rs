@@ -34,8 +34,12 @@ impl Cluster {
             } else {
                 String::new()
             };
+            let seeding = status.seeding.map_or_else(String::new, |seeding| {
+                let (done, total) = (seeding.done_bytes, seeding.total_bytes);
+                format!(", seeded with {done} of {total} bytes")
+            });
             said.push(format!(
-                "{number}: {role}, term {}, commit {}, applied {}{first}, last {}, members {}",
+                "{number}: {role}, term {}, commit {}, applied {}{first}, last {}, members {}{seeding}",
                 status.term,
                 status.commit,
                 status.applied,
@@ -92,7 +96,8 @@ impl Cluster {
             };
             let sync = if follower.is_in_sync { "in" } else { "not in" };
             let (replica, matched) = (follower.replica.0, follower.matched);
-            format!("{kind} {replica} has {matched} and is {sync} sync")
+            let seeding = follower.seeding.map_or("", |_| ", being seeded");
+            format!("{kind} {replica} has {matched} and is {sync} sync{seeding}")
         });
         Ok(followers.collect())
     }
