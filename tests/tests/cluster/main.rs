@@ -14,6 +14,7 @@ mod freeze;
 mod groups;
 mod identity;
 mod kill;
+mod moves;
 mod partition;
 mod restart;
 mod scene;
