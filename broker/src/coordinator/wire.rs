@@ -329,3 +329,153 @@ fn encode_topic(id: TopicId) -> Bytes {
 fn decode_topic(bytes: &[u8]) -> Result<TopicId, String> {
     TopicId::from_slice(bytes).ok_or_else(|| format!("a topic id has {} bytes", bytes.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::coordinator::snapshot;
+    use crate::coordinator::state::State;
+
+    fn partition(topic: u128, index: u32) -> TopicPartition {
+        TopicPartition {
+            topic: TopicId(Uuid::from_u128(topic)),
+            index: PartitionIndex(index),
+        }
+    }
+
+    /// One event of each kind, in an order that makes sense.
+    fn events() -> Vec<Event> {
+        let (one, two) = (partition(1, 0), partition(2, 300));
+        let member: Arc<str> = "m".into();
+        let said = Member {
+            id: Arc::clone(&member),
+            instance: Some("i".into()),
+            rack: Some("r".to_owned()),
+            client_id: "c".to_owned(),
+            rebalance_timeout_ms: 60_000,
+            session_timeout_ms: 30_000,
+            subscription: Subscription {
+                names: ["t".to_owned()].into(),
+                regex: Some("t.*".to_owned()),
+            },
+            assignor: Some(Assignor::Range),
+            topics: [one.topic, two.topic].into(),
+        };
+        let held = Held {
+            epoch: Epoch(3),
+            known_epoch: Epoch(2),
+            is_away: true,
+            assigned: [(one, Epoch(3))].into(),
+            revoking: [(two, Epoch(1))].into(),
+        };
+        let offset = PartitionOffset {
+            partition: one,
+            offset: 7,
+            leader_epoch: Some(0),
+            metadata: "x".to_owned(),
+        };
+        let changes = [
+            Change::EpochSet {
+                epoch: Epoch(2),
+                catalog_version: 9,
+                topics: [(one.topic, 1), (two.topic, 301)].into(),
+            },
+            Change::MemberSet(Arc::new(said)),
+            Change::TargetSet {
+                member: Arc::clone(&member),
+                target: Arc::new([one, two].into()),
+            },
+            Change::HeldSet {
+                member: Arc::clone(&member),
+                held: Arc::new(held),
+            },
+            Change::OffsetsCommitted {
+                at_ms: 5,
+                offsets: vec![offset],
+            },
+            Change::OffsetsRemoved(vec![two]),
+            Change::MemberRemoved { member, at_ms: 6 },
+            Change::OffsetsExpired {
+                committed_until_ms: 4,
+            },
+            Change::Removed,
+        ];
+        let of_group = |change| Event {
+            group: "g".into(),
+            change,
+        };
+        changes.map(of_group).into()
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        let mut text = String::new();
+        for byte in bytes {
+            write!(text, "{byte:02x}").unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn events_are_read_as_they_were_written() {
+        assert_eq!(decode(&encode(&events())), Ok(events()));
+    }
+
+    #[test]
+    fn a_commit_has_these_bytes() {
+        let commit: Vec<_> = events().into_iter().skip(4).take(1).collect();
+        assert_eq!(
+            hex(&encode(&commit)),
+            "080112220a01673a1d080512190a1000000000000000000000000000000001180720002a0178"
+        );
+    }
+
+    #[test]
+    fn other_versions_are_refused() {
+        let message = wire::CoordinatorEvents {
+            version: VERSION + 1,
+            events: Vec::new(),
+        };
+        decode(&message.encode_to_vec()).unwrap_err();
+        let message = wire::CoordinatorSnapshot {
+            version: VERSION + 1,
+            groups: Vec::new(),
+        };
+        snapshot::decode(&message.encode_to_vec()).unwrap_err();
+        decode(&[0xff]).unwrap_err();
+    }
+
+    #[test]
+    fn a_snapshot_gives_the_state_that_made_it_after_each_event() {
+        let mut state = State::default();
+        for event in events() {
+            state.apply(&event).unwrap();
+            let bytes = snapshot::encode(&state);
+            assert_eq!(snapshot::decode(&bytes).unwrap(), state, "{event:?}");
+        }
+        assert_eq!(state, State::default());
+    }
+
+    #[test]
+    fn a_snapshot_that_contradicts_itself_is_refused() {
+        let mut state = State::default();
+        for event in events().into_iter().take(4) {
+            state.apply(&event).unwrap();
+        }
+        let bytes = snapshot::encode(&state);
+        let mut twice = wire::CoordinatorSnapshot::decode(&bytes[..]).unwrap();
+        twice.groups.push(twice.groups[0].clone());
+        snapshot::decode(&twice.encode_to_vec()).unwrap_err();
+        let mut empty = wire::CoordinatorSnapshot::decode(&bytes[..]).unwrap();
+        empty.groups[0].empty_since_ms = Some(1);
+        snapshot::decode(&empty.encode_to_vec()).unwrap_err();
+        let mut shared = wire::CoordinatorSnapshot::decode(&bytes[..]).unwrap();
+        let mut other = shared.groups[0].members[0].clone();
+        other.member.as_mut().unwrap().member_id = "n".to_owned();
+        shared.groups[0].members.push(other);
+        snapshot::decode(&shared.encode_to_vec()).unwrap_err();
+    }
+}
