@@ -45,27 +45,32 @@ pub(super) async fn run(
             () = stop.cancelled() => return,
             _ = looks.tick() => {}
         }
-        let partitions = hosted.load();
-        for coordinator in partitions.coordinators() {
+        let mut led = Vec::new();
+        for coordinator in hosted.load().coordinators() {
             let group = coordinator.partition.group;
+            let before = told.remove(&group);
             let Standing::Serving { term } = coordinator.partition.shared.standing() else {
-                told.remove(&group);
                 continue;
             };
-            let now = Instant::now();
-            let mut before = told
-                .remove(&group)
-                .filter(|told| told.term == term)
-                .unwrap_or(Told {
-                    term,
-                    catalog_version: None,
-                    offsets_at: now,
-                });
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = look(coordinator, &mut before, &config, &coordination) => {}
+            let before = before.filter(|told| told.term == term);
+            let before = before.unwrap_or_else(|| Told {
+                term,
+                catalog_version: None,
+                offsets_at: Instant::now(),
+            });
+            led.push((coordinator.clone(), before));
+        }
+        // None waits for another one that cannot write.
+        let looks = led.into_iter().map(|(coordinator, mut told)| {
+            let (config, coordination) = (&config, &coordination);
+            async move {
+                look(&coordinator, &mut told, config, coordination).await;
+                (coordinator.partition.group, told)
             }
-            told.insert(group, before);
+        });
+        tokio::select! {
+            () = stop.cancelled() => return,
+            looked = futures::future::join_all(looks) => told = looked.into_iter().collect(),
         }
     }
 }
