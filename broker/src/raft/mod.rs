@@ -20,6 +20,7 @@
 //! A replica that lacks what no log has any more takes a snapshot; where the log is the data, `seeding` says how.
 //! The network between brokers stands behind [`PeerTransport`].
 
+mod ailment;
 mod checkpoint;
 mod cold_read;
 mod config;
@@ -51,6 +52,7 @@ pub(crate) mod testing;
 mod thread;
 mod waiters;
 
+pub use ailment::Ailment;
 pub use cold_read::{ColdRead, FinishedRead};
 pub use config::{Config, TERM_LIMIT};
 pub use counters::ShardCounters;
@@ -62,8 +64,8 @@ pub use membership::{MemberChange, Members};
 pub use message::{Leadership, NoPeers, PeerMessage, PeerTransport};
 pub use reply::{Outcome, Reply, ReplySink};
 pub use request::{
-    Acks, Answer, BuildMachine, FollowerStatus, FoundLog, Operation, Origin, ReplicaStatus,
-    Request, Started,
+    Acks, Answer, BuildMachine, Failure, FollowerStatus, FoundLog, Operation, Origin,
+    ReplicaStatus, Request, Started,
 };
 
 pub use seeding::{

@@ -27,6 +27,7 @@ use highwater_storage::{
     AppliedState, Error as StorageError, Log, Offset, RaftIndex, Term, Ticket, Turn,
 };
 
+use super::ailment::Ailment;
 use super::cold_read::ColdRead;
 use super::counters::ShardCounters;
 use super::effects::{Applicable, Effects, Write, WriteNumber};
@@ -90,6 +91,7 @@ enum Consensus {
     Quarantined {
         /// `None` once it is taken for deletion.
         log: Option<Box<Log>>,
+        ailment: Ailment,
         reason: String,
     },
 }

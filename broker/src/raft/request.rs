@@ -11,6 +11,7 @@ use highwater_storage::{
 };
 use tokio::sync::oneshot;
 
+use super::ailment::Ailment;
 use super::cold_read::FinishedRead;
 use super::machine::{Machine, Role};
 use super::membership::{MemberChange, Members};
@@ -328,7 +329,7 @@ pub struct ReplicaStatus {
     /// Its role.
     pub role: Role,
     /// Why it is quarantined, when it is.
-    pub failure: Option<String>,
+    pub failure: Option<Failure>,
     /// The newest term it knows.
     pub term: Term,
     /// The last index it knows to be committed.
@@ -353,6 +354,15 @@ pub struct ReplicaStatus {
     pub followers: Vec<FollowerStatus>,
     /// How far it is, where it is being seeded.
     pub seeding: Option<SeedingProgress>,
+}
+
+/// Why a replica is quarantined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What is wrong with it.
+    pub ailment: Ailment,
+    /// The same for people.
+    pub reason: String,
 }
 
 /// How a member stands, as the leader of its group sees it.

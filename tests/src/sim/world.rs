@@ -344,7 +344,8 @@ impl World {
                 }
                 Standing::Quarantined if !node.is_excused => {
                     let status = process.shard.status(*group);
-                    let reason = status.and_then(|status| status.failure).unwrap_or_default();
+                    let failure = status.and_then(|status| status.failure);
+                    let reason = failure.map_or_else(String::new, |failure| failure.reason);
                     return broken(
                         Check::HealthyReplicasGoOn,
                         format!("{id} quarantined replica {}: {reason}", hosted.replica.0),

@@ -26,6 +26,7 @@ impl<M: Machine> Replica<M> {
         let reason = error.to_string();
         let ended = Consensus::Quarantined {
             log: None,
+            ailment: error.into(),
             reason: reason.clone(),
         };
         if let Consensus::Running(group) = std::mem::replace(&mut self.consensus, ended)

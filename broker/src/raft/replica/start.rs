@@ -95,6 +95,7 @@ impl<M: Machine> Start<M> {
                 tracing::error!(group = self.group.0, %error, "a replica is quarantined from the start");
                 Consensus::Quarantined {
                     log: Some(Box::new(log)),
+                    ailment: (&error).into(),
                     reason: error.to_string(),
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::{Consensus, Replica, start};
 use crate::raft::machine::Machine;
-use crate::raft::request::ReplicaStatus;
+use crate::raft::request::{Failure, ReplicaStatus};
 
 impl<M: Machine> Replica<M> {
     /// How it stands; `None` when its log is gone.
@@ -16,7 +16,11 @@ impl<M: Machine> Replica<M> {
                 group.members().clone(),
                 None,
             ),
-            Consensus::Quarantined { log, reason } => {
+            Consensus::Quarantined {
+                log,
+                ailment,
+                reason,
+            } => {
                 let log = log.as_deref()?;
                 let hard_state = log.hard_state();
                 (
@@ -25,7 +29,10 @@ impl<M: Machine> Replica<M> {
                     hard_state.commit,
                     self.captured.index,
                     start::members(&self.captured),
-                    Some(reason.clone()),
+                    Some(Failure {
+                        ailment: *ailment,
+                        reason: reason.clone(),
+                    }),
                 )
             }
         };

@@ -26,7 +26,12 @@ impl Cluster {
                     ..
                 } => format!("follows {}", leader.0),
                 Role::Quarantined => {
-                    format!("is quarantined ({})", status.failure.unwrap_or_default())
+                    format!(
+                        "is quarantined ({})",
+                        status
+                            .failure
+                            .map_or_else(String::new, |failure| failure.reason)
+                    )
                 }
             };
             let first = if status.first > RaftIndex(1) {
