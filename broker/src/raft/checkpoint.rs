@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use highwater_storage::{LogId, Store};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::instruments::Instruments;
 use super::journal::Journal;
@@ -23,15 +23,28 @@ use super::{Error, ReplicaId};
 const RETRY_PERIOD: Duration = Duration::from_millis(100);
 
 /// Asks the checkpoint thread for a checkpoint.
-#[derive(Default)]
 pub(super) struct CheckpointSignal {
     state: Mutex<SignalState>,
     changed: Condvar,
+    /// The number of the last checkpoint that was made.
+    made: watch::Sender<u64>,
+}
+
+impl Default for CheckpointSignal {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            made: watch::Sender::new(0),
+        }
+    }
 }
 
 #[derive(Default)]
 struct SignalState {
     is_requested: bool,
+    /// Checkpoints that were begun.
+    begun: u64,
     is_stopping: bool,
 }
 
@@ -46,9 +59,26 @@ impl CheckpointSignal {
         }
     }
 
+    /// Asks for one that holds everything of before, and waits until it is made. False when there will be none.
+    pub(super) async fn make(&self) -> bool {
+        let mut made = self.made.subscribe();
+        let wanted = self.state().begun + 1;
+        self.request();
+        loop {
+            if *made.borrow_and_update() >= wanted {
+                return true;
+            }
+            if self.state().is_stopping || made.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+
     pub(super) fn stop(&self) {
         self.state().is_stopping = true;
         self.changed.notify_one();
+        // Whoever waits looks again.
+        self.made.send_modify(|_| {});
     }
 
     /// Waits for `period`, unless there is to be an end.
@@ -60,8 +90,8 @@ impl CheckpointSignal {
         drop(waited);
     }
 
-    /// Waits for a request. False when there will be none.
-    fn wait(&self) -> bool {
+    /// Waits for a request and answers the number of the checkpoint to make; `None` when there will be none.
+    fn wait(&self) -> Option<u64> {
         let mut state = self.state();
         while !state.is_requested && !state.is_stopping {
             state = self
@@ -70,7 +100,8 @@ impl CheckpointSignal {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         state.is_requested = false;
-        !state.is_stopping
+        state.begun += 1;
+        (!state.is_stopping).then_some(state.begun)
     }
 
     fn state(&self) -> MutexGuard<'_, SignalState> {
@@ -92,10 +123,16 @@ pub(super) struct Checkpointer<M: Machine> {
 impl<M: Machine> Checkpointer<M> {
     /// The checkpoint thread. On stopping it makes a last checkpoint, so that the next start has little to do.
     pub(super) fn run(&self) {
-        while self.signal.wait() {
-            if let Err(error) = self.try_checkpoint() {
-                tracing::error!(%error, "a checkpoint failed");
-                self.signal.pause(RETRY_PERIOD);
+        while let Some(number) = self.signal.wait() {
+            match self.try_checkpoint() {
+                Ok(()) => drop(self.signal.made.send_replace(number)),
+                Err(error) => {
+                    tracing::error!(%error, "a checkpoint failed");
+                    self.signal.pause(RETRY_PERIOD);
+                    if self.signal.made.receiver_count() > 0 {
+                        self.signal.request();
+                    }
+                }
             }
             // Shards may have waited for it.
             for port in &self.ports {

@@ -15,6 +15,7 @@ mod fetch;
 mod leadership;
 mod quarantine;
 mod read;
+mod refound;
 mod seeding;
 mod snapshot;
 mod start;
@@ -332,6 +333,11 @@ impl<M: Machine> Replica<M> {
             Consensus::Quarantined { log, .. } => log.map(|log| *log),
         };
         (log, released)
+    }
+
+    /// The applied state as of the last checkpoint.
+    pub(super) fn captured(&self) -> &AppliedState {
+        &self.captured
     }
 
     /// Its log, for changes that are no entries.

@@ -108,6 +108,9 @@ impl FoundLog {
 pub enum Origin {
     /// Found at start.
     Recovered(FoundLog),
+    /// Found at start, or given away by another start. The majority of its group is lost for good, and it begins again as the
+    /// only member of another group.
+    Refounded(FoundLog),
     /// Created now.
     New {
         /// How the log is kept.
@@ -151,6 +154,16 @@ pub enum Operation<M: Machine> {
         replica: ReplicaId,
         /// Answered when it is laid aside, also where it was not here.
         answer: Answer<()>,
+    },
+    /// Stops a replica and gives its log away, to be started again in this process.
+    Release {
+        /// The group.
+        group: GroupId,
+        /// The replica.
+        replica: ReplicaId,
+        /// Answered with the log, if it was here. What the shard wrote to it is on its way to the journal once the shard has
+        /// answered another operation after this.
+        answer: Answer<Option<FoundLog>>,
     },
     /// Stops a replica, where it runs, and deletes its log.
     Delete {
@@ -388,6 +401,7 @@ impl<M: Machine> fmt::Debug for Operation<M> {
             Self::Start { group, .. } => ("Start", group),
             Self::Stop { group, .. } => ("Stop", group),
             Self::LayAside { group, .. } => ("LayAside", group),
+            Self::Release { group, .. } => ("Release", group),
             Self::Delete { group, .. } => ("Delete", group),
             Self::SetLogConfig { group, .. } => ("SetLogConfig", group),
             Self::Roll { group } => ("Roll", group),

@@ -205,6 +205,12 @@ impl<M: Machine> Shards<M> {
         self.sync_clock.age()
     }
 
+    /// Waits until a checkpoint holds what every group is at now. False when there will be none: the disk failed, or the shards
+    /// stop. Whoever gives up waiting changes nothing.
+    pub async fn checkpointed(&self) -> bool {
+        self.checkpoints.make().await
+    }
+
     /// Asks for a checkpoint, which is made some time later.
     pub fn request_checkpoint(&self) {
         self.checkpoints.request();

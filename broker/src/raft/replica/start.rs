@@ -10,6 +10,7 @@ use highwater_storage::{
 
 use super::fetch::ColdReads;
 use super::read::Reads;
+use super::refound::refound;
 use super::{Consensus, Replica};
 use crate::raft::entry::{self, Committed};
 use crate::raft::group::Group;
@@ -47,15 +48,16 @@ impl<M: Machine> Start<M> {
         turn: &mut Turn,
     ) -> Result<(Replica<M>, LogReader), Error> {
         let found = match &self.origin {
-            Origin::Recovered(found) => Some(found.clone()),
+            Origin::Recovered(found) | Origin::Refounded(found) => Some(found.clone()),
             Origin::New { .. } => None,
         };
-        let (log, applied, damage) = open_log(self.replica, self.origin, store, turn)?;
+        let is_refounded = matches!(self.origin, Origin::Refounded(_));
+        let (mut log, mut applied, damage) = open_log(self.replica, self.origin, store, turn)?;
         let reader = log.reader();
         let build = self.build;
         let built = catch_unwind(AssertUnwindSafe(|| build(reader.clone(), &applied)))
             .unwrap_or_else(|_| Err("building it panicked".to_owned()));
-        let machine = match built {
+        let mut machine = match built {
             Ok(machine) => machine,
             Err(reason) => {
                 match found {
@@ -75,17 +77,26 @@ impl<M: Machine> Start<M> {
             replica: self.replica,
             reason,
         };
-        let opened = match &damage {
-            Some(damage) => Err(Box::new((log, damaged(damage.reason.clone())))),
-            None => Group::open(
-                self.group,
-                self.replica,
-                self.config,
-                log,
-                &applied,
-                machine.snapshot_replaces_log(),
-                self.seed,
-            ),
+        let refounded = if is_refounded && damage.is_none() {
+            refound(&mut machine, &mut log, &applied, self.replica, turn).map(Some)
+        } else {
+            Ok(None)
+        };
+        let opened = match (&damage, refounded) {
+            (Some(damage), _) => Err(Box::new((log, damaged(damage.reason.clone())))),
+            (None, Err(error)) => Err(Box::new((log, error))),
+            (None, Ok(refounded)) => {
+                applied = refounded.unwrap_or(applied);
+                Group::open(
+                    self.group,
+                    self.replica,
+                    self.config,
+                    log,
+                    &applied,
+                    machine.snapshot_replaces_log(),
+                    self.seed,
+                )
+            }
         };
         let is_damaged = opened.is_err();
         let consensus = match opened {
@@ -175,7 +186,7 @@ fn open_log(
     turn: &mut Turn,
 ) -> Result<(Log, AppliedState, Option<Damage>), Error> {
     match origin {
-        Origin::Recovered(found) => {
+        Origin::Recovered(found) | Origin::Refounded(found) => {
             let RecoveredLog {
                 log,
                 applied,

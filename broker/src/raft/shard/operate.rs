@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use highwater_storage::{CapturedLog, Error as StorageError, Log, LogId};
+use highwater_storage::{CapturedLog, Error as StorageError, Log, LogId, RecoveredLog};
 
 use super::{Shard, message_of};
 use crate::raft::machine::Machine;
 use crate::raft::registry::Slot;
 use crate::raft::replica::{Replica, Start, TurnContext};
-use crate::raft::request::{Operation, Started};
+use crate::raft::request::{FoundLog, Operation, Started};
 use crate::raft::seeding::SourceRefusal;
 use crate::raft::{Error, GroupId, ReplicaId};
 
@@ -38,6 +38,9 @@ impl<M: Machine> Shard<M> {
                 let slot = self.slot(group);
                 let stopped = slot.map(|slot| self.quarantine(slot, &Error::Stopped));
                 drop(answer.send(stopped));
+            }
+            Operation::Release { replica, answer, .. } => {
+                drop(answer.send(self.release(replica)));
             }
             Operation::LayAside {
                 replica, answer, ..
@@ -219,6 +222,17 @@ impl<M: Machine> Shard<M> {
         let (log, released) = self.replicas.remove(slot)?.stop();
         self.released.merge(released);
         log
+    }
+
+    fn release(&mut self, replica: ReplicaId) -> Option<FoundLog> {
+        let slot = self.replicas.slot_of_replica(replica)?;
+        let applied = self.replicas.get(slot)?.captured().clone();
+        let log = self.remove(replica)?;
+        Some(FoundLog::new(RecoveredLog {
+            log,
+            applied,
+            damage: None,
+        }))
     }
 
     fn capture(

@@ -4,15 +4,16 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_storage::fs::{Fault, Operation as FsOperation, SimFs};
+use highwater_storage::fs::{CrashMode, Fault, Operation as FsOperation, SimFs};
 use highwater_storage::{LogId, LogSpec, Opened, RaftIndex, Store};
 use tokio::sync::oneshot;
 
 use super::machine::{Add, Seen, WordError, Words};
 use crate::raft::machine::Refusal;
 use crate::raft::{
-    Acks, Config, FoundLog, GroupId, Instruments, Members, NoPeers, Operation, Origin, Outcome,
-    ReplicaId, Reply, Request, ShardThreads, Shards, ShardsSpec, Started,
+    Acks, Config, FoundLog, GroupId, Instruments, MemberChange, Members, NoPeers, Operation,
+    Origin, Outcome, ReplicaId, ReplicaStatus, Reply, Request, ShardThreads, Shards, ShardsSpec,
+    Started,
 };
 
 const GROUPS: u64 = 5;
@@ -292,4 +293,110 @@ fn a_deleted_replica_is_gone_when_that_is_durable() {
     let outcome = send(&shards, 1, "b".to_owned()).blocking_recv().unwrap();
     assert_eq!(outcome, Err(WordError::Refused(Refusal::UnknownGroup)));
     threads.stop();
+}
+
+/// Starts replica 1 in a group on a log that was found.
+fn start_found(shards: &Shards<Words>, group: GroupId, origin: Origin, seen: &Seen) {
+    let (answer, started) = oneshot::channel();
+    let seen = seen.clone();
+    let operation = Operation::Start {
+        group,
+        replica: ReplicaId(1),
+        origin,
+        build: Box::new(move |_, applied| Ok(Words::new(&applied.snapshot, seen))),
+        answer,
+    };
+    shards.operate(group, operation).unwrap();
+    started.blocking_recv().unwrap().unwrap();
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(future)
+}
+
+fn status(shards: &Shards<Words>, group: GroupId) -> ReplicaStatus {
+    let (answer, answered) = oneshot::channel();
+    let operation = Operation::Status { group, answer };
+    shards.operate(group, operation).unwrap();
+    answered.blocking_recv().unwrap().unwrap()
+}
+
+/// Group 1 of three voters of which two are never heard of: the second word is in its log and cannot be acknowledged.
+fn bereft() -> (SimFs, Shards<Words>, ShardThreads<Words>) {
+    let fs = SimFs::new(1);
+    let (shards, threads) = start(open(&fs).store);
+    let group = GroupId(1);
+    let acknowledged = send(&shards, 1, "acknowledged".to_owned());
+    acknowledged.blocking_recv().unwrap().unwrap();
+    let (answer, _changed) = oneshot::channel();
+    let change = Operation::ChangeMembers {
+        group,
+        term: None,
+        changes: vec![
+            MemberChange::AddVoter(ReplicaId(102)),
+            MemberChange::AddVoter(ReplicaId(103)),
+        ],
+        answer,
+    };
+    shards.operate(group, change).unwrap();
+    let _unanswered = send(&shards, 1, "written".to_owned());
+    while status(&shards, group).last < RaftIndex(5) {
+        std::thread::yield_now();
+    }
+    (fs, shards, threads)
+}
+
+#[test]
+fn a_group_that_lost_its_majority_begins_again_with_all_that_one_replica_holds() {
+    let (fs, shards, threads) = bereft();
+    let term = status(&shards, GroupId(1)).term;
+    let (answer, released) = oneshot::channel();
+    let group = GroupId(1);
+    let release = Operation::Release {
+        group,
+        replica: ReplicaId(1),
+        answer,
+    };
+    shards.operate(group, release).unwrap();
+    let found = released.blocking_recv().unwrap().unwrap();
+    let seen = Seen::default();
+    // Its number decides that another shard has it.
+    let again = GroupId(12);
+    start_found(&shards, again, Origin::Refounded(found), &seen);
+    let begun = status(&shards, again);
+    assert!(begun.failure.is_none(), "{:?}", begun.failure);
+    assert!(begun.members.is_alone(ReplicaId(1)) && begun.term.0 > term.0 + 100);
+    assert!(begun.commit == begun.last && begun.applied == begun.last);
+    send(&shards, again.0, "after".to_owned())
+        .blocking_recv()
+        .unwrap()
+        .unwrap();
+    assert_eq!(seen.published(), ["acknowledged", "written", "after"]);
+    let gone = send(&shards, 1, "late".to_owned()).blocking_recv().unwrap();
+    assert_eq!(gone, Err(WordError::Refused(Refusal::UnknownGroup)));
+
+    // Before a checkpoint holds the new members, a start finds the old ones, and begins again in the same way.
+    let early = fs.crash(CrashMode::PowerDropped, 1);
+    assert!(block_on(shards.checkpointed()));
+    let late = fs.crash(CrashMode::PowerDropped, 1);
+    threads.stop();
+    for (fs, origin) in [
+        (early, Origin::Refounded as fn(FoundLog) -> Origin),
+        (late, Origin::Recovered),
+    ] {
+        let Opened { store, logs, .. } = open(&fs);
+        let mut logs = logs.into_iter();
+        let log = logs.find(|log| log.log.id() == LogId(1)).unwrap();
+        let (shards, threads) = start_shards(store);
+        let seen = Seen::default();
+        start_found(&shards, again, origin(FoundLog::new(log)), &seen);
+        send(&shards, again.0, "more".to_owned())
+            .blocking_recv()
+            .unwrap()
+            .unwrap();
+        assert_eq!(seen.published(), ["acknowledged", "written", "after", "more"]);
+        assert!(status(&shards, again).members.is_alone(ReplicaId(1)));
+        threads.stop();
+    }
 }
