@@ -1,10 +1,11 @@
 //! Whether the broker serves, and what somebody should know of it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use highwater_proto::v1::{HealthFinding, HealthState};
-use highwater_storage::Store;
+use highwater_storage::{LogId, Store};
 
 use crate::offline::repair_command;
 
@@ -29,6 +30,10 @@ pub(crate) struct Health {
     data_dir: String,
     /// Found at start; holds until the next.
     found: Vec<HealthFinding>,
+    /// Logs found damaged at start, and how. Those deleted since are no longer here.
+    found_damaged: Mutex<BTreeMap<LogId, String>>,
+    /// What is done about replicas that failed, as of the last look at them.
+    failed_replicas: Mutex<BTreeMap<LogId, HealthFinding>>,
     /// Replicas that the cluster does not know, as of the last reconciliation.
     unknown_replicas: Mutex<Vec<String>>,
     /// Replicas that could not be started, and why, as of the last reconciliation.
@@ -36,12 +41,19 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// `found` is what the start of `store` in `data_dir` found.
-    pub(crate) fn new(store: Arc<Store>, data_dir: String, found: Vec<HealthFinding>) -> Self {
+    /// `found` is what the start of `store` in `data_dir` found, `damaged` which logs were damaged then.
+    pub(crate) fn new(
+        store: Arc<Store>,
+        data_dir: String,
+        found: Vec<HealthFinding>,
+        damaged: BTreeMap<LogId, String>,
+    ) -> Self {
         Self {
             store,
             data_dir,
             found,
+            found_damaged: Mutex::new(damaged),
+            failed_replicas: Mutex::default(),
             unknown_replicas: Mutex::default(),
             failed_starts: Mutex::default(),
         }
@@ -49,10 +61,25 @@ impl Health {
 
     /// Replaces the replicas that are here and that the cluster does not know.
     pub(crate) fn set_unknown_replicas(&self, replicas: Vec<String>) {
-        *self
-            .unknown_replicas
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = replicas;
+        *lock(&self.unknown_replicas) = replicas;
+    }
+
+    /// Replaces what is done about replicas that failed. For their logs this is said instead of what the storage says.
+    pub(crate) fn set_failed_replicas(&self, findings: BTreeMap<LogId, HealthFinding>) {
+        *lock(&self.failed_replicas) = findings;
+    }
+
+    /// A log was deleted: nothing is wrong with it any more.
+    pub(crate) fn log_deleted(&self, log: LogId) {
+        lock(&self.found_damaged).remove(&log);
+    }
+
+    /// Logs that are here and damaged, and how.
+    pub(crate) fn damaged_logs(&self) -> Vec<(LogId, String)> {
+        let found = lock(&self.found_damaged).clone();
+        let met = self.store.health().damaged_logs.into_iter();
+        let met = met.map(|(log, reason)| (log, reason.to_string()));
+        found.into_iter().chain(met).collect()
     }
 
     /// The data directory.
@@ -62,10 +89,32 @@ impl Health {
 
     /// Replaces the replicas that could not be started, each with the reason.
     pub(crate) fn set_failed_starts(&self, replicas: Vec<String>) {
-        *self
-            .failed_starts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = replicas;
+        *lock(&self.failed_starts) = replicas;
+    }
+
+    /// What is wrong with logs, each said once.
+    fn log_findings(&self, poisoned: Vec<(LogId, Arc<str>)>) -> Vec<HealthFinding> {
+        let mut told = lock(&self.failed_replicas).clone();
+        for (log, reason) in poisoned {
+            told.entry(log).or_insert_with(|| {
+                let message = format!(
+                    "log {log} failed and takes no more writes: {reason}. Check the disk, then restart the broker"
+                );
+                finding(HealthState::Critical, "LOG_FAILED", message)
+            });
+        }
+        for (log, reason) in self.damaged_logs() {
+            told.entry(log).or_insert_with(|| {
+                let message = format!(
+                    "log {log} is damaged: {reason}. The rest of it is served, and it takes no records. Where other brokers \
+                     hold its partition it is rebuilt from them; otherwise stop the broker and run `{}` to go on without what is \
+                     lost",
+                    repair_command(&self.data_dir)
+                );
+                finding(HealthState::Critical, "LOG_DAMAGED", message)
+            });
+        }
+        told.into_values().collect()
     }
 
     /// Free bytes of the data directory's file system.
@@ -87,26 +136,7 @@ impl Health {
                 ),
             ));
         }
-        for (log, reason) in health.poisoned_logs {
-            findings.push(finding(
-                HealthState::Critical,
-                "LOG_FAILED",
-                format!(
-                    "log {log} failed and takes no more writes: {reason}. Check the disk, then restart the broker"
-                ),
-            ));
-        }
-        for (log, reason) in health.damaged_logs {
-            findings.push(finding(
-                HealthState::Critical,
-                "LOG_DAMAGED",
-                format!(
-                    "a reader met damage in log {log}: {reason}. The rest of it is served, and it takes no records. Stop \
-                     the broker and run `{}` to go on without what is lost",
-                    repair_command(&self.data_dir)
-                ),
-            ));
-        }
+        findings.extend(self.log_findings(health.poisoned_logs));
         let space = self.store.space();
         if space.refusing {
             findings.push(finding(
@@ -119,10 +149,7 @@ impl Health {
                 ),
             ));
         }
-        let unknown = self
-            .unknown_replicas
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let unknown = lock(&self.unknown_replicas);
         findings.extend(unknown.iter().map(|replica| {
             finding(
                 HealthState::Warning,
@@ -130,10 +157,7 @@ impl Health {
                 format!("{replica} is here and no topic of the cluster has it. It is kept; remove it by hand when it is not needed"),
             )
         }));
-        let failed = self
-            .failed_starts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let failed = lock(&self.failed_starts);
         findings.extend(failed.iter().map(|replica| {
             finding(
                 HealthState::Critical,
@@ -146,6 +170,11 @@ impl Health {
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.state));
         findings
     }
+}
+
+/// Each value is replaced as a whole: a panic elsewhere left the one before.
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Something somebody should know.

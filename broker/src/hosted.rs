@@ -238,6 +238,14 @@ impl HostedPartitions {
             .flat_map(|entry| entry.partitions.values())
     }
 
+    /// The partitions that have lost their replica here, and why.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = (TopicId, PartitionIndex, &str)> {
+        self.topics.values().flat_map(|entry| {
+            let lost = entry.lost.iter();
+            lost.map(|(index, reason)| (entry.topic.id, *index, &**reason))
+        })
+    }
+
     /// The partitions of one topic, in no order.
     pub(crate) fn of_topic(&self, topic: TopicId) -> Vec<Arc<HostedPartition>> {
         let entry = self.topics.get(&topic);

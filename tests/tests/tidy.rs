@@ -100,6 +100,7 @@ const PURE: &[&str] = &[
     "broker/src/controller/placement.rs",
     "broker/src/controller/reconcile.rs",
     "broker/src/node/founding/decision.rs",
+    "broker/src/node/mending/treatment.rs",
     "broker/src/peer/liveness.rs",
     "broker/src/peer/wire.rs",
     "broker/src/topic/",

@@ -13,6 +13,7 @@ mod error;
 mod founding;
 mod group_upkeep;
 mod joining;
+mod mending;
 mod mover;
 mod reconciler;
 mod steward;
@@ -43,7 +44,6 @@ use crate::coordination::Coordination;
 use crate::health::{Health, finding};
 use crate::hosted::Hosted;
 use crate::metrics;
-use crate::offline::repair_command;
 use crate::partition::Leaderships;
 use crate::peer::{self, Me, Peers, PeersSpec};
 use crate::raft::{self, FoundLog, Instruments, ReplicaStatus, ShardThreads, Shards, ShardsSpec};
@@ -56,6 +56,7 @@ pub(crate) use watermark_service::high_watermark;
 use balance::Balance;
 use controller_start::{ControllerStart, is_controller_log};
 use engine::Engine;
+use mending::Mending;
 use mover::Mover;
 use reconciler::Reconciler;
 use steward::Steward;
@@ -85,6 +86,7 @@ struct Recovered {
     identity: Identity,
     logs: BTreeMap<LogId, RecoveredLog>,
     findings: Vec<HealthFinding>,
+    damaged: BTreeMap<LogId, String>,
 }
 
 impl Node {
@@ -166,6 +168,7 @@ impl Node {
             Arc::clone(&recovered.store),
             config.data_dir.display().to_string(),
             std::mem::take(&mut recovered.findings),
+            std::mem::take(&mut recovered.damaged),
         ));
         let (reconciler, reconciled) = Reconciler::new(reconciler::Parts {
             config: Arc::clone(config),
@@ -207,6 +210,16 @@ impl Node {
             at_once: config.cluster.moves_at_once,
         };
         tasks.spawn(mover.run(stop.token().clone()));
+        let mending = Mending {
+            me: BrokerId(config.broker_id),
+            shards: shards.clone(),
+            cluster: Arc::clone(&cluster),
+            hosted: Arc::clone(&hosted),
+            peers: peers.clone(),
+            controller: controller.clone(),
+            health: Arc::clone(&health),
+        };
+        tasks.spawn(mending.run(stop.token().clone()));
         tasks.spawn(upkeep::run(
             Arc::clone(config),
             Arc::clone(&hosted),
@@ -297,19 +310,11 @@ async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Recovered, Error> {
             ),
         ));
     }
+    let mut damaged = BTreeMap::new();
     for recovered in &opened.logs {
         if let Some(damage) = &recovered.damage {
             warn!(log = %recovered.log.id(), reason = damage.reason, "a log is damaged");
-            findings.push(finding(
-                HealthState::Critical,
-                "LOG_DAMAGED",
-                format!(
-                    "log {} is damaged: {}. It takes no records. Stop the broker and run `{}` to go on without what is lost",
-                    recovered.log.id(),
-                    damage.reason,
-                    repair_command(&data_dir)
-                ),
-            ));
+            damaged.insert(recovered.log.id(), damage.reason.clone());
         }
     }
     info!(data_dir, logs = opened.logs.len(), "data directory opened");
@@ -322,6 +327,7 @@ async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Recovered, Error> {
             .map(|recovered| (recovered.log.id(), recovered))
             .collect(),
         findings,
+        damaged,
     })
 }
 

@@ -424,6 +424,7 @@ impl Reconciler {
         self.running.remove(&location);
         self.laid_aside.remove(&location);
         self.parts.recovered.remove(&log);
+        self.parts.health.log_deleted(log);
         info!(topic = %location.topic_id, partition = %location.partition, replica = location.replica.0, "replica deleted");
         Ok(())
     }

@@ -9,6 +9,7 @@
 mod behind;
 mod chaos;
 mod client_crate;
+mod damage;
 mod founding;
 mod freeze;
 mod groups;

@@ -39,7 +39,9 @@ impl<M: Machine> Shard<M> {
                 let stopped = slot.map(|slot| self.quarantine(slot, &Error::Stopped));
                 drop(answer.send(stopped));
             }
-            Operation::Release { replica, answer, .. } => {
+            Operation::Release {
+                replica, answer, ..
+            } => {
                 drop(answer.send(self.release(replica)));
             }
             Operation::LayAside {

@@ -395,7 +395,10 @@ fn a_group_that_lost_its_majority_begins_again_with_all_that_one_replica_holds()
             .blocking_recv()
             .unwrap()
             .unwrap();
-        assert_eq!(seen.published(), ["acknowledged", "written", "after", "more"]);
+        assert_eq!(
+            seen.published(),
+            ["acknowledged", "written", "after", "more"]
+        );
         assert!(status(&shards, again).members.is_alone(ReplicaId(1)));
         threads.stop();
     }

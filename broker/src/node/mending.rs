@@ -1,0 +1,257 @@
+//! Has replicas of this broker rebuilt from the others when they are damaged or lost.
+//!
+//! Damage is found where a log is opened, where it is read, and where its leader counts on entries that are not there: the
+//! replica is then quarantined. One task looks at what is quarantined here, decides by [`treatment`] what helps, asks the
+//! controller for a new replica in place of one that can be rebuilt, and tells [`Health`] of all of them. The change of
+//! replicas does the rest, and deletes what is left of the old one at its end.
+
+mod treatment;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_proto::v1::{HealthFinding, HealthState};
+use highwater_proto::{BrokerId, PartitionIndex, TopicId};
+use highwater_storage::LogId;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use self::treatment::{Case, Treatment};
+use crate::controller::{ClusterImage, ClusterView, Command, Partition, Topic};
+use crate::controller_client::ControllerClient;
+use crate::health::{Health, finding};
+use crate::hosted::{Hosted, HostedPartition};
+use crate::partition::Standing;
+use crate::peer::Peers;
+use crate::raft::{Ailment, Failure, Operation, ReplicaId, Shards};
+use crate::replica::Replica;
+
+/// Time between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Replicas of this broker that are rebuilt at once. A whole directory may be damaged, and the others have other work.
+const AT_ONCE: usize = 16;
+
+/// See the module's documentation.
+pub(super) struct Mending {
+    pub(super) me: BrokerId,
+    pub(super) shards: Shards<Replica>,
+    pub(super) cluster: Arc<ClusterView>,
+    pub(super) hosted: Arc<Hosted>,
+    pub(super) peers: Peers,
+    pub(super) controller: ControllerClient,
+    pub(super) health: Arc<Health>,
+}
+
+/// A replica here that failed.
+struct Patient<'a> {
+    topic: &'a Topic,
+    index: PartitionIndex,
+    partition: &'a Partition,
+    replica: ReplicaId,
+    failure: Failure,
+}
+
+impl Mending {
+    /// Works until `stop`.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut looks = tokio::time::interval(INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = looks.tick() => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.look() => {}
+            }
+        }
+    }
+
+    async fn look(&self) {
+        let image = self.cluster.image();
+        self.stop_damaged(&image);
+        let mut findings = self.being_rebuilt(&image);
+        let mut room = AT_ONCE.saturating_sub(findings.len());
+        for patient in self.patients(&image).await {
+            let Some(treatment) = self.case(&patient).treatment() else {
+                continue;
+            };
+            findings.insert(LogId(patient.replica.0), tell(&patient, treatment));
+            if treatment == Treatment::Rebuild && room > 0 {
+                room -= 1;
+                self.rebuild(&patient).await;
+            }
+        }
+        self.health.set_failed_replicas(findings);
+    }
+
+    /// Ends the part of replicas in whose logs a reader met damage, where others go on: a leader would keep clients from
+    /// what those hold.
+    fn stop_damaged(&self, image: &ClusterImage) {
+        let damaged: BTreeMap<_, _> = self.health.damaged_logs().into_iter().collect();
+        if damaged.is_empty() {
+            return;
+        }
+        for hosted in self.hosted.load().iter() {
+            let Some((_, partition)) = placed(image, hosted.topic.id, hosted.index) else {
+                continue;
+            };
+            let is_running = hosted.shared.standing() != Standing::Quarantined;
+            let Some(here) = partition.replica_on(self.me).filter(|_| is_running) else {
+                continue;
+            };
+            let reason = damaged.get(&LogId(here.id.0));
+            if let Some(reason) = reason.filter(|_| partition.replicas.len() > 1) {
+                let operation = Operation::Fail {
+                    replica: here.id,
+                    reason: format!("a reader met damage: {reason}"),
+                };
+                if let Err(error) = self.shards.operate(hosted.group, operation) {
+                    debug!(group = hosted.group.0, %error, "a damaged replica goes on for now");
+                }
+            }
+        }
+    }
+
+    /// Replicas whose place others are taking on this broker.
+    fn being_rebuilt(&self, image: &ClusterImage) -> BTreeMap<LogId, HealthFinding> {
+        let mut findings = BTreeMap::new();
+        for (topic, index, partition) in image.reassigned() {
+            let comes = partition.adding().any(|new| new.broker == self.me);
+            let mut removing = partition.removing();
+            let Some(old) = removing.find(|old| comes && old.broker == self.me) else {
+                continue;
+            };
+            let message = format!(
+                "replica {} of partition {index} of topic {} is being rebuilt from the others. Nothing is to be done",
+                old.id.0, topic.name
+            );
+            let told = finding(HealthState::Warning, "REPLICA_REBUILDING", message);
+            findings.insert(LogId(old.id.0), told);
+        }
+        findings
+    }
+
+    /// What failed here.
+    async fn patients<'a>(&self, image: &'a ClusterImage) -> Vec<Patient<'a>> {
+        let hosted = self.hosted.load();
+        let mut failed: Vec<(TopicId, PartitionIndex, Failure)> = Vec::new();
+        for (topic, index, reason) in hosted.lost() {
+            let failure = Failure {
+                ailment: Ailment::Damaged,
+                reason: reason.to_owned(),
+            };
+            failed.push((topic, index, failure));
+        }
+        let is_quarantined = |partition: &&Arc<HostedPartition>| {
+            partition.shared.standing() == Standing::Quarantined
+        };
+        for partition in hosted.iter().filter(is_quarantined) {
+            let status = super::status(&self.shards, partition.group).await;
+            let failure = status.ok().flatten().and_then(|status| status.failure);
+            failed.extend(failure.map(|failure| (partition.topic.id, partition.index, failure)));
+        }
+        let patients = failed.into_iter().filter_map(|(id, index, failure)| {
+            let (topic, partition) = placed(image, id, index)?;
+            let replica = partition.replica_on(self.me)?.id;
+            Some(Patient {
+                topic,
+                index,
+                partition,
+                replica,
+                failure,
+            })
+        });
+        patients.collect()
+    }
+
+    fn case(&self, patient: &Patient<'_>) -> Case {
+        let partition = patient.partition;
+        let leader = self.peers.leaders().get(partition.group);
+        let leader = leader.filter(|leader| {
+            let holder = partition.replicas.iter().find(|at| at.id == leader.replica);
+            holder.is_some_and(|at| self.peers.liveness().borrow().contains(&at.broker))
+        });
+        let others = |id: &&ReplicaId| {
+            **id != patient.replica && partition.replicas.iter().any(|at| at.id == **id)
+        };
+        Case {
+            ailment: patient.failure.ailment,
+            replicas: partition.replicas.len(),
+            is_changing: partition.reassignment.is_some(),
+            keep_up_elsewhere: leader.map(|leader| leader.in_sync.iter().filter(others).count()),
+        }
+    }
+
+    async fn rebuild(&self, patient: &Patient<'_>) {
+        let (topic, partition, replica) = (&patient.topic.name, patient.index, patient.replica.0);
+        let command = Command::ReplaceReplica {
+            topic_id: patient.topic.id,
+            partition: patient.index,
+            replica: patient.replica,
+        };
+        match self.controller.ask(command).await {
+            Ok(_) => {
+                let reason = &patient.failure.reason;
+                info!(topic, %partition, replica, reason, "a failed replica is being rebuilt from the others");
+            }
+            Err(error) => {
+                warn!(topic, %partition, replica, %error, "a failed replica cannot be rebuilt yet");
+            }
+        }
+    }
+}
+
+/// A partition of the image, and its topic.
+fn placed(
+    image: &ClusterImage,
+    topic: TopicId,
+    index: PartitionIndex,
+) -> Option<(&Topic, &Partition)> {
+    let topic = image.topic(topic)?;
+    Some((topic, topic.partition(index)?))
+}
+
+/// What somebody should know of a failed replica.
+fn tell(patient: &Patient<'_>, treatment: Treatment) -> HealthFinding {
+    let what = format!(
+        "replica {} of partition {} of topic {} failed: {}",
+        patient.replica.0, patient.index, patient.topic.name, patient.failure.reason
+    );
+    let reason = match patient.failure.ailment {
+        Ailment::Damaged => "LOG_DAMAGED",
+        _ => "LOG_FAILED",
+    };
+    let (state, help) = match treatment {
+        Treatment::Rebuild => (
+            HealthState::Warning,
+            "It is rebuilt from the others; nothing is to be done",
+        ),
+        Treatment::AwaitChange => (
+            HealthState::Warning,
+            "It is rebuilt from the others when the change of replicas that is under way is over; nothing is to be done",
+        ),
+        Treatment::AwaitMajority => (
+            HealthState::Critical,
+            "It is rebuilt as soon as a majority of the partition's replicas goes on without it: start the brokers that hold \
+             them. Where they are gone for good, see `highwater cluster recover`",
+        ),
+        Treatment::AcceptLoss => (
+            HealthState::Critical,
+            "No other broker holds the partition. What is well of it is served, and it takes no records. Stop the broker and \
+             run `highwater-broker repair` on its data directory to go on without what is lost",
+        ),
+        Treatment::ReplaceDisk => (
+            HealthState::Critical,
+            "The data directory takes no more writes. Check the disk, then restart the broker",
+        ),
+        Treatment::Investigate => (
+            HealthState::Critical,
+            "Its data is well, but it cannot go on with it. Please report this with the log of the broker",
+        ),
+    };
+    finding(state, reason, format!("{what}. {help}"))
+}

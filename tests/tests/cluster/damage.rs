@@ -1,0 +1,226 @@
+//! Replicas whose files are damaged, gone or old: the others go on, and rebuild them.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use highwater_proto::{Offset, v1};
+use highwater_tests::data_files::{FileKind, copy_folder, files, flip_bit};
+use highwater_tests::process::Broker;
+use highwater_tests::stamp::Place;
+use highwater_tests::workload::Load;
+use highwater_tests::workload::api::{Api, named};
+use v1::fetched_partition::Data;
+
+use crate::scene::{BROKERS, Scene, calm, wait_for_acks_in};
+
+/// The directories of a broker's replicas of a partition.
+fn replicas(scene: &Scene, broker: u32, place: Place) -> BTreeSet<PathBuf> {
+    let data_dir = scene.cluster.broker(broker).data_dir();
+    let topic = data_dir.join("topics").join(place.topic.to_string());
+    let prefix = format!("{}-", place.partition);
+    let entries = fs::read_dir(topic).into_iter().flatten();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let is_replica = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&prefix) && path.is_dir()
+    };
+    paths.filter(is_replica).collect()
+}
+
+/// Everything that a broker serves of a partition up to an offset, as it is on its disk. `None` where it cannot serve that now.
+fn held(scene: &Scene, broker: u32, place: Place, upto: Offset) -> Option<Vec<Bytes>> {
+    let _context = scene.runtime.enter();
+    let api = Api::new(scene.cluster.broker(broker).address());
+    let mut batches = Vec::new();
+    let mut from = 0;
+    while from < upto.0 {
+        let wanted = v1::FetchPartition {
+            partition: Some(named(place)),
+            offset: from,
+            max_bytes: 0,
+            leader_epoch: None,
+        };
+        let request = v1::FetchRequest {
+            partitions: vec![wanted],
+            min_bytes: 0,
+            max_bytes: 1 << 20,
+            max_wait_ms: 0,
+            format: v1::RecordFormat::Batches.into(),
+            allow_follower: true,
+        };
+        let answer = scene.runtime.block_on(api.fetch(request)).ok()?;
+        let fetched = answer.partitions.into_iter().next()?;
+        if let Some(error) = fetched.error {
+            println!("broker {broker} from {from}: {}", error.message);
+            return None;
+        }
+        let Some(Data::RecordBatches(data)) = fetched.data else {
+            return None;
+        };
+        batches.extend(data.batches);
+        from = fetched.next_offset;
+    }
+    Some(batches)
+}
+
+/// Two brokers that do not hold the same served different records, or not all.
+fn assert_equal_replicas(scene: &Scene, places: &[Place]) {
+    let mut router = scene.router();
+    for place in places {
+        let end = scene.wait_for("the end", || {
+            let asked = async { router.leader(*place).await.latest(*place).await };
+            scene.runtime.block_on(asked).ok()
+        });
+        let mut all = scene.cluster.numbers().map(|broker| {
+            let held = || held(scene, broker, *place, end);
+            (broker, scene.wait_for("all that was committed", held))
+        });
+        let (_, first) = all.next().unwrap();
+        for (broker, other) in all {
+            assert!(
+                first == other,
+                "broker {broker} holds other records of {place:?}"
+            );
+        }
+    }
+}
+
+/// A cluster with a load, and a broker that follows in the first partition.
+struct Hurt {
+    scene: Scene,
+    places: Vec<Place>,
+    load: Load,
+    victim: u32,
+}
+
+impl Hurt {
+    fn new() -> Self {
+        let scene = Scene::new();
+        let places = scene.topic("events", 3);
+        let load = scene.load(places.clone());
+        wait_for_acks_in(&load, &places, 200);
+        let victim = scene.leader(places[0]) % BROKERS + 1;
+        Self {
+            scene,
+            places,
+            load,
+            victim,
+        }
+    }
+
+    fn wait_for_acks(&self) {
+        wait_for_acks_in(&self.load, &self.places, 50);
+    }
+
+    /// Stops the victim, damages its files and starts it. `damage` is given its data directory and the first partition. The stop
+    /// is in order: what its last checkpoint covers is in segments only, and cannot be had from the journal again.
+    fn damage(&mut self, damage: impl FnOnce(&Path, Place)) -> BTreeSet<PathBuf> {
+        let stopped = self.scene.cluster.change(self.victim, Broker::terminate);
+        stopped.unwrap();
+        self.wait_for_acks();
+        let before = replicas(&self.scene, self.victim, self.places[0]);
+        damage(
+            self.scene.cluster.broker(self.victim).data_dir(),
+            self.places[0],
+        );
+        self.scene.cluster.start(self.victim).unwrap();
+        before
+    }
+
+    /// Waits until a new replica has taken the place of those that were here.
+    fn wait_until_rebuilt(&self, before: &BTreeSet<PathBuf>) {
+        self.scene.wait_for("another replica", || {
+            let now = replicas(&self.scene, self.victim, self.places[0]);
+            (!now.is_empty() && now.is_disjoint(before)).then_some(())
+        });
+        let address = self.scene.cluster.broker(self.victim).address();
+        let api = {
+            let _context = self.scene.runtime.enter();
+            Api::new(address)
+        };
+        self.scene.wait_for("a broker that is well", || {
+            let described = self.scene.runtime.block_on(api.describe_cluster()).ok()?;
+            let ill = ["LOG_DAMAGED", "LOG_FAILED", "REPLICA_REBUILDING"];
+            let mut findings = described.findings.iter();
+            (!findings.any(|finding| ill.contains(&&*finding.reason))).then_some(())
+        });
+    }
+
+    /// The rebuilt replica counts: another broker can go, and nothing is lost.
+    fn judge(self) {
+        let Self {
+            mut scene,
+            places,
+            load,
+            victim,
+        } = self;
+        let other = victim % BROKERS + 1;
+        scene.cluster.kill(other).unwrap();
+        wait_for_acks_in(&load, &places, 50);
+        scene.cluster.start(other).unwrap();
+        wait_for_acks_in(&load, &places, 50);
+        Scene::judge(load, &calm());
+        assert_equal_replicas(&scene, &places);
+    }
+}
+
+#[test]
+fn a_replica_with_a_truncated_segment_is_rebuilt() {
+    let mut hurt = Hurt::new();
+    let before = hurt.damage(|data_dir, place| {
+        let segments = files(data_dir, FileKind::Segment(place)).unwrap();
+        let file = OpenOptions::new().write(true).open(&segments[0]).unwrap();
+        file.set_len(4096).unwrap();
+    });
+    hurt.wait_until_rebuilt(&before);
+    hurt.judge();
+}
+
+#[test]
+fn a_replica_with_a_missing_segment_is_rebuilt() {
+    let mut hurt = Hurt::new();
+    let before = hurt.damage(|data_dir, place| {
+        let segments = files(data_dir, FileKind::Segment(place)).unwrap();
+        fs::remove_file(&segments[0]).unwrap();
+    });
+    hurt.wait_until_rebuilt(&before);
+    hurt.judge();
+}
+
+#[test]
+fn a_replica_with_flipped_bits_is_rebuilt_once_they_are_read() {
+    let mut hurt = Hurt::new();
+    let before = hurt.damage(|data_dir, place| {
+        let segments = files(data_dir, FileKind::Segment(place)).unwrap();
+        flip_bit(&segments[0], 0.5).unwrap();
+    });
+    let (victim, place) = (hurt.victim, hurt.places[0]);
+    // The damaged batch is never served, and who asks for it is sent elsewhere.
+    hurt.scene.wait_for("damage", || {
+        let end = Offset(200);
+        held(&hurt.scene, victim, place, end)
+            .is_none()
+            .then_some(())
+    });
+    hurt.wait_until_rebuilt(&before);
+    hurt.judge();
+}
+
+#[test]
+fn a_broker_that_is_set_back_to_an_old_copy_is_rebuilt() {
+    let mut hurt = Hurt::new();
+    let backup = tempfile::tempdir().unwrap();
+    let copy = backup.path().join("copy");
+    hurt.scene.cluster.kill(hurt.victim).unwrap();
+    copy_folder(hurt.scene.cluster.broker(hurt.victim).data_dir(), &copy).unwrap();
+    hurt.scene.cluster.start(hurt.victim).unwrap();
+    wait_for_acks_in(&hurt.load, &hurt.places, 200);
+    let before = hurt.damage(|data_dir, _| {
+        fs::remove_dir_all(data_dir).unwrap();
+        copy_folder(&copy, data_dir).unwrap();
+    });
+    hurt.wait_until_rebuilt(&before);
+    hurt.judge();
+}
