@@ -34,6 +34,8 @@ pub(crate) struct Health {
     found_damaged: Mutex<BTreeMap<LogId, String>>,
     /// What is done about replicas that failed, as of the last look at them.
     failed_replicas: Mutex<BTreeMap<LogId, HealthFinding>>,
+    /// Partitions that began again with less, as of the last look at them.
+    recoveries: Mutex<Vec<HealthFinding>>,
     /// Replicas that the cluster does not know, as of the last reconciliation.
     unknown_replicas: Mutex<Vec<String>>,
     /// Replicas that could not be started, and why, as of the last reconciliation.
@@ -54,6 +56,7 @@ impl Health {
             found,
             found_damaged: Mutex::new(damaged),
             failed_replicas: Mutex::default(),
+            recoveries: Mutex::default(),
             unknown_replicas: Mutex::default(),
             failed_starts: Mutex::default(),
         }
@@ -67,6 +70,11 @@ impl Health {
     /// Replaces what is done about replicas that failed. For their logs this is said instead of what the storage says.
     pub(crate) fn set_failed_replicas(&self, findings: BTreeMap<LogId, HealthFinding>) {
         *lock(&self.failed_replicas) = findings;
+    }
+
+    /// Replaces what was given up in partitions that began again.
+    pub(crate) fn set_recoveries(&self, findings: Vec<HealthFinding>) {
+        *lock(&self.recoveries) = findings;
     }
 
     /// A log was deleted: nothing is wrong with it any more.
@@ -137,6 +145,7 @@ impl Health {
             ));
         }
         findings.extend(self.log_findings(health.poisoned_logs));
+        findings.extend(lock(&self.recoveries).iter().cloned());
         let space = self.store.space();
         if space.refusing {
             findings.push(finding(

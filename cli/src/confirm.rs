@@ -15,6 +15,18 @@ pub(crate) struct Consent {
 }
 
 impl Consent {
+    /// The same for what no script should do by accident: without a terminal only `--yes` goes on.
+    pub(crate) fn insist(&self, what: &str, question: &str) -> Result<(), Failure> {
+        let is_asked = io::stdin().is_terminal() && io::stderr().is_terminal();
+        if self.yes || is_asked {
+            return self.ask(what, question);
+        }
+        Err(
+            Failure::new(what, "there is nobody to ask; nothing was done")
+                .remedy("to go on without a question: --yes"),
+        )
+    }
+
     /// Goes on when `--yes` was given, when nobody is there to answer, or when the answer to `question` is yes.
     pub(crate) fn ask(&self, what: &str, question: &str) -> Result<(), Failure> {
         if self.yes || !io::stdin().is_terminal() || !io::stderr().is_terminal() {

@@ -142,6 +142,7 @@ macro_rules! ask {
 }
 
 mod moves;
+mod recovery;
 
 pub use moves::Moves;
 

@@ -51,6 +51,7 @@ mod groups;
 mod metadata;
 mod offsets;
 mod producer;
+mod recovery;
 mod retry;
 mod tls;
 mod watch;
@@ -67,6 +68,7 @@ pub use highwater_proto::batch::{Compression, Header, Headers};
 pub use highwater_proto::{ApiError, Offset, Reason, TopicId};
 pub use offsets::{FoundOffset, Start};
 pub use producer::{Acks, Delivery, Producer, ProducerBuilder, Receipt, Record};
+pub use recovery::{LostPartition, Survivor};
 pub use tls::{Tls, TlsProblem};
 
 /// The messages of the protocol that answers of [`Admin`] consist of.

@@ -115,6 +115,7 @@ const PURE: &[&str] = &[
     "client/src/consumer/plan.rs",
     "client/src/consumer/prefetched.rs",
     "client/src/doubt.rs",
+    "client/src/recovery.rs",
     "client/src/retry.rs",
     "cli/src/command/bench/amount.rs",
     "cli/src/command/bench/latencies.rs",

@@ -6,7 +6,7 @@ use highwater_proto::{BrokerId, PartitionIndex, ProducerId, TopicId};
 use uuid::Uuid;
 
 use super::image::{Broker, BrokerState, Listener};
-use crate::raft::ReplicaId;
+use crate::raft::{GroupId, ReplicaId};
 use crate::topic::config_keys::Overrides;
 
 /// A request to the active controller.
@@ -77,6 +77,10 @@ pub enum Command {
         /// The broker.
         broker: BrokerId,
     },
+    /// The majority of a partition's replicas is gone for good: let it begin again with one that is left.
+    RecoverPartition(RecoverPartition),
+    /// A partition has begun again, durably.
+    ReportRecovery(RecoveryReport),
     /// Move everything off a broker, so that it can be removed.
     Decommission(Decommission),
     /// Let a broker stay that is being decommissioned.
@@ -250,6 +254,36 @@ pub struct MembersReport {
     pub voters: BTreeSet<ReplicaId>,
     /// The learners.
     pub learners: BTreeSet<ReplicaId>,
+}
+
+/// A partition that is to begin again with one of its replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoverPartition {
+    /// Name of the topic.
+    pub topic: String,
+    /// The id that the name must have; `None`: any.
+    pub topic_id: Option<TopicId>,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The partition's epoch when it was looked at.
+    pub epoch: u64,
+    /// The replica that it begins again with.
+    pub survivor: ReplicaId,
+    /// The brokers whose replicas are given up.
+    pub lost: BTreeSet<BrokerId>,
+    /// Where the survivor's log ended when it was looked at.
+    pub log_end_offset: u64,
+}
+
+/// A partition that has begun again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The topic.
+    pub topic_id: TopicId,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The new group.
+    pub group: GroupId,
 }
 
 /// A broker that is to be removed.

@@ -110,6 +110,16 @@ pub enum Error {
         /// The partition.
         partition: PartitionIndex,
     },
+    /// The partition cannot begin again so.
+    #[error("partition {partition} of topic `{topic}` cannot be recovered so: {problem}")]
+    CannotRecover {
+        /// Name of the topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The rule.
+        problem: String,
+    },
     /// There is no change of replicas to undo.
     #[error("no change of replicas is under way that could be cancelled")]
     NothingToCancel,
@@ -241,6 +251,7 @@ impl Error {
             | Self::NotDraining { .. }
             | Self::StillHolds { .. }
             | Self::CannotDrain { .. }
+            | Self::CannotRecover { .. }
             | Self::MovedByDraining { .. } => Reason::PolicyViolation,
             Self::UnknownPartition { .. } => Reason::UnknownTopicOrPartition,
             Self::InvalidReplicas { .. } => Reason::InvalidReplicaAssignment,

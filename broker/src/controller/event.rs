@@ -18,7 +18,7 @@ use super::image::{
     Broker, BrokerState, ClusterImage, DeletedTopic, FOUNDING_REPLICA, Listener, NextIds, Parts,
     Topic,
 };
-use super::partition::{Partition, Reassignment, Replica};
+use super::partition::{Partition, Reassignment, Recovery, Replica};
 use crate::raft::{GroupId, ReplicaId};
 use crate::topic::config_keys::{self, Overrides};
 
@@ -79,6 +79,19 @@ pub(super) enum Event {
     ReplicationFactorSet {
         topic_id: TopicId,
         replication_factor: u32,
+    },
+    /// A partition begins again with one of its replicas, as another group.
+    PartitionRecovered {
+        topic_id: TopicId,
+        partition: PartitionIndex,
+        group: GroupId,
+        survivor: ReplicaId,
+        recovery: Recovery,
+    },
+    /// It has durably begun.
+    RecoveryReported {
+        topic_id: TopicId,
+        partition: PartitionIndex,
     },
     /// What is to become of a broker.
     BrokerStateSet {
@@ -211,6 +224,26 @@ fn encode_event(event: &Event) -> wire::controller_event::Event {
             topic_id: encode_uuid(topic_id.0),
             replication_factor: *replication_factor,
         }),
+        Event::PartitionRecovered {
+            topic_id,
+            partition,
+            group,
+            survivor,
+            recovery,
+        } => Wire::PartitionRecovered(wire::PartitionRecovered {
+            topic_id: encode_uuid(topic_id.0),
+            partition: partition.0,
+            group_id: group.0,
+            survivor_replica_id: survivor.0,
+            recovery: Some(encode_recovery(recovery)),
+        }),
+        Event::RecoveryReported {
+            topic_id,
+            partition,
+        } => Wire::RecoveryReported(wire::RecoveryReported {
+            topic_id: encode_uuid(topic_id.0),
+            partition: partition.0,
+        }),
         Event::BrokerStateSet { broker, state } => Wire::BrokerStateSet(wire::BrokerStateSet {
             broker_id: broker.0,
             state: removal::encode_state(*state).into(),
@@ -272,6 +305,17 @@ fn decode_event(event: wire::controller_event::Event) -> Result<Event, String> {
         Wire::ReplicationFactorSet(event) => Event::ReplicationFactorSet {
             topic_id: decode_topic_id(&event.topic_id)?,
             replication_factor: event.replication_factor,
+        },
+        Wire::PartitionRecovered(event) => Event::PartitionRecovered {
+            topic_id: decode_topic_id(&event.topic_id)?,
+            partition: PartitionIndex(event.partition),
+            group: GroupId(event.group_id),
+            survivor: ReplicaId(event.survivor_replica_id),
+            recovery: decode_recovery(event.recovery.unwrap_or_default()),
+        },
+        Wire::RecoveryReported(event) => Event::RecoveryReported {
+            topic_id: decode_topic_id(&event.topic_id)?,
+            partition: PartitionIndex(event.partition),
         },
         Wire::BrokerStateSet(event) => Event::BrokerStateSet {
             broker: BrokerId(event.broker_id),
@@ -457,6 +501,7 @@ fn encode_partition(partition: &Partition) -> wire::Partition {
         epoch: partition.epoch,
         lost_replica_ids: encode_ids(&mut partition.lost.iter()),
         reassignment: partition.reassignment.as_ref().map(encode_reassignment),
+        recovery: partition.recovery.as_ref().map(encode_recovery),
     }
 }
 
@@ -476,6 +521,23 @@ fn decode_partition(partition: wire::Partition) -> Partition {
             .map(ReplicaId)
             .collect(),
         reassignment: partition.reassignment.map(decode_reassignment),
+        recovery: partition.recovery.map(decode_recovery),
+    }
+}
+
+fn encode_recovery(recovery: &Recovery) -> wire::Recovery {
+    wire::Recovery {
+        lost_broker_ids: recovery.lost.iter().map(|id| id.0).collect(),
+        log_end_offset: recovery.log_end_offset,
+        has_begun: recovery.has_begun,
+    }
+}
+
+fn decode_recovery(recovery: wire::Recovery) -> Recovery {
+    Recovery {
+        lost: recovery.lost_broker_ids.into_iter().map(BrokerId).collect(),
+        log_end_offset: recovery.log_end_offset,
+        has_begun: recovery.has_begun,
     }
 }
 

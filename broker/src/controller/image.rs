@@ -4,6 +4,7 @@
 //! topics are copied only when they change while an older image still holds them.
 
 mod moves;
+mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -315,7 +316,19 @@ impl ClusterImage {
                 self.change_topic(*topic_id, |topic| {
                     topic.replication_factor = *replication_factor;
                 })?;
+                self.settle_recoveries(*topic_id)?;
             }
+            Event::PartitionRecovered {
+                topic_id,
+                partition,
+                group,
+                survivor,
+                recovery,
+            } => self.recover_partition(*topic_id, *partition, *group, *survivor, recovery)?,
+            Event::RecoveryReported {
+                topic_id,
+                partition,
+            } => self.report_recovery(*topic_id, *partition)?,
             Event::BrokerStateSet { broker, state } => self.set_broker_state(*broker, *state)?,
             Event::BrokerRemoved { broker } => self.remove_broker(*broker)?,
         }

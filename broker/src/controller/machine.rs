@@ -2,6 +2,7 @@
 
 mod brokers;
 mod moves;
+mod recovery;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -136,6 +137,8 @@ impl ControllerMachine {
             Command::CancelMoves(command) => self.cancel_moves(&command),
             Command::ReportMembers(report) => Ok(self.report_members(&report)),
             Command::ReportRemoval { replica, broker } => Ok(self.report_removal(replica, broker)),
+            Command::RecoverPartition(command) => self.recover_partition(&command),
+            Command::ReportRecovery(report) => Ok(self.report_recovery(&report)),
             Command::Decommission(command) => self.decommission(&command),
             Command::CancelDecommission { broker } => self.cancel_decommission(broker),
             Command::AllowReplacement {

@@ -26,8 +26,8 @@ pub(crate) mod wire;
 
 pub use command::{
     AddPartitions, AlterTopic, CancelMoves, Command, CreateTopic, Decommission, DeleteTopic,
-    MembersReport, MoveReplicas, PartitionMove, PlannedMove, Registration, Response,
-    SetReplicationFactor,
+    MembersReport, MoveReplicas, PartitionMove, PlannedMove, RecoverPartition, RecoveryReport,
+    Registration, Response, SetReplicationFactor,
 };
 pub use delta::Delta;
 pub use error::Error;
@@ -37,5 +37,5 @@ pub use image::{
     Listener, Topic,
 };
 pub use machine::{ControllerMachine, Limits, PRODUCER_ID_BLOCK};
-pub use partition::{Partition, Reassignment, RemovedReplica, Replica};
+pub use partition::{Partition, Reassignment, Recovery, RemovedReplica, Replica};
 pub use replica::{ClusterView, ControllerReplica};

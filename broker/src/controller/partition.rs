@@ -33,6 +33,8 @@ pub struct Partition {
     pub lost: BTreeSet<ReplicaId>,
     /// What its replicas are changed to.
     pub reassignment: Option<Reassignment>,
+    /// What was given up when it began again with one replica, until it has all of its replicas again.
+    pub recovery: Option<Recovery>,
 }
 
 /// A change of replicas that is under way.
@@ -42,6 +44,17 @@ pub struct Reassignment {
     pub target: Vec<Replica>,
     /// Whether it is to be undone. It still ends with `target` where the group's voters are that already.
     pub is_cancelled: bool,
+}
+
+/// The majority of a partition's replicas was gone for good, and it began again with the one that held most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The brokers whose replicas were given up.
+    pub lost: BTreeSet<BrokerId>,
+    /// Where the log ended that is left: what was acknowledged behind it is lost.
+    pub log_end_offset: u64,
+    /// Whether the replica has durably begun again. Its members are not changed before.
+    pub has_begun: bool,
 }
 
 /// A replica that is no member of its group any more, while its broker may still hold it.
@@ -67,6 +80,7 @@ impl Partition {
             epoch: 0,
             lost: BTreeSet::new(),
             reassignment: None,
+            recovery: None,
         }
     }
 
@@ -90,6 +104,17 @@ impl Partition {
         let leaves =
             move |replica: &&Replica| target.is_some_and(|target| !target.contains(replica));
         self.replicas.iter().filter(leaves)
+    }
+
+    /// Whether its replicas are being changed, or it has not yet begun again.
+    pub fn is_changing(&self) -> bool {
+        self.reassignment.is_some() || self.is_refounding()
+    }
+
+    /// Whether its replica is to begin a new group.
+    pub fn is_refounding(&self) -> bool {
+        let recovery = self.recovery.as_ref();
+        recovery.is_some_and(|recovery| !recovery.has_begun)
     }
 
     /// Its replicas and those that a reassignment adds.

@@ -44,6 +44,9 @@ pub enum Presence {
 pub enum Action {
     /// Start a replica; create its log when it is not there.
     StartReplica(StartReplica),
+    /// Start a replica as the only one of a new group, whether it runs in another one or was only found, and report when that
+    /// is durable.
+    Refound(StartReplica),
     /// Put a topic's new configuration in force on a running replica.
     Reconfigure {
         /// The replica.
@@ -128,6 +131,7 @@ pub fn reconcile(
             || new.removed_replica(location.replica).is_some();
         if !is_known {
             plan.unknown.push(*location);
+            plan.leave_given_up(new, location, present);
         }
     }
     plan
@@ -160,6 +164,18 @@ impl Plan {
                     self.actions.push(Action::LayAside { location, group });
                 }
             }
+            let start = || StartReplica {
+                location,
+                topic_name: topic.name.clone(),
+                is_coordinator: topic.is_internal(),
+                group,
+                founders: partition.founders.clone(),
+                config: Arc::clone(&topic.config),
+            };
+            if partition.is_refounding() {
+                self.actions.push(Action::Refound(start()));
+                continue;
+            }
             match present.get(&location) {
                 // It starts again with the process.
                 Some(Presence::LaidAside) => {}
@@ -170,16 +186,27 @@ impl Plan {
                     config: Arc::clone(&topic.config),
                 }),
                 Some(Presence::Stopped) | None => {
-                    self.actions.push(Action::StartReplica(StartReplica {
-                        location,
-                        topic_name: topic.name.clone(),
-                        is_coordinator: topic.is_internal(),
-                        group,
-                        founders: partition.founders.clone(),
-                        config: Arc::clone(&topic.config),
-                    }));
+                    self.actions.push(Action::StartReplica(start()));
                 }
             }
+        }
+    }
+
+    /// A replica that was given up when its partition began again elsewhere: whoever still runs it must not elect with others
+    /// like it. What it holds is kept.
+    fn leave_given_up(
+        &mut self,
+        new: &ClusterImage,
+        location: &Location,
+        present: &BTreeMap<Location, Presence>,
+    ) {
+        let partition = new.partition(location.topic_id, location.partition);
+        let is_running = present.get(location) == Some(&Presence::Running);
+        if let Some(partition) = partition.filter(|_| is_running) {
+            self.actions.push(Action::LayAside {
+                location: *location,
+                group: partition.group,
+            });
         }
     }
 
@@ -268,7 +295,7 @@ mod tests {
 
     use super::*;
     use crate::controller::event::Event;
-    use crate::controller::partition::Replica;
+    use crate::controller::partition::{Recovery, Replica};
     use crate::topic::config_keys::{Overrides, resolve};
 
     const ME: BrokerId = BrokerId(1);
@@ -353,6 +380,80 @@ mod tests {
         assert_eq!(actions(None, &image, &[]), [start(1), start(2)]);
         let one = [(here(1), Presence::Running), (here(2), Presence::Stopped)];
         assert_eq!(actions(Some(&image), &image, &one), [start(2)]);
+    }
+
+    /// The partition here begins again without the other broker.
+    fn recovered(number: u64) -> Event {
+        Event::PartitionRecovered {
+            topic_id: topic_id(u128::from(number)),
+            partition: PartitionIndex(0),
+            group: GroupId(900),
+            survivor: ReplicaId(100 + number * 10),
+            recovery: Recovery {
+                lost: BTreeSet::from([OTHER]),
+                log_end_offset: 7,
+                has_begun: false,
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_partition_begins_a_new_group_however_it_is_found_and_until_that_is_reported()
+     {
+        let mut image = image(&[created(1), recovered(1)]);
+        let refound = Action::Refound(StartReplica {
+            location: here(1),
+            topic_name: topic(1).name,
+            is_coordinator: false,
+            group: GroupId(900),
+            founders: vec![here(1).replica],
+            config: topic(1).config,
+        });
+        for presence in [Presence::Running, Presence::Stopped] {
+            let present = [(here(1), presence)];
+            assert_eq!(
+                actions(None, &image, &present),
+                std::slice::from_ref(&refound)
+            );
+        }
+        let reported = Event::RecoveryReported {
+            topic_id: topic_id(1),
+            partition: PartitionIndex(0),
+        };
+        image.apply(RaftIndex(2), &[reported]).unwrap();
+        let running = [(here(1), Presence::Running)];
+        assert_eq!(actions(Some(&image), &image, &running), []);
+    }
+
+    #[test]
+    fn a_replica_that_was_given_up_is_left_alone_and_takes_no_part() {
+        let image = image(&[created(1), recovered(1)]);
+        let given_up = Location {
+            replica: ReplicaId(111),
+            ..here(1)
+        };
+        let present = |presence| BTreeMap::from([(given_up, presence)]);
+        let plan = reconcile(None, &image, OTHER, &present(Presence::Running));
+        let lay_aside = Action::LayAside {
+            location: given_up,
+            group: GroupId(900),
+        };
+        let others = plan.actions.iter().filter(|action| **action != lay_aside);
+        assert!(
+            others
+                .clone()
+                .all(|action| matches!(action, Action::StartReplica(_)))
+        );
+        assert_eq!(
+            others.count(),
+            1,
+            "partition 1 is there: {:?}",
+            plan.actions
+        );
+        assert_eq!(plan.actions.len(), 2);
+        assert_eq!(plan.unknown, [given_up]);
+        let plan = reconcile(None, &image, OTHER, &present(Presence::Stopped));
+        assert_eq!((plan.actions.len(), plan.unknown), (1, vec![given_up]));
     }
 
     #[test]

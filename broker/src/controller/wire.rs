@@ -1,6 +1,7 @@
 //! Commands and answers as they cross the network between a broker and the active controller.
 
 mod moves;
+mod recovery;
 
 use std::collections::BTreeSet;
 
@@ -91,6 +92,8 @@ pub(crate) fn encode_command(command: &Command) -> Option<WireCommand> {
             partition: partition.0,
             replica_id: replica.0,
         }),
+        Command::RecoverPartition(command) => recovery::encode_recover(command),
+        Command::ReportRecovery(report) => recovery::encode_report(report),
         Command::CancelMoves(command) => WireCommand::CancelMoves(wire::CancelMovesCommand {
             topic: command.topic.clone(),
             partition: command.partition.map(|index| index.0),
@@ -186,6 +189,8 @@ pub(crate) fn decode_command(command: WireCommand) -> Result<Command, String> {
             partition: PartitionIndex(command.partition),
             replica: ReplicaId(command.replica_id),
         },
+        WireCommand::RecoverPartition(command) => recovery::decode_recover(command)?,
+        WireCommand::ReportRecovery(report) => recovery::decode_report(report)?,
         WireCommand::CancelMoves(command) => Command::CancelMoves(CancelMoves {
             topic: command.topic,
             partition: command.partition.map(PartitionIndex),
@@ -332,6 +337,8 @@ fn decode_optional(bytes: &[u8]) -> Result<Option<TopicId>, String> {
 mod tests {
     use super::*;
     use crate::controller::{Listener, MembersReport, MoveReplicas, PartitionMove, PlannedMove};
+    use crate::controller::{RecoverPartition, RecoveryReport};
+    use crate::raft::GroupId;
 
     fn id(number: u128) -> TopicId {
         TopicId(Uuid::from_u128(number))
@@ -426,6 +433,20 @@ mod tests {
                 partition: PartitionIndex(4),
                 replica: ReplicaId(9),
             },
+            Command::RecoverPartition(RecoverPartition {
+                topic: "a".to_owned(),
+                topic_id: Some(id(2)),
+                partition: PartitionIndex(4),
+                epoch: 5,
+                survivor: ReplicaId(6),
+                lost: BTreeSet::from([BrokerId(1), BrokerId(2)]),
+                log_end_offset: 7,
+            }),
+            Command::ReportRecovery(RecoveryReport {
+                topic_id: id(2),
+                partition: PartitionIndex(4),
+                group: GroupId(8),
+            }),
             Command::CancelMoves(CancelMoves::default()),
             Command::CancelMoves(CancelMoves {
                 topic: Some("a".to_owned()),

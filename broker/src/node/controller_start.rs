@@ -98,7 +98,17 @@ impl ControllerStart<'_> {
                 );
             }
         }
-        joining::register(self.controller, &self.me).await?;
+        tokio::select! {
+            registered = joining::register(self.controller, &self.me) => registered?,
+            () = self.quarantined() => {
+                let id = self.me.id;
+                return Err(self.unusable(&format!(
+                    "it failed, for example because the directory was set back to an old copy; the log of this process says more. \
+                     Where the other controllers go on, say `highwater cluster replace {id}` while this broker is down, and start it \
+                     with an empty data directory"
+                )));
+            }
+        }
         let known = self.cluster.image().cluster_id();
         let own = self.peers.cluster_id();
         if known != own {
@@ -242,6 +252,18 @@ impl ControllerStart<'_> {
     async fn is_sole_voter(&self, replica: ReplicaId) -> Result<bool, Error> {
         let status = super::status(self.shards, CONTROLLER_GROUP).await?;
         Ok(status.is_some_and(|status| status.members.is_sole_voter(replica)))
+    }
+
+    /// Waits until this broker's replica has failed.
+    async fn quarantined(&self) {
+        let mut role = self.cluster.watch_role();
+        let failed = role
+            .wait_for(|role| *role == Some(Role::Quarantined))
+            .await
+            .is_ok();
+        if !failed {
+            std::future::pending::<()>().await;
+        }
     }
 
     async fn await_leadership(&self) -> Result<(), Error> {

@@ -86,6 +86,7 @@ impl Mending {
             }
         }
         self.health.set_failed_replicas(findings);
+        self.health.set_recoveries(self.recoveries(&image));
     }
 
     /// Ends the part of replicas in whose logs a reader met damage, where others go on: a leader would keep clients from
@@ -135,6 +136,24 @@ impl Mending {
         findings
     }
 
+    /// What was given up when partitions began again with the replicas here.
+    fn recoveries(&self, image: &ClusterImage) -> Vec<HealthFinding> {
+        let recovered = image.recovered().filter_map(|(topic, index, recovery)| {
+            let partition = topic.partition(index)?;
+            partition.replica_on(self.me)?;
+            let brokers: Vec<_> = recovery.lost.iter().map(|broker| broker.0.to_string()).collect();
+            let (name, count) = (&topic.name, topic.replication_factor);
+            let message = format!(
+                "partition {index} of topic {name} began again without brokers {}: what was acknowledged from offset {} on before \
+                 that is lost. This stays until it has its {count} replicas again: `highwater topic alter {name} -r {count}`",
+                brokers.join(", "),
+                recovery.log_end_offset
+            );
+            Some(finding(HealthState::Warning, "PARTITION_RECOVERED", message))
+        });
+        recovered.collect()
+    }
+
     /// What failed here.
     async fn patients<'a>(&self, image: &'a ClusterImage) -> Vec<Patient<'a>> {
         let hosted = self.hosted.load();
@@ -181,7 +200,7 @@ impl Mending {
         Case {
             ailment: patient.failure.ailment,
             replicas: partition.replicas.len(),
-            is_changing: partition.reassignment.is_some(),
+            is_changing: partition.is_changing(),
             keep_up_elsewhere: leader.map(|leader| leader.in_sync.iter().filter(others).count()),
         }
     }

@@ -3,6 +3,8 @@
 //! One task follows the images; what to do about each is decided by [`reconcile`]. What fails is tried again, because
 //! most failures here (a full disk) clear by themselves.
 
+mod refounding;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,10 +135,12 @@ impl Reconciler {
             .health
             .set_unknown_replicas(self.unknown(&plan.unknown, image));
         let mut starts = Vec::new();
+        let mut refounds = Vec::new();
         let mut others = Vec::new();
         for action in plan.actions {
             match action {
                 Action::StartReplica(start) => starts.push(start),
+                Action::Refound(start) => refounds.push(start),
                 other => others.push(other),
             }
         }
@@ -155,8 +159,19 @@ impl Reconciler {
         for action in leaving {
             is_done &= self.carry_out(action).await;
         }
+        let mut begun = Vec::new();
+        for start in refounds {
+            let (location, group) = (start.location, start.group);
+            if let Err(error) = self.refound(start).await {
+                error!(topic = %location.topic_id, partition = %location.partition, %error, "a partition cannot begin again");
+                is_done = false;
+            } else if self.runs_in(location, group) {
+                begun.push((location, group));
+            }
+        }
         is_done &= self.start_all(starts).await;
         self.publish(image);
+        is_done &= self.report_refounded(&begun).await;
         for action in others {
             is_done &= self.carry_out(action).await;
         }
@@ -274,12 +289,10 @@ impl Reconciler {
     ) -> impl Future<Output = Result<(Location, Running), (Location, raft::Error)>> + use<> {
         let StartReplica {
             location,
-            group,
             founders,
             config,
-            is_coordinator,
             ..
-        } = start;
+        } = &start;
         let log = LogId(location.replica.0);
         let origin = match self.parts.recovered.get(&log) {
             Some(found) => Origin::Recovered(found.clone()),
@@ -296,6 +309,23 @@ impl Reconciler {
                 snapshot: Bytes::new(),
             },
         };
+        self.start_from(start, origin)
+    }
+
+    /// Starts one replica from there.
+    fn start_from(
+        &self,
+        start: StartReplica,
+        origin: Origin,
+    ) -> impl Future<Output = Result<(Location, Running), (Location, raft::Error)>> + use<> {
+        let StartReplica {
+            location,
+            group,
+            founders,
+            config,
+            is_coordinator,
+            ..
+        } = start;
         let shared = Arc::new(PartitionShared::new(
             config,
             Arc::clone(self.parts.hosted.leaderships()),
@@ -355,7 +385,7 @@ impl Reconciler {
 
     async fn carry_out(&mut self, action: Action) -> bool {
         let result = match action {
-            Action::StartReplica(_) => return true,
+            Action::StartReplica(_) | Action::Refound(_) => return true,
             Action::Reconfigure {
                 location,
                 group,
@@ -429,8 +459,11 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Stops a replica whose place another one takes, and keeps its data.
+    /// Stops a replica whose place another one takes, or that was given up, and keeps its data. Of a group that is no more it is
+    /// the one that it runs in.
     async fn lay_aside(&mut self, location: Location, group: GroupId) -> Result<(), raft::Error> {
+        let running = self.running.get(&location);
+        let group = running.map_or(group, |running| running.group);
         let (answer, answered) = tokio::sync::oneshot::channel();
         self.parts.shards.operate(
             group,

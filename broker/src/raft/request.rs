@@ -161,9 +161,9 @@ pub enum Operation<M: Machine> {
         group: GroupId,
         /// The replica.
         replica: ReplicaId,
-        /// Answered with the log, if it was here. What the shard wrote to it is on its way to the journal once the shard has
+        /// Answered with the log. What the shard wrote to it is on its way to the journal once the shard has
         /// answered another operation after this.
-        answer: Answer<Option<FoundLog>>,
+        answer: Answer<Result<FoundLog, Error>>,
     },
     /// Stops a replica, where it runs, and deletes its log.
     Delete {
@@ -353,6 +353,8 @@ pub struct ReplicaStatus {
     pub first: RaftIndex,
     /// The last index in its log.
     pub last: RaftIndex,
+    /// The term of the entry there.
+    pub last_term: Term,
     /// The offset the next record gets.
     pub next_offset: Offset,
     /// The members as of `applied`.

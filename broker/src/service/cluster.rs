@@ -56,7 +56,7 @@ impl Context {
         })
     }
 
-    fn check_names(&self, names: &[String]) -> Result<(), ApiError> {
+    pub(super) fn check_names(&self, names: &[String]) -> Result<(), ApiError> {
         let most = self.config.admin.max_names;
         if names.len() > most {
             return Err(ApiError::new(

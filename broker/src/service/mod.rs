@@ -19,6 +19,7 @@ mod placement;
 mod produce;
 mod produce_stream;
 mod read_pool;
+mod recovery;
 pub(crate) mod refusals;
 mod subscribe;
 
@@ -121,6 +122,7 @@ pub(crate) fn routes(context: &Arc<Context>) -> Routes {
     use v1::offsets_service_server::OffsetsServiceServer;
     use v1::placement_service_server::PlacementServiceServer;
     use v1::produce_service_server::ProduceServiceServer;
+    use v1::recovery_service_server::RecoveryServiceServer;
     let produce = produce::Produce::new(Arc::clone(context));
     let fetch = fetch::Fetch::new(Arc::clone(context));
     let offsets = offsets::Offsets::new(Arc::clone(context));
@@ -128,6 +130,7 @@ pub(crate) fn routes(context: &Arc<Context>) -> Routes {
     let admin = admin::Admin::new(Arc::clone(context));
     let cluster = cluster::Cluster::new(Arc::clone(context));
     let placement = placement::Placement::new(Arc::clone(context));
+    let recovery = recovery::Recovery::new(Arc::clone(context));
     Routes::new(ProduceServiceServer::new(produce).max_decoding_message_size(usize::MAX))
         .add_service(FetchServiceServer::new(fetch).max_decoding_message_size(usize::MAX))
         .add_service(OffsetsServiceServer::new(offsets).max_decoding_message_size(usize::MAX))
@@ -135,6 +138,7 @@ pub(crate) fn routes(context: &Arc<Context>) -> Routes {
         .add_service(AdminServiceServer::new(admin).max_decoding_message_size(usize::MAX))
         .add_service(ClusterServiceServer::new(cluster).max_decoding_message_size(usize::MAX))
         .add_service(PlacementServiceServer::new(placement).max_decoding_message_size(usize::MAX))
+        .add_service(RecoveryServiceServer::new(recovery).max_decoding_message_size(usize::MAX))
 }
 
 /// Milliseconds since the Unix epoch.

@@ -40,6 +40,8 @@ enum Ask {
     DecommissionBroker(v1::DecommissionBrokerRequest),
     CancelDecommission(v1::CancelDecommissionRequest),
     ReplaceBroker(v1::ReplaceBrokerRequest),
+    DescribeLeaderless(v1::DescribeLeaderlessRequest),
+    RecoverPartition(v1::RecoverPartitionRequest),
     GetMetadata(v1::GetMetadataRequest),
     WatchMetadata(v1::WatchMetadataRequest),
     Raw {
@@ -110,6 +112,10 @@ async fn send(broker: &TestBroker, ask: Ask) -> Result<(), ApiError> {
             done(broker.placement().cancel_decommission(request).await)
         }
         Ask::ReplaceBroker(request) => done(broker.placement().replace_broker(request).await),
+        Ask::DescribeLeaderless(request) => {
+            done(broker.recovery().describe_leaderless(request).await)
+        }
+        Ask::RecoverPartition(request) => done(broker.recovery().recover_partition(request).await),
         Ask::GetMetadata(request) => done(broker.cluster().get_metadata(request).await),
         Ask::WatchMetadata(request) => done(broker.cluster().watch_metadata(request).await),
         Ask::Raw {
@@ -1007,6 +1013,57 @@ async fn replicas_go_only_where_they_can_be() {
         row("cancel nothing", nothing, cancel("t", Some(0))),
         row("cancel nothing at all", nothing, cancel("", None)),
         row("moves of an unknown topic", unknown, Ask::ListMoves(list)),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_given_up_by_a_request_that_says_too_little() {
+    let recover = |partition, replica_id, lost: Vec<u32>| {
+        Ask::RecoverPartition(v1::RecoverPartitionRequest {
+            partition,
+            replica_id,
+            lost_broker_ids: lost,
+            ..v1::RecoverPartitionRequest::default()
+        })
+    };
+    let t = || Some(named("t", 0));
+    let (invalid, unknown) = (Reason::InvalidRequest, Reason::UnknownTopicOrPartition);
+    let names = v1::DescribeLeaderlessRequest {
+        topics: vec!["t".to_owned(); 10_000],
+    };
+    refuse_all(vec![
+        row("recover no partition", invalid, recover(None, 2, vec![2])),
+        row(
+            "recover an unknown topic",
+            unknown,
+            recover(Some(named("none", 0)), 2, vec![2]),
+        ),
+        row(
+            "recover an unknown partition",
+            unknown,
+            recover(Some(named("t", 7)), 2, vec![2]),
+        ),
+        row(
+            "recover with a replica of nobody",
+            invalid,
+            recover(t(), 0, vec![2]),
+        ),
+        row(
+            "recover with a replica that is not here",
+            invalid,
+            recover(t(), u64::MAX, vec![2]),
+        ),
+        row(
+            "recover without more brokers than there are",
+            invalid,
+            recover(t(), 2, vec![9; 65]),
+        ),
+        row(
+            "describe too many leaderless topics",
+            Reason::LimitExceeded,
+            Ask::DescribeLeaderless(names),
+        ),
     ])
     .await;
 }

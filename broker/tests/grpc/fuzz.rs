@@ -223,6 +223,22 @@ fn methods() -> Vec<(&'static str, Vec<u8>)> {
             v1::ListMovesRequest { topic: fuzzed() }.encode_to_vec(),
         ),
         (
+            "/highwater.v1.RecoveryService/DescribeLeaderless",
+            v1::DescribeLeaderlessRequest {
+                topics: vec![fuzzed()],
+            }
+            .encode_to_vec(),
+        ),
+        (
+            "/highwater.v1.RecoveryService/RecoverPartition",
+            v1::RecoverPartitionRequest {
+                partition: Some(named("fuzzed", 0)),
+                lost_broker_ids: vec![2],
+                ..Default::default()
+            }
+            .encode_to_vec(),
+        ),
+        (
             "/highwater.v1.ClusterService/GetMetadata",
             v1::GetMetadataRequest::default().encode_to_vec(),
         ),

@@ -130,6 +130,10 @@ impl TestBroker {
         v1::placement_service_client::PlacementServiceClient::new(self.channel.clone())
     }
 
+    pub(crate) fn recovery(&self) -> v1::recovery_service_client::RecoveryServiceClient<Channel> {
+        v1::recovery_service_client::RecoveryServiceClient::new(self.channel.clone())
+    }
+
     pub(crate) fn fetcher(&self) -> FetchServiceClient<Channel> {
         FetchServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
     }

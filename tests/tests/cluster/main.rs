@@ -17,6 +17,7 @@ mod identity;
 mod kill;
 mod moves;
 mod partition;
+mod recover;
 mod restart;
 mod scene;
 mod topics;

@@ -56,7 +56,7 @@ impl ClusterImage {
         };
         let mut partitions = self.topics().flat_map(|topic| &topic.partitions);
         partitions.any(|partition| {
-            partition.reassignment.is_none()
+            !partition.is_changing()
                 && (!partition.lost.is_empty()
                     || partition.replicas.iter().any(|at| is_draining(at.broker)))
         })
@@ -84,7 +84,7 @@ impl ClusterImage {
         let partition = self
             .partition(topic_id, index)
             .ok_or_else(|| no_topic(topic_id))?;
-        if partition.reassignment.is_some() {
+        if partition.is_changing() {
             return Err(format!("partition {index} of {topic_id} is moved already"));
         }
         if target.is_empty() {
@@ -154,7 +154,8 @@ impl ClusterImage {
             partition
                 .lost
                 .retain(|lost| replicas.iter().any(|replica| replica.id == *lost));
-        })
+        })?;
+        self.settle_recoveries(topic_id)
     }
 
     pub(super) fn report_removal(&mut self, replica: ReplicaId) -> Result<(), String> {
@@ -225,7 +226,7 @@ impl ClusterImage {
     }
 
     /// Changes a partition that is there, and counts the change.
-    fn change_partition(
+    pub(super) fn change_partition(
         &mut self,
         topic_id: TopicId,
         index: PartitionIndex,

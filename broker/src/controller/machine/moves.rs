@@ -110,10 +110,10 @@ impl ControllerMachine {
         }
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         for (index, partition) in topic.numbered() {
-            if partition.replicas.len() == wanted && partition.reassignment.is_none() {
+            if partition.replicas.len() == wanted && !partition.is_changing() {
                 continue;
             }
-            if partition.reassignment.is_some() {
+            if partition.is_changing() {
                 let (topic, partition) = (topic.name.clone(), index);
                 return Err(Error::AlreadyMoving { topic, partition });
             }
@@ -138,7 +138,7 @@ impl ControllerMachine {
             let name = topic_id.to_string();
             return Err(Error::UnknownTopic { name });
         };
-        if partition.reassignment.is_some() {
+        if partition.is_changing() {
             let (topic, partition) = (topic.name.clone(), index);
             return Err(Error::AlreadyMoving { topic, partition });
         }
@@ -279,7 +279,7 @@ impl ControllerMachine {
                 if due.len() >= most {
                     return due;
                 }
-                if partition.reassignment.is_some() {
+                if partition.is_changing() {
                     continue;
                 }
                 let mut brokers = relocate(&mut placement, partition, draining);
@@ -334,7 +334,7 @@ fn check_move(
     wanted: &PartitionMove,
 ) -> Result<(), Error> {
     let brokers = &wanted.brokers;
-    if partition.reassignment.is_some() {
+    if partition.is_changing() {
         return Err(Error::AlreadyMoving {
             topic: topic.name.clone(),
             partition: wanted.partition,

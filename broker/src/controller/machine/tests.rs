@@ -1,4 +1,5 @@
 mod moves;
+mod recovery;
 
 use std::collections::BTreeSet;
 

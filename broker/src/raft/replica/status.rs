@@ -45,6 +45,11 @@ impl<M: Machine> Replica<M> {
             applied,
             first: log.first_index(),
             last: log.last_index(),
+            last_term: log
+                .term_at(log.last_index())
+                .ok()
+                .flatten()
+                .unwrap_or_default(),
             next_offset: log.next_offset(),
             is_asleep: match &self.consensus {
                 Consensus::Running(group) => group.is_asleep(),

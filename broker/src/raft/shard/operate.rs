@@ -40,9 +40,12 @@ impl<M: Machine> Shard<M> {
                 drop(answer.send(stopped));
             }
             Operation::Release {
-                replica, answer, ..
+                group,
+                replica,
+                answer,
             } => {
-                drop(answer.send(self.release(replica)));
+                let released = self.release(replica);
+                drop(answer.send(released.ok_or(Error::UnknownGroup(group))));
             }
             Operation::LayAside {
                 replica, answer, ..

@@ -6,6 +6,7 @@ mod decommission;
 mod health;
 mod info;
 pub(crate) mod moves;
+mod recover;
 mod replace;
 mod transfer_leader;
 
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Decommission(decommission::Options),
     /// Let a broker with an empty disk take the place of one whose disk is lost
     Replace(replace::Options),
+    /// Let partitions begin again whose majority of replicas is gone for good: loses what only those held
+    Recover(recover::Options),
 }
 
 /// Runs a command about the cluster.
@@ -51,6 +54,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<(), Failu
         Command::TransferLeader(options) => transfer_leader::run(options, context).await,
         Command::Decommission(options) => decommission::run(options, context).await,
         Command::Replace(options) => replace::run(options, context).await,
+        Command::Recover(options) => recover::run(options, context).await,
     }
 }
 

@@ -1,0 +1,144 @@
+//! Partitions whose majority of replicas is gone for good: what is left of them begins again, and what comes back too late
+//! takes no part.
+
+use highwater_client::{Admin, Client, LostPartition};
+use highwater_proto::v1;
+use highwater_tests::stamp::Place;
+use highwater_tests::workload::api::Api;
+use highwater_tests::workload::places;
+
+use crate::scene::{Scene, calm, wait_for_acks_in};
+
+/// Replicas of each partition: one of them is no majority, and two of three brokers are one of the controller.
+const REPLICAS: u32 = 2;
+
+fn admin(scene: &Scene) -> Admin {
+    let addresses: Vec<_> = scene.cluster.addresses();
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(",");
+    let connecting = Client::connect(&addresses);
+    scene.runtime.block_on(connecting).unwrap().admin()
+}
+
+/// The findings of all brokers that answer with this reason.
+fn findings(scene: &Scene, reason: &str) -> Vec<v1::HealthFinding> {
+    let _context = scene.runtime.enter();
+    let brokers = scene.cluster.numbers();
+    let described = brokers.filter_map(|broker| {
+        let api = Api::new(scene.cluster.broker(broker).address());
+        scene.runtime.block_on(api.describe_cluster()).ok()
+    });
+    let all = described.flat_map(|described| described.findings);
+    all.filter(|finding| finding.reason == reason).collect()
+}
+
+fn lost(scene: &Scene, admin: &Admin) -> Vec<LostPartition> {
+    scene.wait_for("an answer of all that are up", || {
+        scene.runtime.block_on(admin.lost_partitions(&[])).ok()
+    })
+}
+
+/// A topic of two replicas, and its partitions.
+fn topic(scene: &Scene) -> Vec<Place> {
+    let mut router = scene.router();
+    let configs = [("segment.bytes", "65536")];
+    let created = scene.wait_for("a topic", || {
+        let creating = router.any();
+        let creating = creating.create_topic("events", 3, REPLICAS, &configs);
+        scene.runtime.block_on(creating).ok()
+    });
+    let places = places(created, 3);
+    for place in &places {
+        scene.leader(*place);
+    }
+    places
+}
+
+#[test]
+fn partitions_begin_again_without_a_broker_that_is_gone_and_that_comes_back_too_late() {
+    let mut scene = Scene::new();
+    let places = topic(&scene);
+    let admin = admin(&scene);
+    let load = scene.load(places.clone());
+    wait_for_acks_in(&load, &places, 100);
+    assert_eq!(lost(&scene, &admin), [], "everything is led");
+
+    scene.cluster.kill(3).unwrap();
+    let doomed = scene.wait_for("partitions without a leader", || {
+        let doomed = lost(&scene, &admin);
+        (doomed.len() == 2).then_some(doomed)
+    });
+    for partition in &doomed {
+        assert_eq!(partition.lost, [3]);
+        let survivor = partition.survivor.as_ref().unwrap();
+        assert!(survivor.high_watermark <= survivor.log_end_offset);
+        assert!(survivor.high_watermark > 0);
+    }
+    for partition in &doomed {
+        let recovering = admin.recover_partition(partition);
+        scene.runtime.block_on(recovering).unwrap();
+        let again = scene.runtime.block_on(admin.recover_partition(partition));
+        assert!(again.is_err(), "it was looked at before it began again");
+    }
+    wait_for_acks_in(&load, &places, 50);
+    let told = scene.wait_for("findings", || {
+        let told = findings(&scene, "PARTITION_RECOVERED");
+        (told.len() == doomed.len()).then_some(told)
+    });
+    for partition in &doomed {
+        let end = partition.survivor.as_ref().unwrap().log_end_offset;
+        let says = format!("from offset {end} on");
+        assert!(
+            told.iter().any(|finding| finding.message.contains(&says)),
+            "{told:?}"
+        );
+    }
+
+    // Its replicas are of groups that are no more: they are kept, shown, and elect nobody.
+    scene.cluster.start(3).unwrap();
+    scene.wait_for("replicas that nothing places there", || {
+        (!findings(&scene, "UNKNOWN_REPLICA").is_empty()).then_some(())
+    });
+    wait_for_acks_in(&load, &places, 50);
+
+    let growing = admin.set_replication_factor("events", REPLICAS);
+    scene.runtime.block_on(growing).unwrap();
+    scene.wait_for("all replicas again", || {
+        findings(&scene, "PARTITION_RECOVERED")
+            .is_empty()
+            .then_some(())
+    });
+    wait_for_acks_in(&load, &places, 50);
+    Scene::judge(load, &calm());
+}
+
+#[test]
+fn a_partition_that_begins_again_survives_a_crash_at_any_moment() {
+    let mut scene = Scene::new();
+    let places = topic(&scene);
+    let admin = admin(&scene);
+    let load = scene.load(places.clone());
+    wait_for_acks_in(&load, &places, 100);
+    scene.cluster.kill(3).unwrap();
+    let doomed = scene.wait_for("partitions without a leader", || {
+        let doomed = lost(&scene, &admin);
+        (doomed.len() == 2).then_some(doomed)
+    });
+    for partition in &doomed {
+        let recovering = admin.recover_partition(partition);
+        scene.runtime.block_on(recovering).unwrap();
+        let survivor = partition.survivor.as_ref().unwrap().broker;
+        // Whether the new members are in a checkpoint by now is up to chance.
+        scene.cluster.kill(survivor).unwrap();
+        scene.cluster.start(survivor).unwrap();
+    }
+    wait_for_acks_in(&load, &places, 50);
+    for broker in 1..3 {
+        scene.cluster.kill(broker).unwrap();
+        scene.cluster.start(broker).unwrap();
+        wait_for_acks_in(&load, &places, 50);
+    }
+    scene.cluster.start(3).unwrap();
+    wait_for_acks_in(&load, &places, 50);
+    Scene::judge(load, &calm());
+}
