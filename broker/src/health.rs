@@ -62,6 +62,11 @@ impl Health {
         }
     }
 
+    /// The command that gives up what the data directory has lost.
+    pub(crate) fn repair_command(&self) -> String {
+        repair_command(&self.data_dir)
+    }
+
     /// Replaces the replicas that are here and that the cluster does not know.
     pub(crate) fn set_unknown_replicas(&self, replicas: Vec<String>) {
         *lock(&self.unknown_replicas) = replicas;
@@ -117,7 +122,7 @@ impl Health {
                     "log {log} is damaged: {reason}. The rest of it is served, and it takes no records. Where other brokers \
                      hold its partition it is rebuilt from them; otherwise stop the broker and run `{}` to go on without what is \
                      lost",
-                    repair_command(&self.data_dir)
+                    self.repair_command()
                 );
                 finding(HealthState::Critical, "LOG_DAMAGED", message)
             });

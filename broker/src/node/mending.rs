@@ -79,7 +79,10 @@ impl Mending {
             let Some(treatment) = self.case(&patient).treatment() else {
                 continue;
             };
-            findings.insert(LogId(patient.replica.0), tell(&patient, treatment));
+            findings.insert(
+                LogId(patient.replica.0),
+                tell(&patient, treatment, &self.health.repair_command()),
+            );
             if treatment == Treatment::Rebuild && room > 0 {
                 room -= 1;
                 self.rebuild(&patient).await;
@@ -235,7 +238,7 @@ fn placed(
 }
 
 /// What somebody should know of a failed replica.
-fn tell(patient: &Patient<'_>, treatment: Treatment) -> HealthFinding {
+fn tell(patient: &Patient<'_>, treatment: Treatment, repair_command: &str) -> HealthFinding {
     let what = format!(
         "replica {} of partition {} of topic {} failed: {}",
         patient.replica.0, patient.index, patient.topic.name, patient.failure.reason
@@ -258,11 +261,13 @@ fn tell(patient: &Patient<'_>, treatment: Treatment) -> HealthFinding {
             "It is rebuilt as soon as a majority of the partition's replicas goes on without it: start the brokers that hold \
              them. Where they are gone for good, see `highwater cluster recover`",
         ),
-        Treatment::AcceptLoss => (
-            HealthState::Critical,
-            "No other broker holds the partition. What is well of it is served, and it takes no records. Stop the broker and \
-             run `highwater-broker repair` on its data directory to go on without what is lost",
-        ),
+        Treatment::AcceptLoss => {
+            let message = format!(
+                "{what}. No other broker holds the partition. What is well of it is served, and it takes no records. To go on \
+                 without what is lost, stop the broker and run `{repair_command}`"
+            );
+            return finding(HealthState::Critical, reason, message);
+        }
         Treatment::ReplaceDisk => (
             HealthState::Critical,
             "The data directory takes no more writes. Check the disk, then restart the broker",
