@@ -3,6 +3,7 @@
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::broker_address;
+use crate::command::declared::{apply, diff};
 use crate::command::{bench, cluster, completion, consume, dev, group, man, produce, tls, topic};
 use crate::tls_options::TlsOptions;
 
@@ -79,6 +80,10 @@ pub(crate) enum Command {
     /// Create, list, describe, alter, delete, extend and trim topics
     #[command(subcommand)]
     Topic(topic::Command),
+    /// Show what topics differ from what files say
+    Diff(diff::Options),
+    /// Make topics what files say
+    Apply(apply::Options),
     /// Send records: the lines of stdin or of a file
     Produce(produce::Options),
     /// Print records

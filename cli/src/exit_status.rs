@@ -4,22 +4,30 @@ use std::process::ExitCode;
 
 /// What came of the command. The worst of several counts, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
 pub(crate) enum ExitStatus {
     /// Everything was done.
-    Success = 0,
+    Success,
+    /// Everything was done, and `diff` found differences.
+    Different,
     /// Something failed; stderr says what.
-    Failure = 1,
+    Failure,
     /// The command line was wrong, and nothing was done.
-    Misuse = 2,
+    Misuse,
     /// Ctrl-C ended it before its end.
-    Interrupted = 130,
+    Interrupted,
     /// SIGTERM ended it before its end.
-    Terminated = 143,
+    Terminated,
 }
 
 impl From<ExitStatus> for ExitCode {
     fn from(status: ExitStatus) -> Self {
-        Self::from(status as u8)
+        Self::from(match status {
+            ExitStatus::Success => 0,
+            ExitStatus::Different => 3,
+            ExitStatus::Failure => 1,
+            ExitStatus::Misuse => 2,
+            ExitStatus::Interrupted => 130,
+            ExitStatus::Terminated => 143,
+        })
     }
 }

@@ -42,6 +42,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Command};
+use command::declared::{apply, diff};
 use command::{bench, cluster, completion, consume, dev, group, man, produce, tls, topic};
 use context::Context;
 use failure::Failure;
@@ -73,6 +74,8 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Dev(options) => dev::run(options).await,
         Command::Topic(command) => topic::run(command, context).await,
+        Command::Diff(options) => diff::run(options, context).await,
+        Command::Apply(options) => apply::run(options, context).await,
         Command::Produce(options) => produce::run(options, context).await,
         Command::Consume(options) => consume::run(options, context).await,
         Command::Group(command) => group::run(command, context).await,

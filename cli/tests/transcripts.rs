@@ -28,6 +28,11 @@ fn topics_are_created_changed_and_deleted() {
 }
 
 #[test]
+fn topics_become_what_files_say() {
+    run("declared");
+}
+
+#[test]
 fn records_go_in_and_come_out() {
     run("records");
 }
@@ -207,7 +212,7 @@ fn every_json_field_is_documented() {
         .split(|character: char| !character.is_ascii_alphanumeric() && character != '_')
         .collect();
     let mut fields = 0;
-    for name in ["json", "cluster"] {
+    for name in ["json", "cluster", "declared"] {
         for line in read(&format!("tests/transcripts/{name}.txt")).lines() {
             // Documents have a field on a line.
             let Some((field, _)) = line

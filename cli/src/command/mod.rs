@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod consume;
 mod consume_group;
+pub(crate) mod declared;
 pub(crate) mod dev;
 pub(crate) mod group;
 pub(crate) mod man;

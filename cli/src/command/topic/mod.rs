@@ -56,7 +56,7 @@ fn id_text(bytes: &[u8]) -> String {
 }
 
 /// Number of records that the partitions hold together.
-fn held_records(topic: &DescribeTopicResponse) -> u64 {
+pub(crate) fn held_records(topic: &DescribeTopicResponse) -> u64 {
     topic
         .partitions
         .iter()
