@@ -1,4 +1,7 @@
-//! Reads a topic as one of a consumer group: `cargo run --example group -- TOPIC GROUP [HOST:PORT]`. Start it several times.
+//! Processes a topic as one of a consumer group, many records at a time and those of one key in order:
+//! `cargo run --example group -- TOPIC GROUP [HOST:PORT]`. Start it several times.
+
+use std::convert::Infallible;
 
 use highwater_client::{Client, Rebalance};
 
@@ -21,17 +24,21 @@ async fn main() -> anyhow::Result<()> {
         })
         .build()
         .await?;
+    let mut work = consumer.process_by_key(10, |record| async move {
+        println!("{}/{} {:?}", record.partition, record.offset, record.value);
+        Ok::<(), Infallible>(())
+    });
     loop {
-        let record = tokio::select! {
-            record = consumer.recv() => record?,
+        // What is done is committed every few seconds, and before its partition is given away.
+        tokio::select! {
+            processed = work.next() => drop(processed?),
             stopped = tokio::signal::ctrl_c() => {
                 stopped?;
                 break;
             }
-        };
-        // By the next call of `recv` the record counts as processed, and is committed soon.
-        println!("{}/{} {:?}", record.partition, record.offset, record.value);
+        }
     }
+    drop(work);
     // What was processed is committed, and the others go on with these partitions at once.
     consumer.close().await?;
     Ok(())

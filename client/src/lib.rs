@@ -30,7 +30,7 @@
 //! - A [`Consumer`] reads assigned partitions in order, and goes on exactly behind the last record it gave out.
 //!   [`Consumer::process_by_key`] processes many at a time, those of one key in order.
 //! - A [`GroupConsumer`] reads as a member of a consumer group: partitions are shared out among the members, and each goes on
-//!   where the group committed last.
+//!   where the group committed last. [`GroupConsumer::process_by_key`] is there too.
 //! - An [`Admin`] creates, describes, changes and deletes topics, finds offsets, and looks after consumer groups.
 //!
 //! The client finds the leaders of partitions by itself, and follows them. Every [`Error`] says whether trying again can
@@ -63,7 +63,7 @@ pub use consumer::{
     ProcessingError,
 };
 pub use error::Error;
-pub use group::{GroupConsumer, GroupConsumerBuilder, GroupPartition, Rebalance};
+pub use group::{GroupByKey, GroupConsumer, GroupConsumerBuilder, GroupPartition, Rebalance};
 pub use highwater_proto::batch::{Compression, Header, Headers};
 pub use highwater_proto::{ApiError, Offset, Reason, TopicId};
 pub use offsets::{FoundOffset, Start};

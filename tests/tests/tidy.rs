@@ -109,6 +109,7 @@ const PURE: &[&str] = &[
     "client/src/producer/core.rs",
     "client/src/producer/pipeline.rs",
     "client/src/producer/plan.rs",
+    "client/src/consumer/by_key/lanes.rs",
     "client/src/consumer/core.rs",
     "client/src/consumer/feed.rs",
     "client/src/group/membership.rs",
@@ -176,7 +177,11 @@ const LICENCES: &[&str] = &[
     "Unicode-3.0",
     "Zlib",
     "0BSD",
+    "CC0-1.0",
     "Unlicense",
+    "MIT-0",
+    "BSL-1.0",
+    "CDLA-Permissive-2.0",
 ];
 
 fn root() -> PathBuf {

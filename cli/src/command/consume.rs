@@ -55,7 +55,7 @@ pub(crate) struct Options {
     offset: OffsetSpec,
 
     /// Read as a member of this consumer group: partitions are shared out among its members, each goes on where the group
-    /// committed last, and what was printed is committed. -o start or end is for partitions without a committed offset
+    /// committed last, and what was printed is committed. -o start, end or @TIME is for partitions without a committed offset
     #[arg(short, long, value_name = "GROUP", conflicts_with_all = ["exit", "partitions"])]
     group: Option<String>,
 

@@ -62,8 +62,9 @@ async fn join(job: &Job<'_>, what: &str, client: &Client) -> Result<GroupConsume
     let reset = match job.offset {
         OffsetSpec::Start => OffsetReset::Earliest,
         OffsetSpec::End => OffsetReset::Latest,
+        OffsetSpec::Time(timestamp_ms) => OffsetReset::Timestamp(timestamp_ms),
         _ => {
-            let why = "a group goes on where it committed last: only -o start and -o end say where to begin the first time";
+            let why = "a group goes on where it committed last: only -o start, end and @TIME say where to begin the first time";
             return Err(Failure::misuse(what, why).remedy(format!(
                 "to set where it goes on: highwater group seek {} --to OFFSET",
                 job.group

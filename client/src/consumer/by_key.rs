@@ -1,20 +1,16 @@
 //! Processing many records at a time, those of one key in order.
 
+mod crew;
 mod lanes;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
 use highwater_proto::Offset;
-use tokio::task::{Id, JoinError, JoinSet};
 
-use self::lanes::{Lanes, Ticket};
+pub(crate) use self::crew::Crew;
 use super::{ConsumedRecord, Consumer};
-use crate::Error;
-
-/// Records that wait or are processed at a time, for each that may be processed.
-const ROOM_PER_HANDLER: usize = 64;
+use crate::{Error, Start};
 
 /// Part of a partition that was processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,20 +57,28 @@ pub enum ProcessingError<E> {
     },
 }
 
-/// Processes a consumer's records; see [`Consumer::process_by_key`]. Dropping it ends the handlers that run.
+/// Processes a consumer's records; see [`Consumer::process_by_key`]. Dropping it ends the handlers that run, and leaves the
+/// consumer at the first record of each partition that was not processed.
 pub struct ByKey<'c, H, E> {
     consumer: &'c mut Consumer,
     handler: H,
-    lanes: Lanes,
-    running: JoinSet<Result<(), E>>,
-    tickets: HashMap<Id, Ticket>,
+    crew: Crew<E>,
 }
 
 impl<H, E> std::fmt::Debug for ByKey<'_, H, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ByKey")
-            .field("running", &self.running.len())
+            .field("crew", &self.crew)
             .finish_non_exhaustive()
+    }
+}
+
+impl<H, E> Drop for ByKey<'_, H, E> {
+    fn drop(&mut self) {
+        for (topic, partition, offset) in self.crew.unfinished() {
+            let sought = self.consumer.seek(topic, partition, Start::Offset(offset));
+            sought.expect("what was received is assigned as long as the consumer is borrowed");
+        }
     }
 }
 
@@ -102,13 +106,10 @@ impl Consumer {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Send + 'static,
     {
-        let concurrency = concurrency.max(1);
         ByKey {
             consumer: self,
             handler,
-            lanes: Lanes::new(concurrency, concurrency.saturating_mul(ROOM_PER_HANDLER)),
-            running: JoinSet::new(),
-            tickets: HashMap::new(),
+            crew: Crew::new(concurrency),
         }
     }
 }
@@ -128,65 +129,18 @@ where
     /// key; calling again goes on with the other keys, and never reports offsets beyond that record.
     pub async fn next(&mut self) -> Result<Processed, ProcessingError<E>> {
         loop {
-            self.begin();
-            let ended = tokio::select! {
-                Some(ended) = self.running.join_next_with_id() => ended,
-                record = self.consumer.recv(), if self.lanes.has_room() => {
-                    let record = record.map_err(|error| ProcessingError::Reading(error.into()))?;
-                    self.lanes.push(record);
-                    continue;
+            self.crew.begin(&self.handler);
+            let has_room = self.crew.has_room();
+            tokio::select! {
+                ended = self.crew.ended() => {
+                    if let Some(processed) = ended? {
+                        return Ok(processed);
+                    }
                 }
-            };
-            if let Some(processed) = self.ended(ended)? {
-                return Ok(processed);
-            }
-        }
-    }
-
-    /// Starts handlers of what may run.
-    fn begin(&mut self) {
-        while let Some((ticket, record)) = self.lanes.begin() {
-            let task = self.running.spawn((self.handler)(record));
-            self.tickets.insert(task.id(), ticket);
-        }
-    }
-
-    fn ended(
-        &mut self,
-        ended: Result<(Id, Result<(), E>), JoinError>,
-    ) -> Result<Option<Processed>, ProcessingError<E>> {
-        let id = match &ended {
-            Ok((id, _)) => *id,
-            Err(error) => error.id(),
-        };
-        let ticket = self.tickets.remove(&id).expect("it was begun here");
-        let (topic, partition, offset) = (
-            Arc::clone(&ticket.place.topic),
-            ticket.place.partition,
-            ticket.offset,
-        );
-        match ended {
-            Ok((_, Ok(()))) => Ok(self.lanes.finish(ticket).map(|offset| Processed {
-                topic,
-                partition,
-                offset,
-            })),
-            Ok((_, Err(source))) => {
-                self.lanes.fail();
-                Err(ProcessingError::Handler {
-                    topic,
-                    partition,
-                    offset,
-                    source,
-                })
-            }
-            Err(_) => {
-                self.lanes.fail();
-                Err(ProcessingError::Panicked {
-                    topic,
-                    partition,
-                    offset,
-                })
+                record = self.consumer.recv(), if has_room => {
+                    let record = record.map_err(|error| ProcessingError::Reading(error.into()))?;
+                    self.crew.take_in(record);
+                }
             }
         }
     }

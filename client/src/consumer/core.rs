@@ -23,14 +23,25 @@ use crate::metadata::Metadata;
 use crate::retry::{Backoff, wants_metadata};
 use crate::{Error, Start};
 
-/// What to do when a partition no longer holds, or does not yet hold, the offset to read next.
+/// Where to begin in a partition of which a consumer group has committed nothing, and whether to go on by itself where a
+/// partition does not hold the offset to read next.
+///
+/// An offset that is not held is replaced by the *closest* one that is, whichever of these is set but [`OffsetReset::Fail`]: below
+/// the log start reading goes on at the log start, so that of what retention left nothing is skipped; above the end, which
+/// only a recovery that lost records leads to, it goes on at the end, so that nothing is read twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OffsetReset {
-    /// Go on at the first record held: nothing that is there is skipped.
+    /// Begin at the first record held.
     #[default]
     Earliest,
-    /// Go on behind the last record.
+    /// Begin behind the last record. Where that was is committed by a consumer that commits by itself, so that what comes later is
+    /// not missed.
     Latest,
+    /// Begin at the first record that is no older than this, by its timestamp; behind the last record where all are older.
+    Ago(Duration),
+    /// Begin at the first record whose timestamp is this or later, in milliseconds since 1970; behind the last record where
+    /// there is none.
+    Timestamp(i64),
     /// Report the error, and stop reading the partition until it is sought elsewhere.
     Fail,
 }
@@ -186,9 +197,13 @@ impl Core {
         }
     }
 
-    /// Where the reading of a partition began, once that is known.
+    /// Where the reading of a partition began, once that is known, or begins when it is resumed.
     pub(crate) fn started_at(&self, place: usize) -> Option<Offset> {
-        self.partitions[place].started_at
+        let partition = &self.partitions[place];
+        match partition.state {
+            State::Paused(Start::Offset(offset)) => Some(offset),
+            _ => partition.started_at,
+        }
     }
 
     /// Takes the next batch or failure out.
@@ -537,8 +552,8 @@ impl Core {
             return self.leave_feed(place);
         }
         let start = match (error.reason, self.rules.reset) {
-            (Reason::OffsetOutOfRange, OffsetReset::Earliest) => Some(Start::Earliest),
-            (Reason::OffsetOutOfRange, OffsetReset::Latest) => Some(Start::Latest),
+            (_, OffsetReset::Fail) => None,
+            (Reason::OffsetOutOfRange, _) => Some(closest(partition.offset, &error)),
             _ => None,
         };
         match start {
@@ -634,6 +649,16 @@ impl Core {
                 feed.set_stale();
             }
         }
+    }
+}
+
+/// The end of what a partition holds that is closer to an offset which the leader refused.
+fn closest(offset: Offset, error: &ApiError) -> Start {
+    let log_start = error.metadata.get("log_start_offset");
+    match log_start.and_then(|text| text.parse().ok()) {
+        Some(log_start) if offset >= Offset(log_start) => Start::Latest,
+        // Where the leader does not say, nothing is skipped.
+        _ => Start::Earliest,
     }
 }
 
@@ -873,6 +898,7 @@ mod tests {
         assert_eq!(assigned(&mut core, now), Some((3, vec![(0, 3), (1, 0)])));
         core.pause(0, None);
         core.start(0, at(40));
+        assert_eq!(core.started_at(0), Some(Offset(40)));
         assert_eq!(assigned(&mut core, now), Some((4, vec![(1, 0)])));
         core.resume(0);
         assert_eq!(assigned(&mut core, now), Some((5, vec![(0, 40), (1, 0)])));
@@ -1032,11 +1058,16 @@ mod tests {
     }
 
     #[test]
-    fn only_the_leaders_out_of_range_resets_the_offset() {
-        for (reset, start) in [
-            (OffsetReset::Earliest, Some(Start::Earliest)),
-            (OffsetReset::Latest, Some(Start::Latest)),
-            (OffsetReset::Fail, None),
+    fn the_leaders_out_of_range_and_nothing_else_leads_to_the_closest_offset() {
+        use OffsetReset::{Ago, Earliest, Fail, Latest};
+        for (reset, log_start, start) in [
+            (Earliest, None, Some(Start::Earliest)),
+            (Earliest, Some(6), Some(Start::Earliest)),
+            (Earliest, Some(1), Some(Start::Latest)),
+            (Latest, Some(6), Some(Start::Earliest)),
+            (Latest, Some(1), Some(Start::Latest)),
+            (Ago(Duration::from_secs(1)), Some(6), Some(Start::Earliest)),
+            (Fail, Some(6), None),
         ] {
             let mut core = core_with(reset, &[at(5)]);
             let now = Instant::now();
@@ -1046,7 +1077,13 @@ mod tests {
             let later = now + Duration::from_secs(2);
             let (id, offsets) = assigned(&mut core, later).unwrap();
             assert_eq!(offsets, [(0, 5)]);
-            let out = || Err(error(Reason::OffsetOutOfRange));
+            let out = || {
+                let refused = error(Reason::OffsetOutOfRange);
+                Err(match log_start {
+                    Some(log_start) => refused.with("log_start_offset", log_start),
+                    None => refused,
+                })
+            };
             push(&mut core, later, id - 1, 0, out());
             assert!(core.poll(later, &metadata()).locates.is_empty());
             push(&mut core, later, id, 0, out());

@@ -21,6 +21,7 @@ use highwater_proto::{Offset, TopicId};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use self::by_key::Crew;
 pub use self::by_key::{ByKey, Processed, ProcessingError};
 pub use self::core::OffsetReset;
 use self::core::{Core, Rules};
@@ -118,7 +119,8 @@ impl ConsumerBuilder {
         GroupConsumerBuilder::new(self, cluster, id, rack.as_deref(), reset)
     }
 
-    /// What to do when a partition does not hold the offset to read next; [`OffsetReset::Earliest`] unless set.
+    /// Where a group begins in a partition of which it has committed nothing, and whether to go on where a partition does not hold
+    /// the offset to read next; [`OffsetReset::Earliest`] unless set.
     pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
         self.rules.reset = reset;
         self
@@ -349,9 +351,17 @@ impl Consumer {
         self.shared.wake.notify_one();
     }
 
-    /// The offset behind the last record received of a partition, if any was since its start.
-    pub(crate) fn received(&self, topic: &str, partition: u32) -> Option<Offset> {
-        self.assigned[self.place(topic, partition)?].position
+    /// Pauses a partition, if it is read at all.
+    pub(crate) fn stop(&mut self, topic: &str, partition: u32) {
+        if let Some(place) = self.place(topic, partition) {
+            self.stop_place(place);
+        }
+    }
+
+    /// Whether a record of a partition was received since its start.
+    pub(crate) fn has_received(&self, topic: &str, partition: u32) -> bool {
+        let place = self.place(topic, partition);
+        place.is_some_and(|place| self.assigned[place].position.is_some())
     }
 
     /// Stops reading a partition until [`Consumer::resume`]. Records of it that were fetched and not received come then;
@@ -361,11 +371,15 @@ impl Consumer {
     /// [`Error::NotAssigned`].
     pub fn pause(&mut self, topic: &str, partition: u32) -> Result<(), Error> {
         let place = self.assigned_place(topic, partition)?;
+        self.stop_place(place);
+        Ok(())
+    }
+
+    fn stop_place(&mut self, place: usize) {
         self.drop_current_of(place);
         let position = self.assigned[place].position;
         self.shared.core().pause(place, position);
         self.shared.wake.notify_one();
-        Ok(())
     }
 
     /// Reads a paused partition again, from behind the last record received of it, or where it was sought since.

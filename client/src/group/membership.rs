@@ -49,6 +49,10 @@ impl Owned {
     pub(crate) fn key(&self) -> Key {
         (self.topic_id, self.partition)
     }
+
+    pub(crate) fn is(&self, topic: &str, partition: u32) -> bool {
+        *self.topic == *topic && self.partition == partition
+    }
 }
 
 /// What an answer changes.

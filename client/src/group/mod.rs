@@ -1,5 +1,8 @@
 //! Reading topics together with the other members of a consumer group.
 
+mod builder;
+mod by_key;
+mod commit;
 mod membership;
 mod task;
 
@@ -7,16 +10,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt as _, Stream};
-use highwater_proto::{ApiError, Offset, Reason, v1};
+use futures::Stream;
+use highwater_proto::Offset;
 use tokio_util::task::AbortOnDropHandle;
-use v1::groups_service_client::GroupsServiceClient;
 
-use self::membership::{Key, Membership, Owned, Settings};
-use self::task::{Event, Shared, Task, named};
+pub use self::builder::GroupConsumerBuilder;
+pub use self::by_key::GroupByKey;
+use self::membership::{Key, Owned};
+use self::task::{Event, Shared};
 use crate::cluster::{Cluster, Repeat};
 use crate::offsets;
-use crate::{ConsumedRecord, Consumer, ConsumerBuilder, Error, OffsetReset, Start};
+use crate::{ConsumedRecord, Consumer, Error, Start};
 
 /// How long leaving may take when a consumer is closed.
 const FAREWELL_TIME: Duration = Duration::from_secs(5);
@@ -52,166 +56,48 @@ pub enum Rebalance {
     Lost(Vec<GroupPartition>),
 }
 
-/// Offsets behind what was received.
+/// Offsets behind what was processed.
 type Offsets = Vec<(Owned, Offset)>;
 type Listener = Box<dyn FnMut(&Rebalance) + Send>;
-
-/// Makes a [`GroupConsumer`]. Comes from [`ConsumerBuilder::group`].
-#[must_use]
-pub struct GroupConsumerBuilder {
-    consumer: ConsumerBuilder,
-    cluster: Arc<Cluster>,
-    settings: Settings,
-    reset: OffsetReset,
-    auto_commit: Option<Duration>,
-    listener: Option<Listener>,
-}
-
-impl std::fmt::Debug for GroupConsumerBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GroupConsumerBuilder")
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
-    }
-}
-
-impl GroupConsumerBuilder {
-    pub(crate) fn new(
-        consumer: ConsumerBuilder,
-        cluster: Arc<Cluster>,
-        group: &str,
-        rack: Option<&str>,
-        reset: OffsetReset,
-    ) -> Self {
-        Self {
-            consumer,
-            cluster,
-            settings: Settings {
-                group: group.to_owned(),
-                member_id: uuid::Uuid::new_v4().to_string(),
-                client_id: env!("CARGO_PKG_NAME").to_owned(),
-                rack: rack.unwrap_or_default().to_owned(),
-                ..Settings::default()
-            },
-            reset,
-            auto_commit: Some(Duration::from_secs(5)),
-            listener: None,
-        }
-    }
-
-    /// Topics to read. May be called again for more.
-    pub fn topics<T: AsRef<str>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
-        let topics = topics.into_iter().map(|topic| topic.as_ref().to_owned());
-        self.settings.topics.extend(topics);
-        self
-    }
-
-    /// Reads all topics whose whole name matches an expression, also those that come later.
-    pub fn topic_regex(mut self, expression: &str) -> Self {
-        expression.clone_into(&mut self.settings.topic_regex);
-        self
-    }
-
-    /// Makes it a static member: another process with this id, at another time, goes on with its partitions.
-    pub fn instance_id(mut self, id: &str) -> Self {
-        id.clone_into(&mut self.settings.instance_id);
-        self
-    }
-
-    /// The name that `group describe` shows; `highwater-client` unless set.
-    pub fn client_id(mut self, id: &str) -> Self {
-        id.clone_into(&mut self.settings.client_id);
-        self
-    }
-
-    /// How partitions are shared out: `uniform` or `range`. Unless set, the group decides.
-    pub fn assignor(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.settings.assignor);
-        self
-    }
-
-    /// How long the coordinator waits for a sign of life before it gives the partitions to others. The broker's default
-    /// unless set.
-    pub fn session_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.session_timeout = timeout;
-        self
-    }
-
-    /// How long the caller may stay away from [`GroupConsumer::recv`] while partitions are to be given away; the member is
-    /// removed then. The broker's default, a minute, unless set. This is what `max.poll.interval.ms` is elsewhere, with one
-    /// difference: as long as nothing is to be given away a handler may take any time, because heartbeats are sent beside it.
-    pub fn rebalance_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.rebalance_timeout = timeout;
-        self
-    }
-
-    /// Commits what was received, this often and before partitions are given away; every five seconds unless set. A record
-    /// counts as processed when [`GroupConsumer::recv`] is called after the call that returned it.
-    pub fn auto_commit(mut self, interval: Duration) -> Self {
-        self.auto_commit = Some(interval);
-        self
-    }
-
-    /// Commits nothing by itself: see [`GroupConsumer::commit`].
-    pub fn no_auto_commit(mut self) -> Self {
-        self.auto_commit = None;
-        self
-    }
-
-    /// Is told of changes, inside of [`GroupConsumer::recv`].
-    pub fn on_rebalance(mut self, listener: impl FnMut(&Rebalance) + Send + 'static) -> Self {
-        self.listener = Some(Box::new(listener));
-        self
-    }
-
-    /// Makes the consumer and begins to join. Must be called inside a Tokio runtime, on which it runs.
-    ///
-    /// # Errors
-    /// [`Error::Config`] where no topic is named.
-    pub async fn build(self) -> Result<GroupConsumer, Error> {
-        if self.settings.topics.is_empty() && self.settings.topic_regex.is_empty() {
-            return Err(Error::config(
-                "topics",
-                "name at least one, or an expression",
-            ));
-        }
-        let consumer = self.consumer.build().await?;
-        let shared = Arc::new(Shared::new(Membership::new(self.settings)));
-        let task = Task {
-            shared: Arc::clone(&shared),
-            cluster: Arc::clone(&self.cluster),
-            reset: self.reset,
-        };
-        Ok(GroupConsumer {
-            consumer,
-            cluster: self.cluster,
-            shared,
-            owned: BTreeMap::new(),
-            auto_commit: self.auto_commit,
-            committed_at: Instant::now(),
-            listener: self.listener,
-            committing: None,
-            leaving: Vec::new(),
-            _task: AbortOnDropHandle::new(tokio::spawn(task.run())),
-        })
-    }
-}
 
 /// What is known of an owned partition.
 #[derive(Clone, Debug)]
 struct Progress {
     owned: Owned,
-    /// The offset committed last by this member.
+    /// The offset committed last, by this member or before it.
     committed: Option<Offset>,
+    /// The start is not where others would begin without a commit: it is committed even where nothing was received since.
+    is_chosen: bool,
+}
+
+/// What there is to do for a member.
+#[derive(Debug)]
+enum Turn {
+    /// A record to process.
+    Received(ConsumedRecord),
+    /// The time for the next commit has come.
+    CommitIsDue,
+    /// A commit has ended.
+    CommitEnded,
+    /// These are to be given away. They are paused, and the listener was told.
+    Revoked(Vec<Owned>),
+    /// These are not this member's any more.
+    Lost(Vec<Owned>),
 }
 
 /// Reads its share of the topics of a consumer group: each partition has one reader in the group, and goes on where the group
 /// committed last.
 ///
-/// Heartbeats are sent in the background. Partitions come and go inside of [`GroupConsumer::recv`], so they never do
-/// while a record is being handled. What others of the group are given or lose does not stop the reading of the rest.
+/// Heartbeats are sent in the background, so that the handling of a record may take any time. Partitions come and go inside of
+/// [`GroupConsumer::recv`], so they never do while a record is being handled; how long the group waits for that is
+/// [`GroupConsumerBuilder::rebalance_timeout`]. What comes, goes, or goes to others does not stop the reading of the rest.
 ///
-/// Delivery is at least once: what was received and not committed when a member dies or is removed is read again by others.
+/// Delivery is at least once: what was received and not committed when a member dies or is removed is read again by others,
+/// from the committed offset on. [`GroupConsumer::process_by_key`] processes many records at a time.
+///
+/// What is fetched ahead is bounded by [`crate::ConsumerBuilder::buffer_bytes`] in total, and by
+/// [`crate::ConsumerBuilder::partition_fetch_bytes`] for a partition in its turn; a slow handler makes brokers wait, and fills
+/// no memory.
 ///
 /// [`GroupConsumer::close`] leaves at once; a consumer that is dropped is missed when its session ends.
 pub struct GroupConsumer {
@@ -222,10 +108,12 @@ pub struct GroupConsumer {
     auto_commit: Option<Duration>,
     committed_at: Instant,
     listener: Option<Listener>,
-    /// A commit in the background.
-    committing: Option<AbortOnDropHandle<Option<Offsets>>>,
-    /// What is being given away: others wait for it.
+    /// The commit under way: one at a time, since two could arrive in the other order.
+    committing: Option<AbortOnDropHandle<Result<Offsets, Error>>>,
+    /// What is to be given away, and is read no longer: others wait for it.
     leaving: Vec<Owned>,
+    /// What is given away when the commit under way has ended.
+    departing: Vec<Owned>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -241,20 +129,13 @@ impl GroupConsumer {
     /// # Errors
     /// As [`Consumer::recv`]; why the member cannot go on, after which it is none any more.
     pub async fn recv(&mut self) -> Result<ConsumedRecord, Error> {
-        self.commit_if_due();
         loop {
-            self.give_away().await;
-            if let Some(event) = self.shared.next_event() {
-                self.handle(event)?;
-                continue;
-            }
-            let shared = Arc::clone(&self.shared);
-            let due = self.next_commit();
-            tokio::select! {
-                biased;
-                () = shared.news.notified() => {}
-                record = self.consumer.recv() => return record,
-                () = sleep_until(due) => self.commit_if_due(),
+            // The caller is done with all that it was given.
+            self.depart(|_| true, all_received);
+            match self.turn(true).await? {
+                Turn::Received(record) => return Ok(record),
+                Turn::CommitIsDue => self.commit_async(),
+                Turn::CommitEnded | Turn::Revoked(_) | Turn::Lost(_) => {}
             }
         }
     }
@@ -268,48 +149,17 @@ impl GroupConsumer {
     }
 
     /// Commits what was received of all partitions: the offset behind the last record each. Returns when it is durable on a
-    /// majority.
+    /// majority. Dropping the future does not undo it.
     ///
     /// # Errors
     /// `UNKNOWN_MEMBER_ID` or `FENCED_MEMBER_EPOCH` when the member was removed: others read on from the last commit.
     pub async fn commit(&mut self) -> Result<(), Error> {
-        // Two at a time could arrive in the other order.
-        if let Some(committing) = &mut self.committing {
-            let committed = committing.await.ok().flatten();
-            self.committing = None;
-            self.note_committed(&committed.unwrap_or_default());
-        }
-        let offsets = self.uncommitted();
-        commit(&self.cluster, &self.shared, &offsets).await?;
-        self.note_committed(&offsets);
-        Ok(())
+        self.commit_below(all_received).await
     }
 
     /// The same in the background. One that fails is made up for by the next.
     pub fn commit_async(&mut self) {
-        if let Some(committing) = &mut self.committing {
-            let Some(ended) = committing.now_or_never() else {
-                return;
-            };
-            self.committing = None;
-            self.note_committed(&ended.ok().flatten().unwrap_or_default());
-        }
-        let offsets = self.uncommitted();
-        self.committed_at = Instant::now();
-        if offsets.is_empty() {
-            return;
-        }
-        let (cluster, shared) = (Arc::clone(&self.cluster), Arc::clone(&self.shared));
-        let committing = async move {
-            match commit(&cluster, &shared, &offsets).await {
-                Ok(()) => Some(offsets),
-                Err(error) => {
-                    tracing::debug!(%error, "a commit failed");
-                    None
-                }
-            }
-        };
-        self.committing = Some(AbortOnDropHandle::new(tokio::spawn(committing)));
+        self.commit_async_below(all_received);
     }
 
     /// The partitions that are read at the moment.
@@ -332,7 +182,13 @@ impl GroupConsumer {
     /// # Errors
     /// [`Error::NotAssigned`].
     pub fn seek(&mut self, topic: &str, partition: u32, start: Start) -> Result<(), Error> {
-        self.consumer.seek(topic, partition, start)
+        self.consumer.seek(topic, partition, start)?;
+        let mut owned = self.owned.values_mut();
+        let sought = owned.find(|progress| progress.owned.is(topic, partition));
+        sought
+            .into_iter()
+            .for_each(|progress| progress.is_chosen = true);
+        Ok(())
     }
 
     /// Stops reading a partition until [`GroupConsumer::resume`]. It stays this member's.
@@ -402,57 +258,130 @@ impl GroupConsumer {
         committed
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), Error> {
+    /// Whether the partition is this member's, or still is.
+    fn owns(&self, topic: &str, partition: u32) -> bool {
+        let mut owned = self.owned.values();
+        owned.any(|progress| progress.owned.is(topic, partition))
+    }
+
+    /// Waits for something to do. Dropping the future loses nothing.
+    async fn turn(&mut self, wants_records: bool) -> Result<Turn, Error> {
+        loop {
+            if let Some(event) = self.shared.next_event() {
+                if let Some(turn) = self.handle(event)? {
+                    return Ok(turn);
+                }
+                continue;
+            }
+            let due = self.next_commit();
+            if due.is_some_and(|due| due <= Instant::now()) {
+                return Ok(Turn::CommitIsDue);
+            }
+            let shared = Arc::clone(&self.shared);
+            tokio::select! {
+                biased;
+                () = shared.news.notified() => {}
+                ended = ended(&mut self.committing) => {
+                    if let Err(error) = self.note(ended) {
+                        tracing::debug!(%error, "a commit failed");
+                    }
+                    return Ok(Turn::CommitEnded);
+                }
+                record = self.consumer.recv(), if wants_records => return record.map(Turn::Received),
+                () = sleep_until(due) => return Ok(Turn::CommitIsDue),
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<Option<Turn>, Error> {
         match event {
             Event::Taken(taken) => {
-                let mut assigned = Vec::new();
-                for (owned, start) in taken {
-                    // It may have been lost, or asked back, meanwhile.
-                    if !self.shared.membership().keeps(owned.key()) {
-                        continue;
-                    }
-                    self.consumer
-                        .add(&owned.topic, owned.topic_id, owned.partition, start);
-                    assigned.push(GroupPartition::from(&owned));
-                    let committed = match start {
-                        Start::Offset(offset) => Some(offset),
-                        _ => None,
-                    };
-                    self.owned
-                        .insert(owned.key(), Progress { owned, committed });
-                }
-                self.tell(&Rebalance::Assigned(assigned));
+                self.take(taken);
+                Ok(None)
             }
             Event::Leaving(leaving) => {
                 let named = leaving.iter().map(GroupPartition::from).collect();
                 self.tell(&Rebalance::Revoked(named));
-                self.leaving = leaving;
+                for owned in &leaving {
+                    self.consumer.stop(&owned.topic, owned.partition);
+                }
+                self.leaving.extend(leaving.iter().cloned());
+                Ok(Some(Turn::Revoked(leaving)))
             }
             Event::Lost(lost) => {
+                self.leaving.clear();
+                self.departing.clear();
                 self.release(&lost);
                 if !lost.is_empty() {
                     let named = lost.iter().map(GroupPartition::from).collect();
                     self.tell(&Rebalance::Lost(named));
                 }
+                Ok(Some(Turn::Lost(lost)))
             }
-            Event::Failed(error) => return Err(error),
+            Event::Failed(error) => Err(error),
         }
-        Ok(())
     }
 
-    /// Commits what is being given away and lets it go. Dropping the future leaves that to the next call.
-    async fn give_away(&mut self) {
-        if self.leaving.is_empty() {
+    /// Reads these beside what is read.
+    fn take(&mut self, taken: Vec<(Owned, Start)>) {
+        let mut assigned = Vec::new();
+        for (owned, start) in taken {
+            // It may have been lost, or asked back, meanwhile.
+            if !self.shared.membership().keeps(owned.key()) {
+                continue;
+            }
+            self.consumer
+                .add(&owned.topic, owned.topic_id, owned.partition, start);
+            assigned.push(GroupPartition::from(&owned));
+            let (committed, is_chosen) = match start {
+                Start::Offset(offset) => (Some(offset), false),
+                Start::Earliest => (None, false),
+                Start::Latest | Start::Timestamp(_) => (None, true),
+            };
+            let progress = Progress {
+                owned,
+                committed,
+                is_chosen,
+            };
+            self.owned.insert(progress.owned.key(), progress);
+        }
+        self.tell(&Rebalance::Assigned(assigned));
+    }
+
+    /// Gives away what is to be given away and `is_done` with, behind a last commit where the consumer commits by itself. For
+    /// that it waits in the background.
+    fn depart(
+        &mut self,
+        is_done: impl Fn(&Owned) -> bool,
+        unfinished: impl Fn(&Owned) -> Option<Offset>,
+    ) {
+        if self.leaving.is_empty() || self.committing.is_some() {
             return;
         }
-        if self.auto_commit.is_some()
-            && let Err(error) = self.commit().await
-        {
-            tracing::warn!(%error, "what was received last could not be committed before it is given away: it is read again");
+        self.departing = self
+            .leaving
+            .extract_if(.., |owned| is_done(owned))
+            .collect();
+        let mut offsets = Offsets::new();
+        if self.auto_commit.is_some() {
+            offsets = self.uncommitted(unfinished);
+            offsets.retain(|(owned, _)| self.departing.contains(owned));
         }
-        let leaving = std::mem::take(&mut self.leaving);
-        self.release(&leaving);
-        self.shared.membership().let_go(&leaving);
+        if offsets.is_empty() {
+            self.part();
+        } else {
+            self.start_commit(offsets);
+        }
+    }
+
+    /// Lets go of what is departing.
+    fn part(&mut self) {
+        let departing = std::mem::take(&mut self.departing);
+        if departing.is_empty() {
+            return;
+        }
+        self.release(&departing);
+        self.shared.membership().let_go(&departing);
         self.shared.has_let_go.notify_one();
     }
 
@@ -469,27 +398,83 @@ impl GroupConsumer {
         }
     }
 
-    fn commit_if_due(&mut self) {
-        if self.next_commit().is_some_and(|due| due <= Instant::now()) {
-            self.commit_async();
+    /// When to commit next: not while a commit is under way.
+    fn next_commit(&self) -> Option<Instant> {
+        let interval = self.auto_commit.filter(|_| self.committing.is_none())?;
+        Some(self.committed_at + interval)
+    }
+
+    /// Commits what was received, or of a partition that has unfinished records what is below the first of them.
+    async fn commit_below(
+        &mut self,
+        unfinished: impl Fn(&Owned) -> Option<Offset>,
+    ) -> Result<(), Error> {
+        if let Err(error) = self.settle().await {
+            tracing::debug!(%error, "an earlier commit failed");
+        }
+        let offsets = self.uncommitted(unfinished);
+        self.start_commit(offsets);
+        self.settle().await
+    }
+
+    /// The same in the background, unless a commit is under way.
+    fn commit_async_below(&mut self, unfinished: impl Fn(&Owned) -> Option<Offset>) {
+        if self.committing.is_none() {
+            let offsets = self.uncommitted(unfinished);
+            self.start_commit(offsets);
         }
     }
 
-    fn next_commit(&self) -> Option<Instant> {
-        self.auto_commit
-            .map(|interval| self.committed_at + interval)
+    fn start_commit(&mut self, offsets: Offsets) {
+        self.committed_at = Instant::now();
+        if offsets.is_empty() {
+            return;
+        }
+        let (cluster, shared) = (Arc::clone(&self.cluster), Arc::clone(&self.shared));
+        let committing = async move {
+            commit::commit(&cluster, &shared, &offsets).await?;
+            Ok(offsets)
+        };
+        self.committing = Some(AbortOnDropHandle::new(tokio::spawn(committing)));
     }
 
-    /// Offsets behind what was received, where they are not committed yet.
-    fn uncommitted(&self) -> Offsets {
+    /// Waits for the commit under way to end, if there is one.
+    async fn settle(&mut self) -> Result<(), Error> {
+        if self.committing.is_none() {
+            return Ok(());
+        }
+        let ended = ended(&mut self.committing).await;
+        self.note(ended)
+    }
+
+    /// The commit under way has ended.
+    fn note(&mut self, ended: Result<Offsets, Error>) -> Result<(), Error> {
+        self.committing = None;
+        let result = ended.map(|offsets| self.note_committed(&offsets));
+        if let (Err(error), false) = (&result, self.departing.is_empty()) {
+            tracing::warn!(%error, "what was received last could not be committed before it is given away: it is read again");
+        }
+        self.part();
+        result
+    }
+
+    /// Offsets behind what was received, or of the first unfinished record, where they are not committed yet.
+    fn uncommitted(&self, unfinished: impl Fn(&Owned) -> Option<Offset>) -> Offsets {
         let mut offsets = Vec::new();
         for progress in self.owned.values() {
-            let (topic, partition) = (&progress.owned.topic, progress.owned.partition);
-            let position = self.consumer.received(topic, partition);
+            let owned = &progress.owned;
+            let (topic, partition) = (&owned.topic, owned.partition);
+            let is_told = progress.committed.is_some()
+                || progress.is_chosen
+                || self.consumer.has_received(topic, partition);
+            let position = match unfinished(owned) {
+                Some(first) => Some(first),
+                None => self.consumer.position(topic, partition),
+            };
             if let Some(position) =
-                position.filter(|position| progress.committed != Some(*position))
+                position.filter(|position| is_told && progress.committed != Some(*position))
             {
-                offsets.push((progress.owned.clone(), position));
+                offsets.push((owned.clone(), position));
             }
         }
         offsets
@@ -511,54 +496,18 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Commits as the member in its newest epoch.
-async fn commit(
-    cluster: &Cluster,
-    shared: &Shared,
-    offsets: &[(Owned, Offset)],
-) -> Result<(), Error> {
-    if offsets.is_empty() {
-        return Ok(());
+/// Nothing that was received is unfinished.
+fn all_received(_: &Owned) -> Option<Offset> {
+    None
+}
+
+/// Waits for the commit under way; for ever where there is none.
+async fn ended(
+    committing: &mut Option<AbortOnDropHandle<Result<Offsets, Error>>>,
+) -> Result<Offsets, Error> {
+    match committing {
+        // It is cancelled only when the runtime ends.
+        Some(committing) => committing.await.unwrap_or(Err(Error::Closed)),
+        None => std::future::pending().await,
     }
-    let (group, identity) = {
-        let membership = shared.membership();
-        (membership.group().to_owned(), membership.identity())
-    };
-    let Some((member_id, member_epoch)) = identity else {
-        let problem = "the member was removed from its group";
-        return Err(Error::Api(ApiError::new(Reason::UnknownMemberId, problem)));
-    };
-    let to_commit = |(owned, offset): &(Owned, Offset)| v1::OffsetToCommit {
-        partition: Some(named(owned)),
-        offset: offset.0,
-        leader_epoch: None,
-        metadata: String::new(),
-    };
-    let request = v1::CommitOffsetsRequest {
-        group_id: group.clone(),
-        member_id,
-        member_epoch,
-        offsets: offsets.iter().map(to_commit).collect(),
-    };
-    let time = cluster.settings.request_timeout;
-    let asked = cluster.ask_coordinator(&group, Repeat::Safe, time, |channel| {
-        let request = cluster.request(request.clone());
-        async move {
-            let answer = GroupsServiceClient::new(channel)
-                .commit_offsets(request)
-                .await;
-            Ok(answer.map_err(ApiError::from)?.into_inner())
-        }
-    });
-    let results = asked.await?.results.into_iter().zip(offsets);
-    for (result, (owned, _)) in results {
-        if let Some(error) = result.error {
-            return Err(Error::Partition {
-                topic: Arc::clone(&owned.topic),
-                partition: owned.partition,
-                source: error.into(),
-            });
-        }
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use highwater_proto::{ApiError, Offset, v1};
@@ -197,6 +197,8 @@ impl Task {
                 (Some(offset), _) => Start::Offset(Offset(offset)),
                 (None, OffsetReset::Earliest) => Start::Earliest,
                 (None, OffsetReset::Latest) => Start::Latest,
+                (None, OffsetReset::Ago(age)) => Start::Timestamp(milliseconds_ago(age)),
+                (None, OffsetReset::Timestamp(timestamp_ms)) => Start::Timestamp(timestamp_ms),
                 (None, OffsetReset::Fail) => {
                     let problem = "nothing is committed there and offset_reset says to fail";
                     return Err(Error::Partition {
@@ -242,6 +244,13 @@ pub(super) async fn send(
     answer
         .map(tonic::Response::into_inner)
         .map_err(ApiError::from)
+}
+
+/// The time so long ago, in milliseconds since 1970; 1970 at the earliest.
+fn milliseconds_ago(age: Duration) -> i64 {
+    let time = SystemTime::now().checked_sub(age);
+    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The committed offsets of these partitions.

@@ -5,6 +5,7 @@
 //!
 //! - At most `concurrency` records run, at most `room` are here altogether: what waits behind a slow key is bounded.
 //! - `finished` of a partition never goes back, and nothing at or above it was reported done unless everything below was.
+//! - What is abandoned of a partition stays unfinished, so that nothing behind it counts, until the partition is forgotten.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub(super) struct Ticket {
     pub(super) place: Place,
     pub(super) offset: u64,
     key: Option<Bytes>,
+    /// Which reading of the partition it belongs to.
+    reading: u64,
 }
 
 /// See the module.
@@ -45,6 +48,7 @@ pub(super) struct Lanes {
     room: usize,
     running: usize,
     held: usize,
+    next_reading: u64,
     /// What may run now, in the order in which it came.
     ready: VecDeque<ConsumedRecord>,
     /// What waits behind the record of its key that is ready or runs. A lane that is here has such a record.
@@ -55,7 +59,13 @@ pub(super) struct Lanes {
 /// How far a partition is.
 #[derive(Debug, Default)]
 struct Progress {
+    /// Tells this reading of the partition from those before it was forgotten.
+    reading: u64,
     unfinished: BTreeSet<u64>,
+    running: usize,
+    /// Records that are here: those that wait, run or have failed.
+    held: usize,
+    is_abandoned: bool,
     /// Behind the last record that came.
     next: u64,
     /// All below are finished; as it was reported last.
@@ -75,6 +85,7 @@ impl Lanes {
             room: room.max(concurrency),
             running: 0,
             held: 0,
+            next_reading: 0,
             ready: VecDeque::new(),
             lanes: HashMap::new(),
             places: HashMap::new(),
@@ -90,12 +101,19 @@ impl Lanes {
     /// anew there.
     pub(super) fn push(&mut self, record: ConsumedRecord) {
         let place = Place::of(&record);
-        let progress = self.places.entry(place.clone()).or_default();
+        let progress = self.places.entry(place.clone()).or_insert_with(|| {
+            self.next_reading += 1;
+            Progress {
+                reading: self.next_reading,
+                ..Progress::default()
+            }
+        });
         if progress.next != record.offset && progress.unfinished.is_empty() {
             progress.reported = record.offset;
         }
         progress.next = record.offset + 1;
         progress.unfinished.insert(record.offset);
+        progress.held += 1;
         self.held += 1;
         let Some(key) = record.key.clone() else {
             self.ready.push_back(record);
@@ -116,23 +134,47 @@ impl Lanes {
             return None;
         }
         let record = self.ready.pop_front()?;
+        let place = Place::of(&record);
+        let progress = self.places.get_mut(&place)?;
+        progress.running += 1;
         self.running += 1;
         let ticket = Ticket {
-            place: Place::of(&record),
             offset: record.offset,
             key: record.key.clone(),
+            reading: progress.reading,
+            place,
         };
         Some((ticket, record))
     }
 
-    /// A record that began will never be done, nor what waits behind it.
-    pub(super) fn fail(&mut self) {
+    /// A record that began will never be done, nor what waits behind it. Whether anybody still waits for it.
+    pub(super) fn fail(&mut self, ticket: &Ticket) -> bool {
         self.running -= 1;
+        let Some(progress) = self.reading(ticket) else {
+            return false;
+        };
+        progress.running -= 1;
+        true
+    }
+
+    /// How far the partition of a record is, unless it was forgotten since the record began.
+    fn reading(&mut self, ticket: &Ticket) -> Option<&mut Progress> {
+        let progress = self.places.get_mut(&ticket.place);
+        progress.filter(|progress| progress.reading == ticket.reading)
     }
 
     /// A record is done. The offset below which all of its partition are, where that has moved.
     pub(super) fn finish(&mut self, ticket: Ticket) -> Option<Offset> {
         self.running -= 1;
+        let progress = self.reading(&ticket)?;
+        progress.running -= 1;
+        progress.held -= 1;
+        progress.unfinished.remove(&ticket.offset);
+        let finished = progress.finished();
+        let has_moved = finished > progress.reported;
+        if has_moved {
+            progress.reported = finished;
+        }
         self.held -= 1;
         if let Some(key) = ticket.key {
             let lane = (ticket.place.clone(), key);
@@ -141,14 +183,59 @@ impl Lanes {
                 None => drop(self.lanes.remove(&lane)),
             }
         }
-        let progress = self.places.get_mut(&ticket.place)?;
-        progress.unfinished.remove(&ticket.offset);
-        let finished = progress.finished();
-        if finished <= progress.reported {
-            return None;
+        has_moved.then_some(Offset(finished))
+    }
+
+    /// Begins none of the partition's records that wait. They stay unfinished.
+    pub(super) fn abandon(&mut self, place: &Place) {
+        let Some(progress) = self.places.get_mut(place) else {
+            return;
+        };
+        let before = self.ready.len();
+        self.ready.retain(|record| Place::of(record) != *place);
+        let mut waiting = before - self.ready.len();
+        self.lanes.retain(|(of, _), lane| {
+            if of == place {
+                waiting += lane.len();
+            }
+            of != place
+        });
+        progress.is_abandoned = true;
+        progress.held -= waiting;
+        self.held -= waiting;
+    }
+
+    /// Partitions that were abandoned and not yet forgotten.
+    pub(super) fn abandoned(&self) -> impl Iterator<Item = &Place> {
+        let places = self.places.iter();
+        places.filter_map(|(place, progress)| progress.is_abandoned.then_some(place))
+    }
+
+    /// Whether a record of the partition is being processed.
+    pub(super) fn is_running(&self, place: &Place) -> bool {
+        self.places
+            .get(place)
+            .is_some_and(|progress| progress.running > 0)
+    }
+
+    /// The first of the partition's records that is not done, if any is not.
+    pub(super) fn lowest_unfinished(&self, place: &Place) -> Option<Offset> {
+        let first = self.places.get(place)?.unfinished.first();
+        first.map(|offset| Offset(*offset))
+    }
+
+    /// Where each partition is to be read again, for what is not done.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = (&Place, Offset)> {
+        let places = self.places.keys();
+        places.filter_map(|place| Some((place, self.lowest_unfinished(place)?)))
+    }
+
+    /// The partition is read no longer. What still comes of its records does not count.
+    pub(super) fn forget(&mut self, place: &Place) {
+        self.abandon(place);
+        if let Some(progress) = self.places.remove(place) {
+            self.held -= progress.held;
         }
-        progress.reported = finished;
-        Some(Offset(finished))
     }
 }
 
@@ -225,6 +312,44 @@ mod tests {
         lanes.push(record(0, 2, None));
         let (ticket, _) = begun(&mut lanes).pop().unwrap();
         assert_eq!(lanes.finish(ticket), Some(Offset(3)));
+    }
+
+    #[test]
+    fn what_is_abandoned_holds_the_progress_and_takes_no_room() {
+        let mut lanes = Lanes::new(1, 3);
+        for (partition, offset, key) in [(0, 5, "a"), (0, 6, "a"), (0, 7, "b")] {
+            lanes.push(record(partition, offset, Some(key)));
+        }
+        let place = Place::of(&record(0, 0, None));
+        let (a, _) = begun(&mut lanes).pop().unwrap();
+        assert!(!lanes.has_room());
+        lanes.abandon(&place);
+        assert!(lanes.has_room() && lanes.is_running(&place));
+        assert_eq!(lanes.finish(a), Some(Offset(6)));
+        assert!(!lanes.is_running(&place));
+        assert_eq!(begun(&mut lanes).len(), 0, "nothing of it begins");
+        assert_eq!(lanes.lowest_unfinished(&place), Some(Offset(6)));
+        lanes.forget(&place);
+        assert_eq!(lanes.lowest_unfinished(&place), None);
+        assert_eq!((lanes.held, lanes.running), (0, 0));
+    }
+
+    #[test]
+    fn what_ends_after_its_partition_was_forgotten_does_not_count() {
+        let mut lanes = Lanes::new(3, 10);
+        lanes.push(record(0, 5, Some("a")));
+        lanes.push(record(0, 6, Some("b")));
+        let place = Place::of(&record(0, 0, None));
+        let mut old = begun(&mut lanes);
+        lanes.forget(&place);
+        // It is read again, from where it was committed.
+        lanes.push(record(0, 5, Some("a")));
+        let (new, _) = begun(&mut lanes).pop().unwrap();
+        assert_eq!(lanes.finish(old.remove(0).0), None);
+        assert!(!lanes.fail(&old.remove(0).0));
+        assert_eq!(lanes.lowest_unfinished(&place), Some(Offset(5)));
+        assert_eq!(lanes.finish(new), Some(Offset(6)));
+        assert_eq!((lanes.held, lanes.running), (0, 0));
     }
 
     proptest! {
