@@ -4,7 +4,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::broker_address;
 use crate::command::declared::{apply, diff};
-use crate::command::{bench, cluster, completion, consume, dev, group, man, produce, tls, topic};
+use crate::command::{
+    bench, cluster, completion, consume, dev, group, man, produce, profile, tls, topic,
+};
 use crate::tls_options::TlsOptions;
 
 /// Highwater: an event broker that keeps what it acknowledges.
@@ -27,17 +29,21 @@ pub(crate) const DEFAULT_BROKERS: &str = "127.0.0.1:7410";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Brokers to ask first, any of the cluster; several with commas between them
+    /// Brokers to ask first, any of the cluster; several with commas between them [default: those of the profile, or
+    /// 127.0.0.1:7410]
     #[arg(
         long,
         global = true,
         value_name = "HOST:PORT",
         env = "HIGHWATER_BROKERS",
-        default_value = DEFAULT_BROKERS,
         value_delimiter = ',',
         value_parser = broker_address::parse
     )]
     pub(crate) brokers: Vec<String>,
+
+    /// Profile that says how brokers are reached, where nothing else does; '' for none [default: the one in use]
+    #[arg(long, global = true, value_name = "NAME", env = "HIGHWATER_PROFILE", add = profile::completer())]
+    pub(crate) profile: Option<String>,
 
     /// Form of the output: tables and text for people, JSON for programs
     #[arg(long, global = true, value_name = "FORM", default_value = "text")]
@@ -94,6 +100,9 @@ pub(crate) enum Command {
     /// Show the cluster, its health and its brokers
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Keep how clusters are reached under names
+    #[command(subcommand)]
+    Profile(profile::Command),
     /// Make certificates for development
     #[command(subcommand)]
     Tls(tls::Command),
@@ -104,6 +113,16 @@ pub(crate) enum Command {
     /// Measure this machine, and what a broker makes of it
     #[command(subcommand)]
     Bench(bench::Command),
+}
+
+impl Command {
+    /// Whether it talks to brokers that are there already.
+    pub(crate) fn needs_brokers(&self) -> bool {
+        !matches!(
+            self,
+            Self::Dev(_) | Self::Profile(_) | Self::Tls(_) | Self::Completion(_) | Self::Man(_)
+        )
+    }
 }
 
 #[cfg(test)]

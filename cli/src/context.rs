@@ -13,6 +13,7 @@ use crate::arguments::Format;
 use crate::exit_status::ExitStatus;
 use crate::explain::{explain, explain_connect, unknown_topic};
 use crate::failure::Failure;
+use crate::profile::Connection;
 
 /// After so long without an answer the user is told what is being waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
@@ -26,18 +27,29 @@ pub(crate) struct Context {
     pub(crate) format: Format,
     /// How to talk to them; `None`: without TLS.
     tls: Option<Tls>,
+    /// The profile that says so, where nothing else does.
+    profile: Option<String>,
     status: Cell<ExitStatus>,
 }
 
 impl Context {
-    /// Surroundings in which nothing has failed yet.
-    pub(crate) fn new(brokers: Vec<String>, format: Format, tls: Option<Tls>) -> Self {
+    /// Surroundings in which nobody can be asked and nothing has failed yet.
+    pub(crate) fn new(format: Format) -> Self {
         Self {
-            brokers,
+            brokers: Vec::new(),
             format,
-            tls,
+            tls: None,
+            profile: None,
             status: Cell::new(ExitStatus::Success),
         }
+    }
+
+    /// Lets brokers be reached by `connection`.
+    pub(crate) fn reach(&mut self, connection: Connection) -> Result<(), Failure> {
+        self.tls = connection.tls.read()?;
+        self.brokers = connection.brokers;
+        self.profile = connection.profile;
+        Ok(())
     }
 
     /// A client of the cluster, still to be connected.
@@ -60,7 +72,15 @@ impl Context {
                 connecting.await
             }
         };
-        connected.map_err(|error| explain_connect(what, &addresses, &error))
+        connected.map_err(|error| {
+            let failure = explain_connect(what, &addresses, &error);
+            match &self.profile {
+                Some(profile) => failure.remedy(format!(
+                    "profile \"{profile}\" is in use; for none: --profile ''"
+                )),
+                None => failure,
+            }
+        })
     }
 
     /// Tells the user of a failure on stderr; the exit status will not be 0.

@@ -26,6 +26,7 @@ mod output_pipe;
 mod pair;
 mod positions;
 mod printer;
+mod profile;
 mod progress;
 mod quantity;
 mod record;
@@ -43,24 +44,34 @@ use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Command};
 use command::declared::{apply, diff};
-use command::{bench, cluster, completion, consume, dev, group, man, produce, tls, topic};
+use command::{
+    bench, cluster, completion, consume, dev, group, man, produce, profile as profiles, tls, topic,
+};
 use context::Context;
 use failure::Failure;
+use profile::{Connection, Given, file};
 
 fn main() -> ExitCode {
     completion::answer_the_shell();
     let Arguments { global, command } = Arguments::parse();
-    let (tls, no_tls) = match global.tls.read() {
-        Ok(tls) => (tls, Ok(())),
-        Err(failure) => (None, Err(failure)),
+    let given = Given {
+        profile: global.profile,
+        connection: Connection {
+            brokers: global.brokers,
+            tls: global.tls,
+            profile: None,
+        },
     };
-    let context = Context::new(global.brokers, global.format, tls);
-    let result = no_tls.and_then(|()| start_log(&global.log)).and_then(|()| {
+    let mut context = Context::new(global.format);
+    let result = start_log(&global.log).and_then(|()| {
+        if command.needs_brokers() {
+            context.reach(given.complete(file::read)?)?;
+        }
         let runtime = tokio::runtime::Runtime::new()
             .map_err(|error| Failure::new("cannot start threads", error))?;
         // The command itself runs on this thread, which is none of the runtime's: it may wait for stdin and stdout
         // without holding up the client's connections.
-        let result = runtime.block_on(run(command, &context));
+        let result = runtime.block_on(run(command, given, &context));
         runtime.shutdown_background();
         result
     });
@@ -70,7 +81,7 @@ fn main() -> ExitCode {
     context.status().into()
 }
 
-async fn run(command: Command, context: &Context) -> Result<(), Failure> {
+async fn run(command: Command, given: Given, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Dev(options) => dev::run(options).await,
         Command::Topic(command) => topic::run(command, context).await,
@@ -80,6 +91,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Consume(options) => consume::run(options, context).await,
         Command::Group(command) => group::run(command, context).await,
         Command::Cluster(command) => cluster::run(command, context).await,
+        Command::Profile(command) => profiles::run(command, given, context),
         Command::Completion(options) => completion::run(&options),
         Command::Man(options) => man::run(&options),
         Command::Tls(command) => tls::run(command, context),

@@ -8,7 +8,7 @@ use highwater_client::Tls;
 use crate::failure::Failure;
 
 /// Options of every command that talks to brokers.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct TlsOptions {
     /// Talk to the brokers with TLS, and trust the authorities that this machine trusts

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap_complete::{ArgValueCompleter, CompletionCandidate};
 use highwater_client::{Client, Error, Tls};
 
-use crate::arguments::DEFAULT_BROKERS;
+use crate::profile::{Connection, Given, file};
 use crate::tls_options::TlsOptions;
 
 /// A completion that takes longer is worth less than none: the shell stands still for it.
@@ -27,14 +27,17 @@ pub(crate) fn completer() -> ArgValueCompleter {
 
 /// The names of all topics; none where no broker gives them in time.
 fn known() -> Vec<String> {
-    let given = Given {
+    let line = Line {
         arguments: std::env::args().collect(),
         variable: |name: &str| std::env::var(name).ok(),
     };
-    let addresses = given.addresses();
-    let Ok(tls) = given.tls().read() else {
+    let Ok(connection) = line.given().complete(file::read) else {
         return Vec::new();
     };
+    let Ok(tls) = connection.tls.read() else {
+        return Vec::new();
+    };
+    let addresses = connection.brokers.join(",");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -58,16 +61,24 @@ async fn ask(addresses: &str, tls: Option<Tls>) -> Result<Vec<String>, Error> {
 }
 
 /// What was given before the completion was asked for: the command line so far, and the environment.
-struct Given<V> {
+struct Line<V> {
     arguments: Vec<String>,
     variable: V,
 }
 
-impl<V: Fn(&str) -> Option<String>> Given<V> {
-    /// The brokers to ask.
-    fn addresses(&self) -> String {
-        let named = self.value("--brokers", "HIGHWATER_BROKERS");
-        named.unwrap_or_else(|| DEFAULT_BROKERS.to_owned())
+impl<V: Fn(&str) -> Option<String>> Line<V> {
+    /// What it says of the connection.
+    fn given(&self) -> Given {
+        let brokers = self.value("--brokers", "HIGHWATER_BROKERS");
+        let brokers = brokers.iter().flat_map(|named| named.split(','));
+        Given {
+            profile: self.value("--profile", "HIGHWATER_PROFILE"),
+            connection: Connection {
+                brokers: brokers.map(str::to_owned).collect(),
+                tls: self.tls(),
+                profile: None,
+            },
+        }
     }
 
     /// How to talk to them.
@@ -102,17 +113,25 @@ impl<V: Fn(&str) -> Option<String>> Given<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments::DEFAULT_BROKERS;
+    use crate::profile::Profiles;
 
-    fn given(line: &str, variable: Option<&str>) -> Given<impl Fn(&str) -> Option<String>> {
+    fn given(line: &str, variable: Option<&str>) -> Given {
         let variable = variable.map(str::to_owned);
-        Given {
+        let line = Line {
             arguments: line.split(' ').map(str::to_owned).collect(),
-            variable: move |name: &str| variable.clone().filter(|_| name != "HIGHWATER_TLS"),
-        }
+            variable: move |name: &str| {
+                let is_text = name != "HIGHWATER_TLS" && name != "HIGHWATER_PROFILE";
+                variable.clone().filter(|_| is_text)
+            },
+        };
+        line.given()
     }
 
     fn asked(line: &str, environment: Option<&str>) -> String {
-        given(line, environment).addresses()
+        let given = given(line, environment);
+        let connection = given.complete(|| Ok(Profiles::default())).unwrap();
+        connection.brokers.join(",")
     }
 
     #[test]
@@ -128,11 +147,19 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_that_is_named_is_asked_for() {
+        let given = given("-- highwater consume --profile prod", None);
+        assert_eq!(given.profile.as_deref(), Some("prod"));
+    }
+
+    #[test]
     fn brokers_with_tls_are_asked_with_tls() {
-        let tls = given("-- highwater --tls-ca=a.pem consume --tls", None).tls();
+        let tls = given("-- highwater --tls-ca=a.pem consume --tls", None)
+            .connection
+            .tls;
         assert!(tls.tls);
         assert_eq!(tls.tls_ca, Some("a.pem".into()));
-        let tls = given("-- highwater consume", Some("e.pem")).tls();
+        let tls = given("-- highwater consume", Some("e.pem")).connection.tls;
         assert!(!tls.tls);
         assert_eq!(tls.tls_ca, Some("e.pem".into()));
     }

@@ -63,6 +63,11 @@ fn replicas_and_brokers_are_moved_where_there_is_somewhere_to_go() {
 }
 
 #[test]
+fn profiles_name_ways_to_reach_brokers() {
+    run("profiles");
+}
+
+#[test]
 fn shells_and_man_are_served() {
     run("shell");
 }
@@ -152,6 +157,8 @@ fn execute(command: &str, broker_address: &str, directory: &Path) -> Vec<String>
         .env("PATH", join_paths(&search_path))
         .env("HIGHWATER_BROKERS", broker_address)
         .env("COLUMNS", "100")
+        .env("XDG_CONFIG_HOME", directory)
+        .env_remove("HIGHWATER_PROFILE")
         .env_remove("HIGHWATER_LOG")
         .output()
         .unwrap();
@@ -212,7 +219,7 @@ fn every_json_field_is_documented() {
         .split(|character: char| !character.is_ascii_alphanumeric() && character != '_')
         .collect();
     let mut fields = 0;
-    for name in ["json", "cluster", "declared"] {
+    for name in ["json", "cluster", "declared", "profiles"] {
         for line in read(&format!("tests/transcripts/{name}.txt")).lines() {
             // Documents have a field on a line.
             let Some((field, _)) = line

@@ -137,6 +137,7 @@ const PURE: &[&str] = &[
     "cli/src/near_names.rs",
     "cli/src/offset_spec.rs",
     "cli/src/pair.rs",
+    "cli/src/profile/mod.rs",
     "cli/src/quantity.rs",
     "cli/src/record.rs",
     "cli/src/separator.rs",

@@ -17,6 +17,7 @@ use super::{Config, Effective};
 const OTHER_VARIABLES: &[(&str, Option<&str>)] = &[
     ("HIGHWATER_CONFIG", None),  // the file to read
     ("HIGHWATER_BROKERS", None), // of the command line, like those below
+    ("HIGHWATER_PROFILE", None),
     ("HIGHWATER_TLS", None),
     ("HIGHWATER_TLS_CA", None),
     ("HIGHWATER_TLS_CERTIFICATE", None),

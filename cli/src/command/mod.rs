@@ -10,5 +10,6 @@ pub(crate) mod dev;
 pub(crate) mod group;
 pub(crate) mod man;
 pub(crate) mod produce;
+pub(crate) mod profile;
 pub(crate) mod tls;
 pub(crate) mod topic;

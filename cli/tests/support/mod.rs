@@ -11,6 +11,8 @@ pub(crate) fn highwater() -> Command {
     let mut command = Command::new(binary());
     command.env_remove("HIGHWATER_BROKERS");
     command.env_remove("HIGHWATER_LOG");
+    // Nor what the user of this machine keeps.
+    command.env("HIGHWATER_PROFILE", "");
     command
 }
 

@@ -289,7 +289,7 @@ mod tests {
     fn files_are_made_once_with_keys_for_the_owner_only() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("certs");
-        let context = Context::new(Vec::new(), Format::Json, None);
+        let context = Context::new(Format::Json);
         let options = options(&place, &["1@a.test", "2@b.test", "2@10.0.0.2"]);
         run(&options, &context).unwrap();
         let mode = |name: &str| {

@@ -1,0 +1,54 @@
+//! `highwater profile show`
+
+use clap::Args;
+
+use super::{Shown, completer};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::profile::file;
+use crate::table::Summary;
+
+/// What fails.
+const WHAT: &str = "cannot show the profile";
+
+/// Options of `highwater profile show`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Name of the profile [default: the one in use]
+    #[arg(value_name = "NAME", add = completer())]
+    name: Option<String>,
+}
+
+/// Shows a profile; where none is given, the `named` one or the one in use.
+pub(super) fn run(options: Options, named: Option<&str>, context: &Context) -> Result<(), Failure> {
+    let profiles = file::read()?;
+    let current = profiles.current.as_deref();
+    let named = named.filter(|name| !name.is_empty());
+    let name = options.name.as_deref().or(named).or(current);
+    let name = name.ok_or_else(|| {
+        Failure::new(WHAT, "none is in use")
+            .remedy("name one: highwater profile show NAME; see: highwater profile list")
+    })?;
+    let shown = Shown::new(name, profiles.get(name, WHAT)?, current);
+    context.answer(|| text(&shown), || &shown)
+}
+
+fn text(shown: &Shown) -> String {
+    let yes = |is: bool| if is { "yes" } else { "no" };
+    let mut summary = Summary::default();
+    summary
+        .line("PROFILE", &shown.profile)
+        .line("CURRENT", yes(shown.current))
+        .line("BROKERS", shown.brokers.join(","))
+        .line("TLS", yes(shown.tls));
+    for (name, path) in [
+        ("TLS CA", &shown.tls_ca),
+        ("TLS CERTIFICATE", &shown.tls_certificate),
+        ("TLS KEY", &shown.tls_key),
+    ] {
+        if let Some(path) = path {
+            summary.line(name, path);
+        }
+    }
+    summary.to_string()
+}
