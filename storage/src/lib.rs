@@ -22,6 +22,7 @@ mod repair;
 mod run_mark;
 mod segment;
 mod space;
+mod starts;
 mod store;
 
 pub use checkpoint::{CapturedLog, Checkpoint};
@@ -38,4 +39,5 @@ pub use log::{
 };
 pub use repair::{Finding, Repair};
 pub use space::Space;
+pub use starts::Starts;
 pub use store::{Health, Opened, Pressure, RecoveredLog, Store};

@@ -17,6 +17,7 @@ use crate::log::{AppliedState, Damage, HardState, Log, LogParts, LogShared, LogS
 use crate::recovery;
 use crate::segment::Generation;
 use crate::space::Space;
+use crate::starts::Starts;
 use crate::{LogId, Offset, checkpoint};
 
 const LOCK: &str = "lock";
@@ -147,6 +148,28 @@ impl Store {
             *identity = adopted;
         }
         Ok(adopted)
+    }
+
+    /// Begins a start of the broker: takes the next number, durably. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be written: then no start has begun.
+    pub fn begin_start(&self) -> Result<Starts> {
+        let before = Starts::read(&*self.directory.fs)?;
+        let starts = Starts {
+            number: before.number.saturating_add(1),
+            ..before
+        };
+        starts.write(&*self.directory.fs)?;
+        Ok(starts)
+    }
+
+    /// Notes, durably, how many starts the cluster knows of, and whether this is an old copy. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_starts(&self, starts: Starts) -> Result<()> {
+        Ok(starts.write(&*self.directory.fs)?)
     }
 
     /// Creates an empty log whose group starts with `applied` (index 0 and the first members). Durable when the turn's ticket is done.
