@@ -34,10 +34,10 @@ pub(crate) struct Health {
     found_damaged: Mutex<BTreeMap<LogId, String>>,
     /// What is done about replicas that failed, as of the last look at them.
     failed_replicas: Mutex<BTreeMap<LogId, HealthFinding>>,
-    /// Partitions that began again with less, as of the last look at them.
-    recoveries: Mutex<Vec<HealthFinding>>,
+    /// Partitions that began again with less, and how the controller's replica fares, as of the last look at them.
+    told: Mutex<Vec<HealthFinding>>,
     /// Replicas that the cluster does not know, as of the last reconciliation.
-    unknown_replicas: Mutex<Vec<String>>,
+    unknown_replicas: Mutex<BTreeMap<LogId, String>>,
     /// Replicas that could not be started, and why, as of the last reconciliation.
     failed_starts: Mutex<Vec<String>>,
 }
@@ -56,7 +56,7 @@ impl Health {
             found,
             found_damaged: Mutex::new(damaged),
             failed_replicas: Mutex::default(),
-            recoveries: Mutex::default(),
+            told: Mutex::default(),
             unknown_replicas: Mutex::default(),
             failed_starts: Mutex::default(),
         }
@@ -68,7 +68,7 @@ impl Health {
     }
 
     /// Replaces the replicas that are here and that the cluster does not know.
-    pub(crate) fn set_unknown_replicas(&self, replicas: Vec<String>) {
+    pub(crate) fn set_unknown_replicas(&self, replicas: BTreeMap<LogId, String>) {
         *lock(&self.unknown_replicas) = replicas;
     }
 
@@ -77,9 +77,9 @@ impl Health {
         *lock(&self.failed_replicas) = findings;
     }
 
-    /// Replaces what was given up in partitions that began again.
-    pub(crate) fn set_recoveries(&self, findings: Vec<HealthFinding>) {
-        *lock(&self.recoveries) = findings;
+    /// Replaces what was given up in partitions that began again, and what is wrong with the replica of the controller.
+    pub(crate) fn set_told(&self, findings: Vec<HealthFinding>) {
+        *lock(&self.told) = findings;
     }
 
     /// A log was deleted: nothing is wrong with it any more.
@@ -116,7 +116,10 @@ impl Health {
                 finding(HealthState::Critical, "LOG_FAILED", message)
             });
         }
-        for (log, reason) in self.damaged_logs() {
+        // What belongs to nothing any more may be damaged.
+        let unknown = lock(&self.unknown_replicas);
+        let damaged = self.damaged_logs().into_iter();
+        for (log, reason) in damaged.filter(|(log, _)| !unknown.contains_key(log)) {
             told.entry(log).or_insert_with(|| {
                 let message = format!(
                     "log {log} is damaged: {reason}. The rest of it is served, and it takes no records. Where other brokers \
@@ -150,7 +153,7 @@ impl Health {
             ));
         }
         findings.extend(self.log_findings(health.poisoned_logs));
-        findings.extend(lock(&self.recoveries).iter().cloned());
+        findings.extend(lock(&self.told).iter().cloned());
         let space = self.store.space();
         if space.refusing {
             findings.push(finding(
@@ -164,7 +167,7 @@ impl Health {
             ));
         }
         let unknown = lock(&self.unknown_replicas);
-        findings.extend(unknown.iter().map(|replica| {
+        findings.extend(unknown.values().map(|replica| {
             finding(
                 HealthState::Warning,
                 "UNKNOWN_REPLICA",

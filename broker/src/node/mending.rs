@@ -25,6 +25,7 @@ use crate::health::{Health, finding};
 use crate::hosted::{Hosted, HostedPartition};
 use crate::partition::Standing;
 use crate::peer::Peers;
+use crate::raft::machine::Role;
 use crate::raft::{Ailment, Failure, Operation, ReplicaId, Shards};
 use crate::replica::Replica;
 
@@ -74,6 +75,7 @@ impl Mending {
         let image = self.cluster.image();
         self.stop_damaged(&image);
         let mut findings = self.being_rebuilt(&image);
+        findings.extend(self.lost(&image));
         let mut room = AT_ONCE.saturating_sub(findings.len());
         for patient in self.patients(&image).await {
             let Some(treatment) = self.case(&patient).treatment() else {
@@ -89,7 +91,52 @@ impl Mending {
             }
         }
         self.health.set_failed_replicas(findings);
-        self.health.set_recoveries(self.recoveries(&image));
+        let mut told = self.recoveries(&image);
+        told.extend(self.controller_failure());
+        self.health.set_told(told);
+    }
+
+    /// What is wrong with this broker's replica of the controller.
+    fn controller_failure(&self) -> Option<HealthFinding> {
+        let has_failed = self.cluster.role() == Some(Role::Quarantined);
+        has_failed.then(|| {
+            let message = "this broker's replica of the controller failed, so that the broker hears of no changes of the cluster; its log \
+                           says why. Restart the broker: it is given another one where the other controllers are a majority";
+            finding(HealthState::Critical, "CONTROLLER_FAILED", message.to_owned())
+        })
+    }
+
+    /// Replicas here that are given up as lost, and whose place nobody takes yet.
+    fn lost(&self, image: &ClusterImage) -> BTreeMap<LogId, HealthFinding> {
+        let mut findings = BTreeMap::new();
+        for topic in image.topics() {
+            for (index, partition) in topic.numbered() {
+                let mut here = partition.replicas.iter();
+                let here = here.find(|at| at.broker == self.me && partition.lost.contains(&at.id));
+                let Some(here) = here.filter(|_| !partition.is_changing()) else {
+                    continue;
+                };
+                let what = format!(
+                    "replica {} of partition {index} of topic {} is lost, because the data directory was set back or replaced",
+                    here.id.0, topic.name
+                );
+                let is_mendable = partition.lost.len() * 2 < partition.replicas.len();
+                let told = if is_mendable {
+                    let message =
+                        format!("{what}. It is rebuilt from the others; nothing is to be done");
+                    finding(HealthState::Warning, "REPLICA_REBUILDING", message)
+                } else {
+                    let help = without_majority(topic, partition);
+                    finding(
+                        HealthState::Critical,
+                        "REPLICA_LOST",
+                        format!("{what}. {help}"),
+                    )
+                };
+                findings.insert(LogId(here.id.0), told);
+            }
+        }
+        findings
     }
 
     /// Ends the part of replicas in whose logs a reader met damage, where others go on: a leader would keep clients from
@@ -237,6 +284,24 @@ fn placed(
     Some((topic, topic.partition(index)?))
 }
 
+/// What to do where a replica is of no use and the others are no majority.
+fn without_majority(topic: &Topic, partition: &Partition) -> String {
+    let (name, count) = (&topic.name, topic.replication_factor);
+    let recover = format!(
+        "`highwater cluster recover {name}` shows what would be lost and asks, then `highwater topic alter {name} -r {count}` makes the \
+         other replicas anew"
+    );
+    if partition.replicas.len() == 2 {
+        return format!(
+            "The other one alone is no majority and cannot rebuild it. To go on with what that one holds: {recover}"
+        );
+    }
+    format!(
+        "It is rebuilt as soon as a majority of the partition's replicas goes on without it: start the brokers that hold them. Where \
+         they are gone for good: {recover}"
+    )
+}
+
 /// What somebody should know of a failed replica.
 fn tell(patient: &Patient<'_>, treatment: Treatment, repair_command: &str) -> HealthFinding {
     let what = format!(
@@ -256,11 +321,10 @@ fn tell(patient: &Patient<'_>, treatment: Treatment, repair_command: &str) -> He
             HealthState::Warning,
             "It is rebuilt from the others when the change of replicas that is under way is over; nothing is to be done",
         ),
-        Treatment::AwaitMajority => (
-            HealthState::Critical,
-            "It is rebuilt as soon as a majority of the partition's replicas goes on without it: start the brokers that hold \
-             them. Where they are gone for good, see `highwater cluster recover`",
-        ),
+        Treatment::AwaitMajority => {
+            let help = without_majority(patient.topic, patient.partition);
+            return finding(HealthState::Critical, reason, format!("{what}. {help}"));
+        }
         Treatment::AcceptLoss => {
             let message = format!(
                 "{what}. No other broker holds the partition. What is well of it is served, and it takes no records. To go on \

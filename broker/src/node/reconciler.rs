@@ -216,7 +216,7 @@ impl Reconciler {
     }
 
     /// Names of what is here and that the image does not place here.
-    fn unknown(&self, running: &[Location], image: &ClusterImage) -> Vec<String> {
+    fn unknown(&self, running: &[Location], image: &ClusterImage) -> BTreeMap<LogId, String> {
         let known = self.present(image);
         let known: HashSet<_> = known
             .keys()
@@ -227,8 +227,9 @@ impl Reconciler {
             .recovered
             .keys()
             .filter(|log| !known.contains(log));
-        let stopped = stopped.map(|log| format!("log {log}"));
-        let running = running.iter().map(name_of);
+        let stopped = stopped.map(|log| (*log, format!("log {log}")));
+        let running = running.iter();
+        let running = running.map(|location| (LogId(location.replica.0), name_of(location)));
         stopped.chain(running).collect()
     }
 

@@ -37,6 +37,16 @@ impl Recovery {
         let leaders = &self.context.leaders;
         let hosted = self.context.hosted.load();
         let Some(here) = hosted.get(topic.id, index) else {
+            // Who has lost its own replica cannot tell, and must not keep the others from it.
+            let me = self.context.broker;
+            let mut lost = partition.replicas.iter();
+            if lost.any(|at| at.broker == me && partition.lost.contains(&at.id))
+                || hosted
+                    .lost()
+                    .any(|(id, at, _)| (id, at) == (topic.id, index))
+            {
+                return true;
+            }
             let mut replicas = partition.replicas.iter();
             return !replicas.any(|replica| leaders.is_up(replica.broker));
         };

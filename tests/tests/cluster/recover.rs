@@ -1,8 +1,11 @@
 //! Partitions whose majority of replicas is gone for good: what is left of them begins again, and what comes back too late
 //! takes no part.
 
+use std::fs::OpenOptions;
+
 use highwater_client::{Admin, Client, LostPartition};
 use highwater_proto::v1;
+use highwater_tests::data_files::{FileKind, files};
 use highwater_tests::stamp::Place;
 use highwater_tests::workload::api::Api;
 use highwater_tests::workload::places;
@@ -139,6 +142,66 @@ fn a_partition_that_begins_again_survives_a_crash_at_any_moment() {
         wait_for_acks_in(&load, &places, 50);
     }
     scene.cluster.start(3).unwrap();
+    wait_for_acks_in(&load, &places, 50);
+    Scene::judge(load, &calm());
+}
+
+#[test]
+fn one_of_two_replicas_that_is_damaged_is_given_up_by_the_command_that_health_names() {
+    let mut scene = Scene::new();
+    let places = topic(&scene);
+    let admin = admin(&scene);
+    let load = scene.load(places.clone());
+    wait_for_acks_in(&load, &places, 100);
+    scene.cluster.terminate(3).unwrap();
+    let mut damaged = 0;
+    for place in &places {
+        let data_dir = scene.cluster.broker(3).data_dir();
+        let segments = files(data_dir, FileKind::Segment(*place)).unwrap();
+        if let Some(first) = segments.first() {
+            let file = OpenOptions::new().write(true).open(first).unwrap();
+            file.set_len(4096).unwrap();
+            damaged += 1;
+        }
+    }
+    assert_eq!(damaged, 2);
+    scene.cluster.start(3).unwrap();
+    let told = scene.wait_for("findings", || {
+        let told = findings(&scene, "LOG_DAMAGED");
+        (told.len() == damaged).then_some(told)
+    });
+    for finding in &told {
+        assert_eq!(finding.state(), v1::HealthState::Critical);
+        let names = [
+            "`highwater cluster recover events`",
+            "`highwater topic alter events -r 2`",
+        ];
+        assert!(
+            names.iter().all(|name| finding.message.contains(name)),
+            "{finding:?}"
+        );
+    }
+    let doomed = scene.wait_for("partitions without a leader", || {
+        let doomed = lost(&scene, &admin);
+        (doomed.len() == damaged).then_some(doomed)
+    });
+    for partition in &doomed {
+        assert_eq!(partition.lost, [3]);
+        let recovering = admin.recover_partition(partition);
+        scene.runtime.block_on(recovering).unwrap();
+    }
+    wait_for_acks_in(&load, &places, 50);
+    scene.wait_for("replicas that can be made anew", || {
+        let growing = admin.set_replication_factor("events", REPLICAS);
+        scene.runtime.block_on(growing).ok()
+    });
+    scene.wait_for("all replicas again", || {
+        let told = ["PARTITION_RECOVERED", "LOG_DAMAGED"];
+        let is_well = told
+            .iter()
+            .all(|reason| findings(&scene, reason).is_empty());
+        is_well.then_some(())
+    });
     wait_for_acks_in(&load, &places, 50);
     Scene::judge(load, &calm());
 }
