@@ -15,6 +15,8 @@ pub enum FileKind {
     Journal,
     /// Checkpoints, the oldest first.
     Checkpoint,
+    /// Segments of the controller's log, the oldest first.
+    Controller,
     /// Whose directory it is.
     Identity,
 }
@@ -32,6 +34,7 @@ pub fn files(data_dir: &Path, kind: FileKind) -> io::Result<Vec<PathBuf>> {
             folders.retain(|path| name_of(path).starts_with(&prefix));
             (folders, "segment")
         }
+        FileKind::Controller => (entries(&data_dir.join("controller"))?, "segment"),
         FileKind::Journal => (vec![data_dir.join("journal")], "journal"),
         FileKind::Checkpoint => (vec![data_dir.join("checkpoint")], "checkpoint"),
         FileKind::Identity => return Ok(vec![data_dir.join("identity")]),

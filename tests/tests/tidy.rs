@@ -99,6 +99,7 @@ const PURE: &[&str] = &[
     "broker/src/controller/delta.rs",
     "broker/src/controller/placement.rs",
     "broker/src/controller/reconcile.rs",
+    "broker/src/controller/registrations.rs",
     "broker/src/node/founding/decision.rs",
     "broker/src/node/mending/treatment.rs",
     "broker/src/peer/liveness.rs",

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use highwater_proto::{BrokerId, PartitionIndex, ProducerId, TopicId};
 use uuid::Uuid;
 
-use super::image::{Broker, BrokerState, Listener};
+use super::image::{Broker, BrokerState, Listener, Start};
 use crate::raft::{GroupId, ReplicaId};
 use crate::topic::config_keys::Overrides;
 
@@ -120,6 +120,12 @@ pub struct Registration {
     pub listeners: Vec<Listener>,
     /// Where it stands, if said.
     pub rack: Option<String>,
+    /// This start of it.
+    pub start: Start,
+    /// The replica of the controller group that it has lost and needs another one for; 0: it does not know which.
+    pub lost_controller_replica: Option<ReplicaId>,
+    /// Whether its data directory was set back to an old copy.
+    pub is_set_back: bool,
 }
 
 impl Registration {
@@ -132,6 +138,7 @@ impl Registration {
             listeners: self.listeners,
             rack: self.rack,
             state: BrokerState::Active,
+            start: self.start,
         }
     }
 }
@@ -319,6 +326,12 @@ pub enum Response {
     Registered {
         /// Its replica of the controller group.
         controller_replica: ReplicaId,
+    },
+    /// The broker is not registered: its data directory has begun fewer starts than are known of it. Either a later start is
+    /// registered already, or the directory was set back to an old copy.
+    Superseded {
+        /// Number of the last start that is known.
+        start_number: u64,
     },
     /// The topic is created, or could be.
     TopicCreated {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::image::{
     Broker, BrokerState, ClusterImage, DeletedTopic, FOUNDING_REPLICA, Listener, NextIds, Parts,
-    Topic,
+    Start, Topic,
 };
 use super::partition::{Partition, Reassignment, Recovery, Replica};
 use crate::raft::{GroupId, ReplicaId};
@@ -100,6 +100,8 @@ pub(super) enum Event {
     },
     /// A broker is gone for good.
     BrokerRemoved { broker: BrokerId },
+    /// The data directory of a broker was set back to an old copy.
+    BrokerSetBack { broker: BrokerId },
 }
 
 impl Event {
@@ -251,6 +253,9 @@ fn encode_event(event: &Event) -> wire::controller_event::Event {
         Event::BrokerRemoved { broker } => Wire::BrokerRemoved(wire::BrokerRemoved {
             broker_id: broker.0,
         }),
+        Event::BrokerSetBack { broker } => Wire::BrokerSetBack(wire::BrokerSetBack {
+            broker_id: broker.0,
+        }),
     }
 }
 
@@ -322,6 +327,9 @@ fn decode_event(event: wire::controller_event::Event) -> Result<Event, String> {
             state: removal::decode_state(event.state)?,
         },
         Wire::BrokerRemoved(event) => Event::BrokerRemoved {
+            broker: BrokerId(event.broker_id),
+        },
+        Wire::BrokerSetBack(event) => Event::BrokerSetBack {
             broker: BrokerId(event.broker_id),
         },
     })
@@ -436,6 +444,10 @@ pub(super) fn encode_broker(broker: &Broker) -> wire::Broker {
         rack: broker.rack.clone().unwrap_or_default(),
         controller_replica_id: broker.controller_replica.0,
         state: removal::encode_state(broker.state).into(),
+        start_number: broker.start.number,
+        run_id: broker.start.run_id,
+        lost_controller_replica_id: None,
+        is_set_back: false,
     }
 }
 
@@ -450,6 +462,10 @@ pub(super) fn decode_broker(broker: wire::Broker) -> Result<Broker, String> {
     };
     Ok(Broker {
         state: removal::decode_state(broker.state)?,
+        start: Start {
+            number: broker.start_number,
+            run_id: broker.run_id,
+        },
         id: BrokerId(broker.broker_id),
         incarnation_id: decode_uuid(&broker.incarnation_id)?,
         // Without one: written when clusters had one broker.

@@ -51,6 +51,17 @@ pub struct Broker {
     pub rack: Option<String>,
     /// Whether it stays.
     pub state: BrokerState,
+    /// Its last start.
+    pub start: Start,
+}
+
+/// A start of a broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Its number: the data directory counts them, so that an old copy of it is told from the directory. 0: not known.
+    pub number: u64,
+    /// Drawn at the start.
+    pub run_id: u64,
 }
 
 /// What an operator wants to become of a broker.
@@ -331,6 +342,7 @@ impl ClusterImage {
             } => self.report_recovery(*topic_id, *partition)?,
             Event::BrokerStateSet { broker, state } => self.set_broker_state(*broker, *state)?,
             Event::BrokerRemoved { broker } => self.remove_broker(*broker)?,
+            Event::BrokerSetBack { broker } => self.set_back_broker(*broker)?,
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ mod name;
 mod partition;
 mod placement;
 pub mod reconcile;
+mod registrations;
 mod replica;
 pub(crate) mod wire;
 
@@ -34,8 +35,9 @@ pub use error::Error;
 pub use event::BadSnapshot;
 pub use image::{
     Broker, BrokerState, ClusterImage, DeletedTopic, FIRST_PARTITION_GROUP, FOUNDING_REPLICA,
-    Listener, Topic,
+    Listener, Start, Topic,
 };
 pub use machine::{ControllerMachine, Limits, PRODUCER_ID_BLOCK};
 pub use partition::{Partition, Reassignment, Recovery, RemovedReplica, Replica};
+pub use registrations::Registrations;
 pub use replica::{ClusterView, ControllerReplica};

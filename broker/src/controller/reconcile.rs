@@ -646,6 +646,9 @@ mod tests {
                 incarnation_id: Uuid::from_u128(directory),
                 listeners: Vec::new(),
                 rack: None,
+                start: crate::controller::Start::default(),
+                lost_controller_replica: None,
+                is_set_back: false,
             }
             .with_replica(ReplicaId(1));
             broker.controller_replica = ReplicaId(700 + u64::try_from(directory).unwrap());

@@ -175,6 +175,9 @@ mod tests {
                 incarnation_id: Uuid::from_u128(1),
                 listeners: Vec::new(),
                 rack: None,
+                start: crate::controller::Start::default(),
+                lost_controller_replica: None,
+                is_set_back: false,
             },
         };
         let decision = replica.decide(command, RaftIndex(1), Timestamp(0)).unwrap();

@@ -231,6 +231,9 @@ pub(crate) fn encode_response(response: &Response) -> WireResult {
                 controller_replica_id: controller_replica.0,
             })
         }
+        Response::Superseded { start_number } => WireResult::Superseded(wire::SupersededResult {
+            start_number: *start_number,
+        }),
         Response::TopicCreated {
             topic_id,
             partitions,
@@ -260,6 +263,9 @@ pub(crate) fn decode_response(result: WireResult) -> Result<Response, String> {
         WireResult::BrokerRegistered(registered) => Response::Registered {
             controller_replica: ReplicaId(registered.controller_replica_id),
         },
+        WireResult::Superseded(superseded) => Response::Superseded {
+            start_number: superseded.start_number,
+        },
         WireResult::TopicCreated(created) => Response::TopicCreated {
             topic_id: decode_optional(&created.topic_id)?,
             partitions: created.partitions,
@@ -278,11 +284,17 @@ pub(crate) fn decode_response(result: WireResult) -> Result<Response, String> {
 
 /// What a broker says of itself.
 pub(crate) fn encode_registration(registration: &Registration) -> wire::Broker {
-    encode_broker(&registration.clone().with_replica(ReplicaId(0)))
+    wire::Broker {
+        lost_controller_replica_id: registration.lost_controller_replica.map(|lost| lost.0),
+        is_set_back: registration.is_set_back,
+        ..encode_broker(&registration.clone().with_replica(ReplicaId(0)))
+    }
 }
 
 /// What a broker said of itself. The error says what is wrong with it.
 pub(crate) fn decode_registration(broker: wire::Broker) -> Result<Registration, String> {
+    let lost_controller_replica = broker.lost_controller_replica_id.map(ReplicaId);
+    let is_set_back = broker.is_set_back;
     let Broker {
         id,
         incarnation_id,
@@ -290,6 +302,7 @@ pub(crate) fn decode_registration(broker: wire::Broker) -> Result<Registration, 
         rack,
         controller_replica: _,
         state: _,
+        start,
     } = decode_broker(broker)?;
     if id == BrokerId(0) {
         return Err("a broker has no number".to_owned());
@@ -299,6 +312,9 @@ pub(crate) fn decode_registration(broker: wire::Broker) -> Result<Registration, 
         incarnation_id,
         listeners,
         rack,
+        start,
+        lost_controller_replica,
+        is_set_back,
     })
 }
 
@@ -358,6 +374,12 @@ mod tests {
                 port: 7411,
             }],
             rack: Some("b".to_owned()),
+            start: crate::controller::Start {
+                number: 4,
+                run_id: 77,
+            },
+            lost_controller_replica: Some(ReplicaId(12)),
+            is_set_back: true,
         }
     }
 
@@ -496,6 +518,7 @@ mod tests {
             Response::Registered {
                 controller_replica: ReplicaId(7),
             },
+            Response::Superseded { start_number: 8 },
             Response::TopicCreated {
                 topic_id: None,
                 partitions: 3,

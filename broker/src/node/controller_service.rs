@@ -99,15 +99,18 @@ impl ControllerService for Controller {
             .client
             .ask(Command::RegisterBroker(registration))
             .await?;
-        let controller::Response::Registered { controller_replica } = answered else {
-            return Err(unexpected().into());
+        let (controller_replica_id, superseded_by_start_number) = match answered {
+            controller::Response::Registered { controller_replica } => (controller_replica.0, 0),
+            controller::Response::Superseded { start_number } => (0, start_number),
+            _ => return Err(unexpected().into()),
         };
         let image = self.cluster.image();
         let cluster_id = image.cluster_id().ok_or_else(not_ready)?;
         Ok(Response::new(wire::JoinResponse {
             cluster_id: encode_cluster_id(cluster_id),
-            controller_replica_id: controller_replica.0,
+            controller_replica_id,
             brokers: encode_brokers(image.brokers().map(AsRef::as_ref)),
+            superseded_by_start_number,
         }))
     }
 }

@@ -1,21 +1,31 @@
 //! Bringing up this broker's replica of the controller group: as it was left, as the first of a cluster that is founded, or
-//! as a new one in a cluster that is joined.
+//! as a new one in a cluster that is joined or in place of one that is of no use any more.
 //!
 //! A data directory that says which cluster it belongs to has that replica's log, durably: the log is made first, and
 //! nothing of the group is taken or sent before the directory says so. So an interrupted founding begins again where it was
 //! (the seeds are asked again, and the log shows that it was decided), and an interrupted joining is repeated with the
 //! same replica id, which has promised nothing to anybody yet.
+//!
+//! A replica whose log is damaged, or in a data directory that was set back, never starts under its id: it could vote for what others
+//! acknowledged with it and it does not hold any more. The broker is given another replica, which is filled by the others and takes the
+//! place of the old one in the group. The data of partitions stays where it is meanwhile.
+
+mod replacing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use highwater_proto::v1::HealthFinding;
 use highwater_storage::{Identity, LogSpec, RecoveredLog, Store};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use self::replacing::Replaced;
+use super::controller_logs::{ControllerLogs, DIRECTORY};
 use super::founding::{self, Course, Myself};
+use super::joining::Registered;
 use super::{Error, joining, operate, steward};
 use crate::config::Config;
 use crate::controller::{
@@ -29,8 +39,6 @@ use crate::replica::Replica;
 
 /// The feature level that this program writes, and the highest that it understands.
 pub(super) const FEATURE_LEVEL: u32 = 1;
-/// Logs of the controller group's replicas are in here, each in a directory of its replica's id.
-const DIRECTORY: &str = "controller/";
 /// The controller's log is rolled at this size; its snapshot replaces what is older.
 const SEGMENT_BYTES: u64 = 4 << 20;
 /// How long the only voter may take to elect itself, which takes one sync.
@@ -54,22 +62,18 @@ pub(super) struct ControllerStart<'a> {
     pub(super) me: Registration,
 }
 
-/// Whether a log is that of a replica of the controller group.
-pub(super) fn is_controller_log(log: &RecoveredLog) -> bool {
-    log.log.spec().directory.starts_with(DIRECTORY)
-}
-
 impl ControllerStart<'_> {
     /// Starts the replica, after founding or joining a cluster where this broker is in none, and waits until this broker is
-    /// registered. `log` is what the data directory holds of it, `holds_others` whether it holds other logs.
+    /// registered. `logs` is what the data directory holds of it, `holds_others` whether it holds other logs. Answers what somebody
+    /// should know of it.
     ///
     /// # Errors
     /// What does not work, with what to do about it.
     pub(super) async fn run(
-        self,
-        log: Option<RecoveredLog>,
+        mut self,
+        mut logs: ControllerLogs,
         holds_others: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<HealthFinding>, Error> {
         let id = u64::from(self.me.id.0);
         if let Some(found) = self.identity.broker_id.filter(|found| *found != id) {
             return Err(Error::OtherBroker {
@@ -77,38 +81,41 @@ impl ControllerStart<'_> {
                 configured: self.me.id.0,
             });
         }
-        let damage = log.as_ref().and_then(|log| log.damage.as_ref());
-        if let Some(damage) = damage {
-            return Err(Error::ControllerDamaged {
-                data_dir: self.data_dir(),
-                reason: damage.reason.clone(),
-            });
-        }
-        match (self.identity.cluster, log) {
-            (Some(cluster_id), Some(log)) => self.resume(cluster_id, log).await?,
-            (None, log) if log.is_some() || !holds_others => self.settle(log).await?,
-            (Some(_), None) => {
-                return Err(self.unusable(
-                    "the data directory belongs to a cluster and has no controller log",
-                ));
+        self.count_start().await?;
+        let mut replaced: Vec<_> = std::mem::take(&mut logs.older)
+            .into_iter()
+            .map(Replaced::found)
+            .collect();
+        let mut findings = Vec::new();
+        let own = match self.identity.cluster {
+            Some(cluster_id) => {
+                let unusable = self.unusable_because(&logs).await?;
+                match (logs.newest, unusable) {
+                    (Some(log), None) => self.resume(cluster_id, log).await?,
+                    (newest, reason) => {
+                        let reason = reason.unwrap_or_else(|| "it is not there".to_owned());
+                        let lost = newest.map(Replaced::found);
+                        findings.push(self.told(&reason));
+                        let own = self.replace(lost.as_ref(), &reason).await?;
+                        replaced.extend(lost);
+                        own
+                    }
+                }
             }
-            (None, _) => {
+            None if logs.damage.is_some() => {
+                return Err(Error::ControllerDamaged {
+                    data_dir: self.data_dir(),
+                    reason: logs.damage.unwrap_or_default(),
+                });
+            }
+            None if logs.newest.is_none() && holds_others => {
                 return Err(
                     self.unusable("the data directory holds logs and has no controller log")
                 );
             }
-        }
-        tokio::select! {
-            registered = joining::register(self.controller, &self.me) => registered?,
-            () = self.quarantined() => {
-                let id = self.me.id;
-                return Err(self.unusable(&format!(
-                    "it failed, for example because the directory was set back to an old copy; the log of this process says more. \
-                     Where the other controllers go on, say `highwater cluster replace {id}` while this broker is down, and start it \
-                     with an empty data directory"
-                )));
-            }
-        }
+            None => self.settle(logs.newest).await?,
+        };
+        self.register(own, &mut replaced, &mut findings).await?;
         let known = self.cluster.image().cluster_id();
         let own = self.peers.cluster_id();
         if known != own {
@@ -119,7 +126,9 @@ impl ControllerStart<'_> {
                 shown(own)
             )));
         }
-        self.await_voters().await
+        self.delete(replaced).await?;
+        self.await_voters().await?;
+        Ok(findings)
     }
 
     /// Waits until the seeds have the controllers that they can have: a cluster that says it is ready outlives any one of
@@ -130,7 +139,12 @@ impl ControllerStart<'_> {
         let deadline = Instant::now() + VOTERS_TIMEOUT;
         loop {
             let status = super::status(self.shards, CONTROLLER_GROUP).await?;
-            let voters = status.map_or(0, |status| status.members.voters.len());
+            let image = self.cluster.image();
+            let is_held = |id: &&ReplicaId| image.controller_replicas().any(|at| at.id == **id);
+            // One that is to be replaced still counts in the group.
+            let voters = status.map_or(0, |status| {
+                status.members.voters.iter().filter(is_held).count()
+            });
             if voters >= wanted {
                 return Ok(());
             }
@@ -146,20 +160,20 @@ impl ControllerStart<'_> {
     }
 
     /// Goes on in the cluster that this broker belongs to.
-    async fn resume(&self, cluster_id: Uuid, log: RecoveredLog) -> Result<(), Error> {
+    async fn resume(&self, cluster_id: Uuid, log: RecoveredLog) -> Result<ReplicaId, Error> {
         let replica = ReplicaId(log.log.id().0);
         self.start(replica, Some(log)).await?;
         if self.is_sole_voter(replica).await? {
             self.await_leadership().await?;
             if replica == FOUNDING_REPLICA {
-                return self.found(cluster_id, FEATURE_LEVEL).await;
+                self.found(cluster_id, FEATURE_LEVEL).await?;
             }
         }
-        Ok(())
+        Ok(replica)
     }
 
     /// Finds out where this broker belongs, and goes there.
-    async fn settle(&self, log: Option<RecoveredLog>) -> Result<(), Error> {
+    async fn settle(&self, log: Option<RecoveredLog>) -> Result<ReplicaId, Error> {
         let myself = Myself {
             broker: self.me.id,
             incarnation_id: self.me.incarnation_id,
@@ -177,24 +191,30 @@ impl ControllerStart<'_> {
                     let cluster_id = Uuid::new_v4();
                     self.adopt(cluster_id).await?;
                     info!(%cluster_id, "cluster founded");
-                    return self.found(cluster_id, feature_level).await;
+                    self.found(cluster_id, feature_level).await?;
+                    return Ok(FOUNDING_REPLICA);
                 }
                 Course::Join { seed, cluster_id } => (seed, cluster_id),
             };
             match joining::join(self.peers, seed, &self.me).await {
                 Ok(joined) => {
-                    let known = log.as_ref().map(|log| log.log.id().0);
-                    if known.is_some_and(|known| known != joined.controller_replica.0) {
-                        return Err(self.unusable(&format!(
-                            "it belongs to another broker of cluster {cluster_id}, or to one that was removed: start \
-                             with an empty data directory",
-                        )));
-                    }
-                    self.start(joined.controller_replica, log).await?;
+                    let known = log.as_ref().map(|log| ReplicaId(log.log.id().0));
+                    let replica = match joined.registered {
+                        Registered::With(replica) if known.is_none_or(|id| id == replica) => {
+                            replica
+                        }
+                        _ => {
+                            return Err(self.unusable(&format!(
+                                "it belongs to another broker of cluster {cluster_id}, or to one that was removed, or is an old \
+                                 copy: start with an empty data directory",
+                            )));
+                        }
+                    };
+                    self.start(replica, log).await?;
                     self.make_durable().await?;
                     self.adopt(joined.cluster_id).await?;
                     info!(cluster_id = %joined.cluster_id, "cluster joined");
-                    return Ok(());
+                    return Ok(replica);
                 }
                 Err(error) if error.is_retriable() => {
                     warn!(%seed, %cluster_id, %error, "waiting for the cluster to take this broker");

@@ -47,10 +47,10 @@ pub enum Error {
         /// What is wrong, and what to do about it.
         reason: String,
     },
-    /// The controller's log is damaged.
+    /// The controller's log is damaged, and no other broker has it.
     #[error(
-        "the controller's log in {data_dir} is damaged, so it is not known what the cluster consists of: {reason}. To \
-         go on without what is lost, run `{}`",
+        "the controller's log in {data_dir} is damaged, so it is not known what the cluster consists of: {reason}. No other \
+         broker can have it. To go on without what is lost, run `{}`",
         repair_command(.data_dir)
     )]
     ControllerDamaged {

@@ -101,7 +101,7 @@ async fn see(peers: &Peers, seed: &Seed) -> (BrokerId, Seen) {
 
 async fn describe(peers: &Peers, seed: &Seed) -> Result<Answer, ApiError> {
     let mut client = PeerServiceClient::new(peers.channel(seed.broker)?);
-    let described = client.describe(DescribeRequest {}).await;
+    let described = client.describe(DescribeRequest::default()).await;
     let described = described
         .map_err(|status| ApiError::from_status(&status))?
         .into_inner();

@@ -10,9 +10,9 @@ use wire::controller_service_client::ControllerServiceClient;
 
 use super::Error;
 use crate::controller::wire::{decode_brokers, decode_cluster_id, encode_registration};
-use crate::controller::{Broker, Command, Registration};
+use crate::controller::{Command, Registration, Response};
 use crate::controller_client::{ControllerClient, unexpected};
-use crate::peer::{Address, PEER_LISTENER, Peers};
+use crate::peer::{Address, Peers};
 use crate::raft::ReplicaId;
 
 /// How long a seed may take to have a broker registered.
@@ -26,7 +26,26 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Joined {
     pub(super) cluster_id: Uuid,
-    pub(super) controller_replica: ReplicaId,
+    pub(super) registered: Registered,
+}
+
+/// How the cluster takes a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Registered {
+    /// It is registered, and has this replica of the controller group.
+    With(ReplicaId),
+    /// It is not: the start of this number is known already, so that the data directory is an old copy.
+    SupersededBy(u64),
+}
+
+impl Registered {
+    fn of(response: &Response) -> Result<Self, ApiError> {
+        match response {
+            Response::Registered { controller_replica } => Ok(Self::With(*controller_replica)),
+            Response::Superseded { start_number } => Ok(Self::SupersededBy(*start_number)),
+            _ => Err(unexpected()),
+        }
+    }
 }
 
 /// Asks a seed to take this broker in. Asked again, the cluster gives the same answer.
@@ -52,22 +71,16 @@ pub(super) async fn join(
     let brokers = decode_brokers(answered.brokers).map_err(|_| unexpected())?;
     // Until an image arrives, this is how the group's messages are answered.
     for broker in &brokers {
-        if let Some(address) = peer_address(broker) {
+        if let Some(address) = Address::of(broker) {
             peers.routes().set_address(broker.id, address);
         }
     }
     Ok(Joined {
         cluster_id,
-        controller_replica: ReplicaId(answered.controller_replica_id),
-    })
-}
-
-fn peer_address(broker: &Broker) -> Option<Address> {
-    let mut listeners = broker.listeners.iter();
-    let listener = listeners.find(|listener| listener.name == PEER_LISTENER)?;
-    Some(Address {
-        host: listener.host.clone(),
-        port: listener.port,
+        registered: match answered.superseded_by_start_number {
+            0 => Registered::With(ReplicaId(answered.controller_replica_id)),
+            number => Registered::SupersededBy(number),
+        },
     })
 }
 
@@ -79,13 +92,14 @@ fn peer_address(broker: &Broker) -> Option<Address> {
 pub(super) async fn register(
     controller: &ControllerClient,
     me: &Registration,
-) -> Result<(), Error> {
+) -> Result<Registered, Error> {
     let controller = controller.with_timeout(REGISTER_TIMEOUT);
     loop {
         let error = match controller.ask(Command::RegisterBroker(me.clone())).await {
-            Ok(_) => {
-                info!(broker_id = me.id.0, "registered in the cluster");
-                return Ok(());
+            Ok(answered) => {
+                let registered = Registered::of(&answered).map_err(Error::Join)?;
+                info!(broker_id = me.id.0, ?registered, "the cluster has answered");
+                return Ok(registered);
             }
             Err(error) => error,
         };

@@ -6,6 +6,7 @@
 //! [`upkeep`] what happens by the clock.
 
 mod balance;
+mod controller_logs;
 mod controller_service;
 mod controller_start;
 mod engine;
@@ -16,6 +17,7 @@ mod joining;
 mod mending;
 mod mover;
 mod reconciler;
+mod set_back;
 mod steward;
 mod upkeep;
 mod watermark_service;
@@ -54,7 +56,8 @@ pub use error::Error;
 pub(crate) use watermark_service::high_watermark;
 
 use balance::Balance;
-use controller_start::{ControllerStart, is_controller_log};
+use controller_logs::{ControllerLogs, is_controller_log};
+use controller_start::ControllerStart;
 use engine::Engine;
 use mending::Mending;
 use mover::Mover;
@@ -85,6 +88,7 @@ struct Recovered {
     store: Arc<Store>,
     identity: Identity,
     logs: BTreeMap<LogId, RecoveredLog>,
+    controller: ControllerLogs,
     findings: Vec<HealthFinding>,
     damaged: BTreeMap<LogId, String>,
 }
@@ -114,6 +118,9 @@ impl Node {
             leaderships,
             metrics: peer_metrics,
         });
+        for broker in recovered.controller.registrations.brokers() {
+            peers.routes().note_start(broker.id, broker.start.number);
+        }
         let (shards, threads) = start_shards(config, &recovered.store, instruments, &peers)?;
         // From here on a start that fails, or that nobody waits for any more, stops what it started.
         let engine = Engine::new(threads, Arc::clone(&recovered.store));
@@ -149,7 +156,7 @@ impl Node {
             wanted_voters: config.cluster.controller_voters,
         };
         tasks.spawn(steward.run(stop.token().clone()));
-        let controller_log = recovered.take_controller_log();
+        let controller_logs = std::mem::take(&mut recovered.controller);
         let start = ControllerStart {
             config,
             shards: &shards,
@@ -160,9 +167,10 @@ impl Node {
             identity: recovered.identity,
             me: describe(&recovered.identity),
         };
-        start
-            .run(controller_log, !recovered.logs.is_empty())
+        let findings = start
+            .run(controller_logs, !recovered.logs.is_empty())
             .await?;
+        recovered.findings.extend(findings);
 
         let health = Arc::new(Health::new(
             Arc::clone(&recovered.store),
@@ -272,14 +280,18 @@ impl Node {
 /// Opens the data directory on a thread that may block.
 async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Recovered, Error> {
     let storage = config.storage.to_storage();
-    let opened = tokio::task::spawn_blocking(move || -> highwater_storage::Result<Opened> {
+    let opened = tokio::task::spawn_blocking(move || -> highwater_storage::Result<_> {
         let mut random = rand::rng();
         let seed: u64 = random.random();
         let mut generator: rand::rngs::StdRng = rand::SeedableRng::seed_from_u64(seed);
-        Store::open(fs, Box::new(move || generator.random()), storage)
+        let mut opened = Store::open(fs, Box::new(move || generator.random()), storage)?;
+        let logs = std::mem::take(&mut opened.logs);
+        let (controller, logs) = logs.into_iter().partition(is_controller_log);
+        opened.logs = logs;
+        Ok((opened, ControllerLogs::of(controller)))
     });
     let data_dir = config.data_dir.display().to_string();
-    let opened = opened
+    let (opened, controller): (Opened, ControllerLogs) = opened
         .await
         .map_err(|error| Error::Panicked {
             what: "opening the data directory",
@@ -319,6 +331,7 @@ async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Recovered, Error> {
     }
     info!(data_dir, logs = opened.logs.len(), "data directory opened");
     Ok(Recovered {
+        controller,
         store: opened.store,
         identity: opened.identity,
         logs: opened
@@ -340,7 +353,9 @@ fn me(config: &Config, recovered: &Recovered) -> Me {
         run_id: rand::rng().random(),
         feature_level: controller_start::FEATURE_LEVEL,
         seeds: config.cluster.seeds.clone(),
-        was_empty: identity.cluster.is_none() && recovered.logs.is_empty(),
+        was_empty: identity.cluster.is_none()
+            && recovered.logs.is_empty()
+            && recovered.controller.newest.is_none(),
     }
 }
 
@@ -361,16 +376,6 @@ fn start_shards(
         instruments,
     };
     Shards::start(spec).map_err(Error::Raft)
-}
-
-impl Recovered {
-    /// Takes out what there is of the controller group's replica.
-    fn take_controller_log(&mut self) -> Option<RecoveredLog> {
-        let found = self.logs.iter().rev();
-        let is_controllers = |(_, log): &(_, &RecoveredLog)| is_controller_log(log);
-        let id = found.into_iter().find(is_controllers).map(|(id, _)| *id)?;
-        self.logs.remove(&id)
-    }
 }
 
 /// How a group's replica here stands; `None` when there is none.

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_proto::BrokerId;
 use highwater_proto::internal::v1::peer_service_server::PeerService;
 use highwater_proto::internal::v1::{
     ControlRequest, ControlResponse, DataRequest, DataResponse, DescribeRequest, DescribeResponse,
@@ -46,9 +47,13 @@ impl PeerService for Incoming {
 
     async fn describe(
         &self,
-        _request: Request<DescribeRequest>,
+        request: Request<DescribeRequest>,
     ) -> Result<Response<DescribeResponse>, Status> {
-        Ok(Response::new(self.shared.identity.describe()))
+        let asking = BrokerId(request.get_ref().asking_broker_id);
+        Ok(Response::new(DescribeResponse {
+            known_start_number: self.shared.routes.known_start(asking),
+            ..self.shared.identity.describe()
+        }))
     }
 
     async fn control(

@@ -119,6 +119,7 @@ impl Identity {
             feature_level: self.me.feature_level,
             seeds: self.me.seeds.clone(),
             is_empty: self.me.was_empty && cluster_id.is_none(),
+            known_start_number: 0,
         }
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Table {
     learned: HashMap<ReplicaId, BrokerId>,
     registered: HashMap<BrokerId, Registered>,
     given: HashMap<BrokerId, Address>,
+    /// Numbers of the last starts of brokers that were ever heard of.
+    starts: HashMap<BrokerId, u64>,
 }
 
 /// What the image says of a broker.
@@ -59,7 +61,8 @@ struct Registered {
 }
 
 impl Address {
-    fn of(broker: &Broker) -> Option<Self> {
+    /// Where a broker says that it listens for others.
+    pub(crate) fn of(broker: &Broker) -> Option<Self> {
         let listener = broker
             .listeners
             .iter()
@@ -106,6 +109,16 @@ impl Routes {
         self.addresses_changed.send_modify(|count| *count += 1);
     }
 
+    /// Notes that a start of `broker` with this number, or a later one, has happened.
+    pub(crate) fn note_start(&self, broker: BrokerId, number: u64) {
+        self.write().note_start(broker, number);
+    }
+
+    /// Number of the last start of `broker` that was ever heard of; 0: none was.
+    pub(super) fn known_start(&self, broker: BrokerId) -> u64 {
+        self.read().starts.get(&broker).copied().unwrap_or_default()
+    }
+
     /// Where `broker` is reached.
     pub(crate) fn address(&self, broker: BrokerId) -> Option<Address> {
         self.read().address(broker).cloned()
@@ -146,7 +159,7 @@ impl Routes {
     }
 
     /// All other brokers that can be reached.
-    pub(super) fn others(&self) -> BTreeMap<BrokerId, Address> {
+    pub(crate) fn others(&self) -> BTreeMap<BrokerId, Address> {
         let table = self.read();
         let known = table.registered.keys().chain(table.given.keys());
         known
@@ -214,7 +227,15 @@ impl Table {
         registered.or_else(|| self.given.get(&broker))
     }
 
+    fn note_start(&mut self, broker: BrokerId, number: u64) {
+        let known = self.starts.entry(broker).or_default();
+        *known = number.max(*known);
+    }
+
     fn register(&mut self, image: &ClusterImage) {
+        for broker in image.brokers() {
+            self.note_start(broker.id, broker.start.number);
+        }
         let registered = image.brokers().map(|broker| {
             let registered = Registered {
                 incarnation_id: broker.incarnation_id,
@@ -228,10 +249,6 @@ impl Table {
             .map(|replica| (replica.id, replica.broker))
             .collect();
         self.learned.clear();
-        let controllers = image.controller_replicas();
-        self.controllers = controllers
-            .map(|replica| (replica.id, replica.broker))
-            .collect();
     }
 
     fn insert(&mut self, topic: &Topic) {

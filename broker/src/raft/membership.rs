@@ -1,6 +1,7 @@
 //! Who belongs to a group: voters and learners, and how they change.
 
 use bytes::Bytes;
+use highwater_storage::AppliedState;
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
 
@@ -35,6 +36,13 @@ impl Members {
             voters: voters.into_iter().collect(),
             ..Self::default()
         }
+    }
+
+    /// The members as of an applied state, as far as they can be read.
+    pub fn as_of(applied: &AppliedState) -> Self {
+        decode(&applied.conf_state)
+            .map(|state| Self::from_raft(&state))
+            .unwrap_or_default()
     }
 
     /// Everybody, some twice while a change is under way.

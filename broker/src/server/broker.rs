@@ -251,6 +251,9 @@ fn entry(
         incarnation_id: identity.incarnation,
         listeners,
         rack: (!config.rack.is_empty()).then(|| config.rack.clone()),
+        start: controller::Start::default(),
+        lost_controller_replica: None,
+        is_set_back: false,
     }
 }
 

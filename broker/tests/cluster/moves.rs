@@ -137,6 +137,8 @@ async fn leadership_goes_where_it_is_wanted() {
         partition: Some(named("t", 0)),
         to_broker_id: to,
     };
+    // Who was told of the topic only just may not know it yet.
+    cluster.client(to).describe("t").await.unwrap();
     let elsewhere = cluster.client(to).placement();
     let refused = elsewhere.clone().transfer_leader(request(None)).await;
     let refused = highwater_proto::ApiError::from_status(&refused.unwrap_err());

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use highwater_proto::{Offset, v1};
+use highwater_tests::cluster::Cluster;
 use highwater_tests::data_files::{FileKind, copy_folder, files, flip_bit};
 use highwater_tests::process::Broker;
 use highwater_tests::stamp::Place;
@@ -13,10 +14,11 @@ use highwater_tests::workload::Load;
 use highwater_tests::workload::api::{Api, named};
 use v1::fetched_partition::Data;
 
-use crate::scene::{BROKERS, Scene, calm, wait_for_acks_in};
+use crate::controller_damage::reasons;
+use crate::scene::{BROKERS, Scene, calm, setup, wait_for_acks_in};
 
 /// The directories of a broker's replicas of a partition.
-fn replicas(scene: &Scene, broker: u32, place: Place) -> BTreeSet<PathBuf> {
+pub(crate) fn replicas(scene: &Scene, broker: u32, place: Place) -> BTreeSet<PathBuf> {
     let data_dir = scene.cluster.broker(broker).data_dir();
     let topic = data_dir.join("topics").join(place.topic.to_string());
     let prefix = format!("{}-", place.partition);
@@ -66,7 +68,7 @@ fn held(scene: &Scene, broker: u32, place: Place, upto: Offset) -> Option<Vec<By
 }
 
 /// Two brokers that do not hold the same served different records, or not all.
-fn assert_equal_replicas(scene: &Scene, places: &[Place]) {
+pub(crate) fn assert_equal_replicas(scene: &Scene, places: &[Place]) {
     let mut router = scene.router();
     for place in places {
         let end = scene.wait_for("the end", || {
@@ -97,7 +99,10 @@ struct Hurt {
 
 impl Hurt {
     fn new() -> Self {
-        let scene = Scene::new();
+        Self::on(Scene::new())
+    }
+
+    fn on(scene: Scene) -> Self {
         let places = scene.topic("events", 3);
         let load = scene.load(places.clone());
         wait_for_acks_in(&load, &places, 200);
@@ -107,8 +112,6 @@ impl Hurt {
             let metadata = scene.runtime.block_on(api.metadata()).ok()?;
             metadata.controller_broker_id
         });
-        // Elections of the controller would leave entries in the victim's replica of it: a broker whose replica of the controller
-        // was set back does not start.
         let mut brokers = scene.cluster.numbers();
         let victim = brokers.find(|broker| ![leader, controller].contains(broker));
         let victim = victim.unwrap();
@@ -145,6 +148,11 @@ impl Hurt {
             let now = replicas(&self.scene, self.victim, self.places[0]);
             (!now.is_empty() && now.is_disjoint(before)).then_some(())
         });
+        self.wait_until_well();
+    }
+
+    /// Waits until nothing is to be rebuilt any more.
+    fn wait_until_well(&self) {
         let address = self.scene.cluster.broker(self.victim).address();
         let api = {
             let _context = self.scene.runtime.enter();
@@ -215,6 +223,24 @@ fn a_replica_with_flipped_bits_is_rebuilt_once_they_are_read() {
             .then_some(())
     });
     hurt.wait_until_rebuilt(&before);
+    hurt.judge();
+}
+
+#[test]
+fn what_a_damaged_journal_held_is_rebuilt() {
+    // Nothing is in a checkpoint: everything of the last run is in the journal only.
+    let setup = setup().set("storage.checkpoint_interval_bytes", 1 << 30);
+    let mut hurt = Hurt::on(Scene::around(Cluster::started(&setup, BROKERS).unwrap()));
+    let victim = hurt.victim;
+    hurt.scene.cluster.kill(victim).unwrap();
+    hurt.wait_for_acks();
+    let data_dir = hurt.scene.cluster.broker(victim).data_dir().to_owned();
+    let journal = files(&data_dir, FileKind::Journal).unwrap();
+    flip_bit(&journal[journal.len() / 2], 0.5).unwrap();
+    hurt.scene.cluster.start(victim).unwrap();
+    let found = reasons(&hurt.scene, victim);
+    assert!(found.contains("JOURNAL_DAMAGED"), "{found:?}");
+    hurt.wait_until_well();
     hurt.judge();
 }
 

@@ -9,6 +9,7 @@
 mod behind;
 mod chaos;
 mod client_crate;
+mod controller_damage;
 mod damage;
 mod founding;
 mod freeze;

@@ -20,6 +20,9 @@ impl Cluster {
             incarnation_id: Uuid::from_u128(u128::from(id)),
             listeners: Vec::new(),
             rack: None,
+            start: crate::controller::Start::default(),
+            lost_controller_replica: None,
+            is_set_back: false,
         };
         let found = Command::Found {
             cluster_id: Uuid::from_u128(1),

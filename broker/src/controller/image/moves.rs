@@ -199,10 +199,30 @@ impl ClusterImage {
     /// A broker has another data directory: what its replicas had is gone, and so is what it had yet to delete.
     pub(super) fn lose_replicas(&mut self, broker: BrokerId) {
         Arc::make_mut(&mut self.removed).retain(|_, removed| removed.broker != broker);
+        self.lose_replicas_where(broker, |_| true);
+    }
+
+    /// The data directory of a broker was set back to an old copy: its replicas lack what they acknowledged since. Of what nobody
+    /// else holds, the copy is all that is left.
+    pub(super) fn set_back_broker(&mut self, broker: BrokerId) -> Result<(), String> {
+        if self.broker(broker).is_none() {
+            return Err(no_broker(broker));
+        }
+        let is_held_elsewhere = |partition: &Partition| {
+            let mut others = partition.replicas.iter().filter(|at| at.broker != broker);
+            others.any(|at| !partition.lost.contains(&at.id))
+        };
+        self.lose_replicas_where(broker, is_held_elsewhere);
+        Ok(())
+    }
+
+    /// Marks the replicas on `broker` of such partitions as lost.
+    fn lose_replicas_where(&mut self, broker: BrokerId, is_affected: impl Fn(&Partition) -> bool) {
         let affected: Vec<_> = self
             .topics()
             .flat_map(|topic| topic.numbered().map(|(index, at)| (topic.id, index, at)))
             .filter(|(_, _, partition)| partition.everybody().any(|at| at.broker == broker))
+            .filter(|(_, _, partition)| is_affected(partition))
             .map(|(topic_id, index, _)| (topic_id, index))
             .collect();
         for (topic_id, index) in affected {

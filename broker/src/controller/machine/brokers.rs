@@ -8,7 +8,8 @@ use super::{ControllerMachine, Decided, propose, staying};
 use crate::controller::command::{Decommission, Registration, Response};
 use crate::controller::error::Error;
 use crate::controller::event::Event;
-use crate::controller::image::BrokerState;
+use crate::controller::image::{Broker, BrokerState};
+use crate::raft::machine::Decision;
 
 impl ControllerMachine {
     pub(super) fn register_broker(&self, registration: Registration) -> Decided {
@@ -22,33 +23,60 @@ impl ControllerMachine {
             return Err(Error::DirectoryRetired { id });
         }
         let known = view.broker(id);
-        let (controller_replica, state) = match known {
-            None => (view.next.replica, BrokerState::Active),
+        match known {
+            None => {}
             Some(known) if known.incarnation_id == registration.incarnation_id => {
-                let state = match known.state {
-                    // Nothing was lost.
-                    BrokerState::Replaceable => BrokerState::Active,
-                    state => state,
-                };
-                (known.controller_replica, state)
+                return Ok(self.register_again(registration, known));
             }
-            Some(known) if known.state == BrokerState::Replaceable => {
-                (view.next.replica, BrokerState::Active)
-            }
+            Some(known) if known.state == BrokerState::Replaceable => {}
             Some(known) => {
                 return Err(Error::BrokerIdTaken {
                     id,
                     registered: known.incarnation_id,
                 });
             }
-        };
-        let mut broker = registration.with_replica(controller_replica);
-        broker.state = state;
-        let response = Response::Registered { controller_replica };
-        if known.is_some_and(|known| **known == broker) {
-            return Ok(self.unchanged(response));
         }
+        let controller_replica = view.next.replica;
+        let broker = registration.with_replica(controller_replica);
+        let response = Response::Registered { controller_replica };
         Ok(propose(&[Event::BrokerRegistered(broker)], response))
+    }
+
+    /// A start of a broker with the data directory that it is known by. What is said twice by the same run changes nothing more; what
+    /// an earlier run said, and came late, changes nothing at all.
+    fn register_again(&self, registration: Registration, known: &Broker) -> Decision<Response> {
+        let start = registration.start;
+        let is_repeated = start.run_id == known.start.run_id;
+        if !is_repeated && start.number != 0 && start.number <= known.start.number {
+            let start_number = known.start.number;
+            return self.unchanged(Response::Superseded { start_number });
+        }
+        let lost = registration.lost_controller_replica;
+        let needs_replica =
+            lost.is_some_and(|lost| !is_repeated || lost == known.controller_replica);
+        let controller_replica = if needs_replica {
+            self.view().next.replica
+        } else {
+            known.controller_replica
+        };
+        let is_set_back = registration.is_set_back && !is_repeated;
+        let mut broker = registration.with_replica(controller_replica);
+        broker.start.number = start.number.max(known.start.number);
+        broker.state = match known.state {
+            // Nothing was lost.
+            BrokerState::Replaceable => BrokerState::Active,
+            state => state,
+        };
+        let response = Response::Registered { controller_replica };
+        if *known == broker && !is_set_back {
+            return self.unchanged(response);
+        }
+        let id = broker.id;
+        let mut events = vec![Event::BrokerRegistered(broker)];
+        if is_set_back {
+            events.push(Event::BrokerSetBack { broker: id });
+        }
+        propose(&events, response)
     }
 
     pub(super) fn decommission(&self, command: &Decommission) -> Decided {

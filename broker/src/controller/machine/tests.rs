@@ -8,7 +8,7 @@ use highwater_storage::{Offset, Term};
 use proptest::prelude::*;
 
 use super::*;
-use crate::controller::{CancelMoves, Delta, FIRST_PARTITION_GROUP, Listener};
+use crate::controller::{CancelMoves, Delta, FIRST_PARTITION_GROUP, Listener, Start};
 use crate::topic::config_keys::{ConfigError, Overrides};
 
 const LIMITS: Limits = Limits {
@@ -127,6 +127,9 @@ fn broker(id: u32) -> Registration {
             port: 7410,
         }],
         rack: None,
+        start: Start::default(),
+        lost_controller_replica: None,
+        is_set_back: false,
     }
 }
 

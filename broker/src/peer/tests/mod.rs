@@ -301,6 +301,9 @@ fn registration(id: u32, address: &Address) -> Registration {
             port: address.port,
         }],
         rack: None,
+        start: crate::controller::Start::default(),
+        lost_controller_replica: None,
+        is_set_back: false,
     }
 }
 

@@ -56,12 +56,18 @@ async fn everybody_is_told_who_a_broker_is() {
     })
     .await;
     let mut client = PeerServiceClient::new(channel(&broker).await);
-    let described = client.describe(v1::DescribeRequest {}).await.unwrap();
+    let described = client
+        .describe(v1::DescribeRequest::default())
+        .await
+        .unwrap();
     let described = described.into_inner();
     assert_eq!((described.broker_id, described.run_id), (1, 1));
     assert!(described.cluster_id.is_empty());
     broker.peers.enter_cluster(CLUSTER);
-    let described = client.describe(v1::DescribeRequest {}).await.unwrap();
+    let described = client
+        .describe(v1::DescribeRequest::default())
+        .await
+        .unwrap();
     assert_eq!(described.into_inner().cluster_id, uuid_bytes(CLUSTER));
 }
 

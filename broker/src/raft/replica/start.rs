@@ -15,7 +15,6 @@ use super::{Consensus, Replica};
 use crate::raft::entry::{self, Committed};
 use crate::raft::group::Group;
 use crate::raft::machine::{Machine, Role};
-use crate::raft::membership::{self, Members};
 use crate::raft::request::{BuildMachine, Origin};
 use crate::raft::waiters::Waiters;
 use crate::raft::{Config, Error, GroupId, ReplicaId};
@@ -208,11 +207,4 @@ fn open_log(
             Ok((log, applied, None))
         }
     }
-}
-
-/// The members of an applied state, as far as they can be read.
-pub(super) fn members(applied: &AppliedState) -> Members {
-    membership::decode(&applied.conf_state)
-        .map(|state| Members::from_raft(&state))
-        .unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! How a replica stands, for who asks.
 
-use super::{Consensus, Replica, start};
+use super::{Consensus, Replica};
+use crate::raft::Members;
 use crate::raft::machine::Machine;
 use crate::raft::request::{Failure, ReplicaStatus};
 
@@ -28,7 +29,7 @@ impl<M: Machine> Replica<M> {
                     hard_state.term,
                     hard_state.commit,
                     self.captured.index,
-                    start::members(&self.captured),
+                    Members::as_of(&self.captured),
                     Some(Failure {
                         ailment: *ailment,
                         reason: reason.clone(),

@@ -553,3 +553,118 @@ fn a_deleted_topic_is_deleted_wherever_it_was_moving_to() {
     assert_eq!(deleted.waiting.len(), 4);
     assert_eq!(controller.image().reassigned().len(), 0);
 }
+
+fn started(id: u32, number: u64, run_id: u64) -> Registration {
+    Registration {
+        start: Start { number, run_id },
+        ..broker(id)
+    }
+}
+
+/// What registering answers, whether it changed anything or not.
+fn answer_to(controller: &mut Controller, registration: Registration) -> Response {
+    let decision = controller.handle(Command::RegisterBroker(registration));
+    controller.commit_all();
+    match decision.unwrap() {
+        Decision::Propose { response, .. } | Decision::Answer { response, .. } => response,
+    }
+}
+
+fn replica_of(controller: &Controller, id: u32) -> ReplicaId {
+    let broker = controller.image().broker(BrokerId(id)).unwrap();
+    broker.controller_replica
+}
+
+fn given(replica: ReplicaId) -> Response {
+    Response::Registered {
+        controller_replica: replica,
+    }
+}
+
+#[test]
+fn a_broker_that_lost_its_replica_of_the_controller_gets_a_new_one_once_in_each_run() {
+    let mut controller = with_topic(3, 1, 3);
+    let old = replica_of(&controller, 2);
+    answer_to(&mut controller, started(2, 1, 71));
+    let lost = |number, run_id, replica| Registration {
+        lost_controller_replica: Some(replica),
+        ..started(2, number, run_id)
+    };
+    let first = controller.image().next.replica;
+    assert_eq!(answer_to(&mut controller, lost(2, 72, old)), given(first));
+    assert_eq!(answer_to(&mut controller, lost(2, 72, old)), given(first));
+    assert_eq!(replica_of(&controller, 2), first);
+    // The next run does not know of it: what that replica promised may be lost with it.
+    let second = controller.image().next.replica;
+    assert!(second > first);
+    assert_eq!(answer_to(&mut controller, lost(3, 73, old)), given(second));
+    // In one run it turned out later that the replica is of no use.
+    answer_to(&mut controller, started(2, 4, 74));
+    let third = controller.image().next.replica;
+    assert_eq!(
+        answer_to(&mut controller, lost(4, 74, second)),
+        given(third)
+    );
+    assert_eq!(
+        answer_to(&mut controller, lost(4, 74, second)),
+        given(third)
+    );
+    assert!(controller.partition(0).lost.is_empty());
+}
+
+#[test]
+fn a_start_that_is_known_already_is_not_registered_again() {
+    let mut controller = with_topic(3, 1, 3);
+    let replica = replica_of(&controller, 2);
+    let superseded = Response::Superseded { start_number: 5 };
+    assert_eq!(
+        answer_to(&mut controller, started(2, 5, 71)),
+        given(replica)
+    );
+    assert_eq!(
+        answer_to(&mut controller, started(2, 5, 71)),
+        given(replica)
+    );
+    let before = controller.image().clone();
+    assert_eq!(answer_to(&mut controller, started(2, 5, 72)), superseded);
+    // What an earlier run said may come late, whatever it said.
+    let late = Registration {
+        is_set_back: true,
+        lost_controller_replica: Some(replica),
+        ..started(2, 3, 69)
+    };
+    assert_eq!(answer_to(&mut controller, late), superseded);
+    assert_eq!(*controller.image(), before);
+}
+
+#[test]
+fn what_a_broker_held_that_was_set_back_is_rebuilt_where_others_hold_it() {
+    let mut controller = with_topic(3, 1, 3);
+    controller.done(create("alone", 3));
+    let alone = |controller: &Controller| {
+        let topic = controller.image().topic_named("alone").unwrap();
+        let mut replicas = topic.partitions.iter().flat_map(|at| &at.replicas);
+        assert!(topic.partitions.iter().all(|at| at.lost.is_empty()));
+        replicas.any(|at| at.broker == BrokerId(2))
+    };
+    assert!(alone(&controller));
+    answer_to(&mut controller, started(2, 5, 71));
+    let set_back = Registration {
+        is_set_back: true,
+        lost_controller_replica: Some(replica_of(&controller, 2)),
+        ..started(2, 6, 72)
+    };
+    let next = controller.image().next.replica;
+    assert_eq!(answer_to(&mut controller, set_back.clone()), given(next));
+    let lost = controller.partition(0).lost.clone();
+    let here = controller.partition(0).replicas.clone();
+    let here = here.iter().find(|at| at.broker == BrokerId(2)).unwrap();
+    assert_eq!(lost, [here.id].into());
+    assert!(alone(&controller), "nobody else has it");
+    controller.done(continue_moves());
+    let coming = controller.partition(0).replica_on(BrokerId(2)).copied();
+    assert_ne!(coming.unwrap().id, here.id);
+    // Said twice by the same run it takes nothing more away.
+    assert_eq!(answer_to(&mut controller, set_back), given(next));
+    assert_eq!(controller.partition(0).lost, lost);
+}
