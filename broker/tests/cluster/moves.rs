@@ -137,12 +137,21 @@ async fn leadership_goes_where_it_is_wanted() {
         partition: Some(named("t", 0)),
         to_broker_id: to,
     };
-    // Who was told of the topic only just may not know it yet.
-    cluster.client(to).describe("t").await.unwrap();
     let elsewhere = cluster.client(to).placement();
-    let refused = elsewhere.clone().transfer_leader(request(None)).await;
-    let refused = highwater_proto::ApiError::from_status(&refused.unwrap_err());
-    assert_eq!(refused.reason, Reason::NotLeaderOrFollower);
+    let reason = within(async {
+        loop {
+            let refused = elsewhere.clone().transfer_leader(request(None)).await;
+            let refused = highwater_proto::ApiError::from_status(&refused.unwrap_err());
+            match refused.reason {
+                // It may not have heard of the topic yet.
+                Reason::UnknownTopicOrPartition | Reason::LeaderNotAvailable => {
+                    tokio::task::yield_now().await;
+                }
+                reason => return reason,
+            }
+        }
+    });
+    assert_eq!(reason.await, Reason::NotLeaderOrFollower);
     let mut at_leader = cluster.client(leader).placement();
     let stranger = at_leader.transfer_leader(request(Some(9))).await;
     let stranger = highwater_proto::ApiError::from_status(&stranger.unwrap_err());
