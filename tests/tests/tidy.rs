@@ -129,6 +129,7 @@ const PURE: &[&str] = &[
     "cli/src/command/declared/file.rs",
     "cli/src/command/declared/plan.rs",
     "cli/src/command/declared/report.rs",
+    "cli/src/command/group/offsets_file.rs",
     "cli/src/escape.rs",
     "cli/src/explain.rs",
     "cli/src/failure.rs",

@@ -1,4 +1,4 @@
-//! `highwater completion`: completion for shells, of commands, options and the names of topics.
+//! `highwater completion`: completion for shells, of commands, options and names.
 
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::CompleteEnv;
@@ -18,7 +18,7 @@ To have it in each new shell:
   echo 'source <(highwater completion bash)' >> ~/.bashrc
   echo 'source <(highwater completion zsh)' >> ~/.zshrc
   echo 'highwater completion fish | source' >> ~/.config/fish/config.fish
-Names of topics are asked for at the broker while you type.")]
+Names of topics and groups are asked for at the broker while you type.")]
 pub(crate) struct Options {
     /// The shell
     #[arg(value_name = "SHELL")]

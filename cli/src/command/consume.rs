@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::explain::explain;
 use crate::failure::Failure;
 use crate::format_string::FormatString;
+use crate::group_names;
 use crate::interrupts::Interrupts;
 use crate::offset_spec::OffsetSpec;
 use crate::output_pipe::reader_gone;
@@ -56,7 +57,7 @@ pub(crate) struct Options {
 
     /// Read as a member of this consumer group: partitions are shared out among its members, each goes on where the group
     /// committed last, and what was printed is committed. -o start, end or @TIME is for partitions without a committed offset
-    #[arg(short, long, value_name = "GROUP", conflicts_with_all = ["exit", "partitions"])]
+    #[arg(short, long, value_name = "GROUP", add = group_names::completer(), conflicts_with_all = ["exit", "partitions"])]
     group: Option<String>,
 
     /// Stop after this many records

@@ -4,6 +4,7 @@ use clap::Args;
 use highwater_client::Admin;
 use serde::Serialize;
 
+use super::selection::Selection;
 use crate::confirm::Consent;
 use crate::context::Context;
 use crate::explain::explain;
@@ -17,9 +18,8 @@ const WHAT: &str = "cannot delete groups";
 /// Options of `highwater group delete`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Ids of groups
-    #[arg(value_name = "GROUP", required = true)]
-    groups: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
 
     /// Show what would be deleted, and delete nothing
     #[arg(long)]
@@ -40,7 +40,7 @@ struct Deleted {
 pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failure> {
     let admin = context.connect(WHAT).await?.admin();
     let mut doomed = Vec::new();
-    for group in options.groups {
+    for group in options.selection.names(&admin).await? {
         match look_up(&admin, &group).await {
             Ok(found) => doomed.push(found),
             Err(error) => {

@@ -10,6 +10,7 @@ use highwater_client::protocol::{
 use highwater_client::{Admin, Error, Start};
 use serde::Serialize;
 
+use super::selection::Selection;
 use super::state_text;
 use crate::context::Context;
 use crate::explain::explain;
@@ -19,9 +20,8 @@ use crate::table::{Summary, Table, section};
 /// Options of `highwater group describe`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Ids of groups
-    #[arg(value_name = "GROUP", required = true)]
-    groups: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
 }
 
 /// A group, as JSON.
@@ -64,7 +64,7 @@ struct Partition {
 pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failure> {
     let admin = context.connect("cannot describe groups").await?.admin();
     let mut described = Vec::new();
-    for group in options.groups {
+    for group in options.selection.names(&admin).await? {
         match describe(&admin, &group).await {
             Ok(found) => described.push(found),
             Err(error) => {

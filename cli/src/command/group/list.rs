@@ -1,13 +1,23 @@
 //! `highwater group list`
 
+use clap::Args;
 use highwater_client::protocol::ListedGroup;
 use serde::Serialize;
 
+use super::selection::OptionalSelection;
 use super::state_text;
 use crate::context::Context;
 use crate::explain::explain;
 use crate::failure::Failure;
+use crate::near_names::near_names;
 use crate::table::Table;
+
+/// Options of `highwater group list`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    selection: OptionalSelection,
+}
 
 /// A group, as JSON.
 #[derive(Debug, Serialize)]
@@ -29,16 +39,36 @@ impl From<ListedGroup> for Listed {
     }
 }
 
-/// Lists all groups.
-pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
+/// Lists all groups, or the selected ones.
+pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failure> {
     const WHAT: &str = "cannot list groups";
     let admin = context.connect(WHAT).await?.admin();
-    let groups = admin
-        .list_groups()
-        .await
-        .map_err(|error| explain(WHAT, &error))?;
+    let groups = admin.list_groups().await;
+    let mut groups = groups.map_err(|error| explain(WHAT, &error))?;
+    if let Some(selection) = options.selection.into_selection() {
+        let known: Vec<&str> = groups.iter().map(|group| group.group_id.as_str()).collect();
+        for id in selection.unknown(&known) {
+            context.report(&unknown_group(id, &known));
+        }
+        let selected = selection.select(known)?;
+        let selected: Vec<String> = selected.into_iter().map(str::to_owned).collect();
+        groups.retain(|group| selected.contains(&group.group_id));
+    }
     let listed: Vec<Listed> = groups.into_iter().map(Listed::from).collect();
     context.answer(|| text(&listed), || &listed)
+}
+
+fn unknown_group(id: &str, known: &[&str]) -> Failure {
+    let failure = Failure::new(
+        format!("cannot list group \"{id}\""),
+        "there is no such group",
+    );
+    let near = near_names(id, known.iter().copied());
+    if near.is_empty() {
+        failure
+    } else {
+        failure.remedy(format!("did you mean {}?", near.join(" or ")))
+    }
 }
 
 fn text(listed: &[Listed]) -> String {

@@ -4,7 +4,9 @@ mod delete;
 mod describe;
 mod list;
 mod offset_delete;
+mod offsets_file;
 mod seek;
+mod selection;
 
 use clap::Subcommand;
 use highwater_client::protocol::GroupState;
@@ -16,7 +18,7 @@ use crate::failure::Failure;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// List consumer groups
-    List,
+    List(list::Options),
     /// Show groups with their members, committed offsets and lag
     Describe(describe::Options),
     /// Set where a group without members goes on
@@ -30,7 +32,7 @@ pub(crate) enum Command {
 /// Runs a command about groups.
 pub(crate) async fn run(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
-        Command::List => list::run(context).await,
+        Command::List(options) => list::run(options, context).await,
         Command::Describe(options) => describe::run(options, context).await,
         Command::Seek(options) => seek::run(options, context).await,
         Command::OffsetDelete(options) => offset_delete::run(options, context).await,

@@ -7,6 +7,7 @@ use crate::confirm::Consent;
 use crate::context::Context;
 use crate::explain::explain;
 use crate::failure::Failure;
+use crate::group_names;
 use crate::quantity::{counted, parse_partition};
 use crate::table::Table;
 use crate::topic_names;
@@ -15,7 +16,7 @@ use crate::topic_names;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Id of the group
-    #[arg(value_name = "GROUP")]
+    #[arg(value_name = "GROUP", add = group_names::completer())]
     group: String,
 
     /// Name of the topic
