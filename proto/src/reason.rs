@@ -324,4 +324,39 @@ mod tests {
             ]
         );
     }
+
+    fn table() -> String {
+        let mut table = "| reason | gRPC status | try again? | surely no effect? | what it means |\n|---|---|---|---|---|\n".to_owned();
+        let or_no = |is_so| if is_so { "yes" } else { "no" };
+        for reason in Reason::ALL {
+            let row = [
+                format!("`{reason}`"),
+                format!("{:?}", reason.code()),
+                or_no(reason.is_retriable()).to_owned(),
+                or_no(reason.is_definite()).to_owned(),
+                reason.help().to_owned(),
+            ];
+            table += &format!("| {} |\n", row.join(" | "));
+        }
+        table
+    }
+
+    #[test]
+    fn the_documentation_lists_every_reason() {
+        const BEGIN: &str = "<!-- reasons -->\n";
+        const END: &str = "<!-- end -->\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md");
+        let written = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = written.split_once(BEGIN).unwrap();
+        let (_, after) = rest.split_once(END).unwrap();
+        let expected = format!("{before}{BEGIN}{}{END}{after}", table());
+        if std::env::var_os("HIGHWATER_UPDATE_DOCS").is_some() {
+            std::fs::write(path, &expected).unwrap();
+        } else {
+            assert!(
+                written == expected,
+                "docs/protocol.md is stale: run this test with HIGHWATER_UPDATE_DOCS=1"
+            );
+        }
+    }
 }

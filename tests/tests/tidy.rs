@@ -180,11 +180,7 @@ const LICENCES: &[&str] = &[
     "Unicode-3.0",
     "Zlib",
     "0BSD",
-    "CC0-1.0",
     "Unlicense",
-    "MIT-0",
-    "BSL-1.0",
-    "CDLA-Permissive-2.0",
 ];
 
 fn root() -> PathBuf {
