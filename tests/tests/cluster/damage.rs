@@ -32,7 +32,7 @@ pub(crate) fn replicas(scene: &Scene, broker: u32, place: Place) -> BTreeSet<Pat
 }
 
 /// Everything that a broker serves of a partition up to an offset, as it is on its disk. `None` where it cannot serve that now.
-fn held(scene: &Scene, broker: u32, place: Place, upto: Offset) -> Option<Vec<Bytes>> {
+pub(crate) fn held(scene: &Scene, broker: u32, place: Place, upto: Offset) -> Option<Vec<Bytes>> {
     let _context = scene.runtime.enter();
     let api = Api::new(scene.cluster.broker(broker).address());
     let mut batches = Vec::new();

@@ -3,24 +3,30 @@
 
 use std::fs::OpenOptions;
 
-use highwater_client::{Admin, Client, LostPartition};
+use highwater_client::{Admin, Client, LostPartition, Offset, Producer, Reason, Record, Start};
 use highwater_proto::v1;
+use highwater_tests::cluster::Cluster;
 use highwater_tests::data_files::{FileKind, files};
 use highwater_tests::stamp::Place;
 use highwater_tests::workload::api::Api;
 use highwater_tests::workload::places;
 
-use crate::scene::{Scene, calm, wait_for_acks_in};
+use crate::damage::held;
+use crate::scene::{Scene, calm, setup, wait_for_acks_in};
 
 /// Replicas of each partition: one of them is no majority, and two of three brokers are one of the controller.
 const REPLICAS: u32 = 2;
 
-fn admin(scene: &Scene) -> Admin {
+fn client(scene: &Scene) -> Client {
     let addresses: Vec<_> = scene.cluster.addresses();
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     let addresses = addresses.join(",");
     let connecting = Client::connect(&addresses);
-    scene.runtime.block_on(connecting).unwrap().admin()
+    scene.runtime.block_on(connecting).unwrap()
+}
+
+fn admin(scene: &Scene) -> Admin {
+    client(scene).admin()
 }
 
 /// The findings of all brokers that answer with this reason.
@@ -204,4 +210,111 @@ fn one_of_two_replicas_that_is_damaged_is_given_up_by_the_command_that_health_na
     });
     wait_for_acks_in(&load, &places, 50);
     Scene::judge(load, &calm());
+}
+
+/// Sends records and waits until all are acknowledged. The offsets that they have.
+fn send(scene: &Scene, producer: &Producer, values: &[String]) -> Vec<u64> {
+    scene.runtime.block_on(async {
+        let mut deliveries = Vec::new();
+        for value in values {
+            let record = Record::to("events").value(value);
+            deliveries.push(producer.send(record).await.unwrap());
+        }
+        let mut offsets = Vec::new();
+        for delivery in deliveries {
+            offsets.push(delivery.await.unwrap().offset);
+        }
+        offsets
+    })
+}
+
+/// The first `count` values of the partition.
+fn values(scene: &Scene, client: &Client, count: usize) -> Vec<String> {
+    scene.runtime.block_on(async {
+        let consumer = client.consumer();
+        let consumer = consumer.assign("events", 0, Start::Earliest).build();
+        let mut consumer = consumer.await.unwrap();
+        let mut values = Vec::new();
+        while values.len() < count {
+            let record = consumer.recv().await.unwrap();
+            values.push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());
+        }
+        values
+    })
+}
+
+fn named(what: &str, count: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| format!("{what} {number}"))
+        .collect()
+}
+
+#[test]
+fn what_only_the_lost_majority_held_is_named_given_up_and_never_comes_back() {
+    // With five controllers any two may be gone, though they are the majority of a partition.
+    let setup = setup().set("cluster.controller_voters", 5);
+    let mut scene = Scene::around(Cluster::started(&setup, 5).unwrap());
+    let place = scene.topic("events", 1)[0];
+    let (client, leader) = (client(&scene), scene.leader(place));
+    let admin = client.admin();
+    let described = scene.runtime.block_on(admin.describe_topic("events"));
+    let holders = described.unwrap().partitions[0].replica_broker_ids.clone();
+    let survivor = *holders.iter().find(|broker| **broker != leader).unwrap();
+    let mut doomed = holders;
+    doomed.retain(|broker| *broker != survivor);
+    doomed.sort_unstable();
+
+    let producer = {
+        let _context = scene.runtime.enter();
+        client.producer().build().unwrap()
+    };
+    let before = named("before", 30);
+    send(&scene, &producer, &before);
+    scene.wait_for("everything on the survivor", || {
+        held(&scene, survivor, place, Offset(30))
+    });
+    scene.cluster.kill(survivor).unwrap();
+    assert_eq!(send(&scene, &producer, &named("lost", 20))[19], 49);
+    for broker in &doomed {
+        scene.cluster.kill(*broker).unwrap();
+    }
+    scene.cluster.start(survivor).unwrap();
+
+    let lost = scene.wait_for("a partition without a leader", || {
+        lost(&scene, &admin).pop()
+    });
+    assert_eq!(lost.lost, doomed);
+    let left = lost.survivor.as_ref().unwrap();
+    assert_eq!((left.broker, left.log_end_offset), (survivor, 30));
+    let recovering = admin.recover_partition(&lost);
+    scene.runtime.block_on(recovering).unwrap();
+    let log = scene.cluster.broker(survivor).log();
+    assert!(log.contains("log_end_offset=30"), "{log}");
+
+    // The producer hears of the loss once: what it sends comes after records that are not there. Then it goes on, and gets the
+    // offsets again that the lost records had.
+    let told = scene.runtime.block_on(async {
+        let record = Record::to("events").value("not stored");
+        producer.send(record).await.unwrap().await.unwrap_err()
+    });
+    assert_eq!(told.reason(), Reason::OutOfOrderSequenceNumber);
+    assert!(told.is_definite(), "{told}");
+    let after = named("after", 10);
+    assert_eq!(send(&scene, &producer, &after)[0], 30);
+    for broker in &doomed {
+        scene.cluster.start(*broker).unwrap();
+    }
+    scene.wait_for("replicas that nothing places there", || {
+        (findings(&scene, "UNKNOWN_REPLICA").len() == doomed.len()).then_some(())
+    });
+    let growing = admin.set_replication_factor("events", 3);
+    scene.runtime.block_on(growing).unwrap();
+    scene.wait_for("all replicas again", || {
+        let told = findings(&scene, "PARTITION_RECOVERED");
+        told.is_empty().then_some(())
+    });
+    let more = named("more", 10);
+    assert_eq!(send(&scene, &producer, &more)[9], 49);
+    let expected = [before, after, more].concat();
+    assert_eq!(values(&scene, &client, expected.len()), expected);
 }
