@@ -1,4 +1,4 @@
-//! Rules of the workspace that no compiler checks: crate edges, layers, purity, names, lengths, licences.
+//! Rules of the workspace that no compiler checks: crate edges, layers, purity, names, lengths, licences, links.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -411,4 +411,68 @@ fn the_policy_file_lists_the_same_licences() {
         .filter(|licence| !policy.contains(&format!("\"{licence}\"")))
         .collect();
     assert!(missing.is_empty(), "not in deny.toml: {missing:?}");
+}
+
+/// The pages of the documentation with their paths from the root.
+fn pages() -> Vec<(PathBuf, String)> {
+    let folders = [
+        "",
+        "docs",
+        "docs/decisions",
+        "examples",
+        "examples/go",
+        "examples/python",
+    ];
+    let mut found = Vec::new();
+    for folder in folders {
+        for entry in std::fs::read_dir(root().join(folder)).expect("folder") {
+            let path = entry.expect("entry").path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let text = std::fs::read_to_string(&path).expect("UTF-8");
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(found.len() > 15, "the search for pages is broken");
+    found
+}
+
+/// The name that a heading is linked by.
+fn anchor(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = words
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn links_of_the_documentation_lead_somewhere() {
+    let mut wrong = Vec::new();
+    let mut followed = 0;
+    for (page, text) in pages() {
+        // A link to a website has a colon.
+        let links = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')'));
+        for (link, _) in links.filter(|(link, _)| !link.contains(':') && !link.contains(' ')) {
+            let (target, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match target {
+                "" => page.clone(),
+                target => page.parent().expect("in a folder").join(target),
+            };
+            let leads = heading.is_empty() && target.exists()
+                || std::fs::read_to_string(&target).is_ok_and(|text| {
+                    let mut headings = text.lines().filter(|line| line.starts_with('#'));
+                    headings.any(|line| anchor(line) == heading)
+                });
+            followed += 1;
+            if !leads {
+                wrong.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(followed > 50, "the search for links is broken");
+    assert!(wrong.is_empty(), "links to nowhere:\n{}", wrong.join("\n"));
 }
