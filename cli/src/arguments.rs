@@ -5,7 +5,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::broker_address;
 use crate::command::declared::{apply, diff};
 use crate::command::{
-    bench, cluster, completion, consume, dev, group, man, produce, profile, tls, topic,
+    bench, cluster, completion, consume, dev, group, man, produce, profile, tls, top, topic,
 };
 use crate::tls_options::TlsOptions;
 
@@ -100,6 +100,8 @@ pub(crate) enum Command {
     /// Show the cluster, its health and its brokers
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Watch throughput, lag and leaders
+    Top(top::Options),
     /// Keep how clusters are reached under names
     #[command(subcommand)]
     Profile(profile::Command),

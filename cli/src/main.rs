@@ -49,7 +49,8 @@ use tracing_subscriber::EnvFilter;
 use arguments::{Arguments, Command};
 use command::declared::{apply, diff};
 use command::{
-    bench, cluster, completion, consume, dev, group, man, produce, profile as profiles, tls, topic,
+    bench, cluster, completion, consume, dev, group, man, produce, profile as profiles, tls, top,
+    topic,
 };
 use context::Context;
 use failure::Failure;
@@ -95,6 +96,7 @@ async fn run(command: Command, given: Given, context: &Context) -> Result<(), Fa
         Command::Consume(options) => consume::run(options, context).await,
         Command::Group(command) => group::run(command, context).await,
         Command::Cluster(command) => cluster::run(command, context).await,
+        Command::Top(options) => top::run(options, context).await,
         Command::Profile(command) => profiles::run(command, given, context),
         Command::Completion(options) => completion::run(&options),
         Command::Man(options) => man::run(&options),

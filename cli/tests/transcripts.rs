@@ -68,6 +68,11 @@ fn profiles_name_ways_to_reach_brokers() {
 }
 
 #[test]
+fn the_cluster_is_watched() {
+    run("top");
+}
+
+#[test]
 fn shells_and_man_are_served() {
     run("shell");
 }

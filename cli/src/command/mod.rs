@@ -12,4 +12,5 @@ pub(crate) mod man;
 pub(crate) mod produce;
 pub(crate) mod profile;
 pub(crate) mod tls;
+pub(crate) mod top;
 pub(crate) mod topic;

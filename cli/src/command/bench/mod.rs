@@ -4,7 +4,7 @@
 //! [`schedule`] and [`timer`] (when records are due), [`observer`] (the broker's process meanwhile), [`report`].
 //! Generators run in this process; an embedded broker has one of its own.
 
-mod amount;
+pub(crate) mod amount;
 mod consume;
 mod disk;
 mod generator;

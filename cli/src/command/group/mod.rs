@@ -41,7 +41,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<(), Failu
 }
 
 /// Where a group stands, in a word.
-fn state_text(state: GroupState) -> &'static str {
+pub(crate) fn state_text(state: GroupState) -> &'static str {
     match state {
         GroupState::Empty => "empty",
         GroupState::Reconciling => "reconciling",
