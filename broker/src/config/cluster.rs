@@ -36,8 +36,8 @@ settings! {
         pub seedings: usize = 2,
         /// Replicas of other brokers that are seeded from this one at once. Others ask again.
         pub seedings_given: usize = 16,
-        /// Bytes per second that all seedings of this broker take together, so that they leave disk and network to producers; 0: as
-        /// much as there is.
+        /// Bytes per second that all seedings of this broker take together, and as many again that it gives to others, while
+        /// anything else is written to its logs; while nothing is, they take as much as there is. 0: always as much as there is.
         pub seeding_bytes_per_second: u64 = 128 << 20,
     }
 }

@@ -106,7 +106,13 @@ impl PeerService for Incoming {
         let permit = permit.map_err(|_| {
             Status::resource_exhausted("too many replicas are seeded from here; ask again later")
         })?;
-        let given = give(Arc::clone(&self.groups), request, permit).await?;
+        let given = give(
+            Arc::clone(&self.shared),
+            Arc::clone(&self.groups),
+            request,
+            permit,
+        )
+        .await?;
         Ok(Response::new(given))
     }
 }

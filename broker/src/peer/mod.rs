@@ -65,7 +65,7 @@ use endpoint::Way;
 use incoming::Incoming;
 use liveness::Liveness;
 use me::Identity;
-use seeding::{Pulls, PullsSpec};
+use seeding::{Pulls, PullsSpec, Throttle};
 use shared::{Lost, Shared};
 use supervisor::Supervisor;
 use transport::Transport;
@@ -143,6 +143,7 @@ impl Peers {
         let shared = Shared {
             wanted,
             givers: Arc::new(Semaphore::new(cluster.seedings_given)),
+            giving: Throttle::new(cluster.seeding_bytes_per_second),
             identity: Identity::new(spec.me, spec.cluster_id),
             routes,
             tls: spec.tls,

@@ -17,6 +17,7 @@ use super::liveness::{Cause, Change, Liveness, Pulse};
 use super::me::{Identity, Sender};
 use super::outbox::Outbox;
 use super::routes::Routes;
+use super::seeding::Throttle;
 use super::{outbox, wire};
 use crate::metrics;
 use crate::raft::{
@@ -59,6 +60,9 @@ pub(crate) trait Groups: Send + Sync + 'static {
 
     /// All frames of a pull are there.
     fn pulled(&self, pulled: Pulled);
+
+    /// Bytes of entries that were written to logs here since the start. What is copied from other brokers is not among them.
+    fn written_bytes(&self) -> u64;
 
     /// A replica on another broker is being seeded.
     fn seeding_goes_on(&self, group: GroupId, to: ReplicaId, progress: SeedingProgress);
@@ -105,6 +109,13 @@ impl Groups for Shards<Replica> {
             shards: shards.collect(),
             sync_age_ms: u64::try_from(sync_age.as_millis()).unwrap_or(u64::MAX),
         }
+    }
+
+    fn written_bytes(&self) -> u64 {
+        self.counters()
+            .iter()
+            .map(|shard| shard.entry_bytes())
+            .sum()
     }
 
     fn source(
@@ -192,8 +203,9 @@ pub(super) struct Shared {
     pub(super) began: Instant,
     /// What replicas here want pulled.
     pub(super) wanted: mpsc::Sender<Pull>,
-    /// Room for other brokers to pull from here.
+    /// Room for other brokers to pull from here, and how fast they may.
     pub(super) givers: Arc<Semaphore>,
+    pub(super) giving: Throttle,
     pub(super) liveness: Mutex<Liveness>,
 }
 

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream;
 use highwater_proto::internal::v1::{SeedBeginning, SeedRequest, SeedResponse};
@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tracing::{debug, warn};
 
-use crate::peer::shared::Groups;
+use crate::peer::shared::{Groups, Shared};
 use crate::peer::wire;
 use crate::raft::{GroupId, ReplicaId, SeedingProgress, Source, SourceRefusal};
 
@@ -30,6 +30,7 @@ pub(in crate::peer) type Given = Pin<Box<dyn Stream<Item = Result<SeedResponse, 
 
 /// One pull as the giving broker sees it.
 struct Giving {
+    shared: Arc<Shared>,
     groups: Arc<dyn Groups>,
     group: GroupId,
     asked: ReplicaId,
@@ -50,6 +51,7 @@ struct Giving {
 /// Why there are none: UNAVAILABLE when it is worth to ask again, here or elsewhere; OUT_OF_RANGE when the log begins above
 /// what is wanted, so that it takes a later snapshot; PERMISSION_DENIED, INVALID_ARGUMENT.
 pub(in crate::peer) async fn give(
+    shared: Arc<Shared>,
     groups: Arc<dyn Groups>,
     request: SeedRequest,
     permit: OwnedSemaphorePermit,
@@ -72,6 +74,7 @@ pub(in crate::peer) async fn give(
         source.total_bytes(),
     ));
     let giving = Giving {
+        shared,
         next: RaftIndex(request.next_index).max(source.begins().index),
         groups,
         group,
@@ -149,7 +152,12 @@ impl Giving {
             .map_err(|_| Status::internal("reading the log panicked"))?;
         self.source = source;
         match read {
-            Ok(entries) => self.piece(entries).map(|piece| Some((piece, self))),
+            Ok(entries) => {
+                let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+                let piece = self.piece(entries, bytes)?;
+                self.make_way(bytes).await;
+                Ok(Some((piece, self)))
+            }
             Err(StorageError::Compacted { .. }) => self.begin_later().await,
             Err(error) => {
                 warn!(group = self.group.0, %error, "frames for a replica that is seeded cannot be read");
@@ -186,14 +194,21 @@ impl Giving {
         }
     }
 
-    fn piece(&mut self, entries: Vec<Entry>) -> Result<SeedResponse, Status> {
+    /// Leaves disk and processor to what else is written here.
+    async fn make_way(&self, bytes: usize) {
+        let written_bytes = self.groups.written_bytes();
+        let throttle = &self.shared.giving;
+        let pause = throttle.take(bytes, written_bytes, Instant::now());
+        tokio::time::sleep(pause).await;
+    }
+
+    fn piece(&mut self, entries: Vec<Entry>, bytes: usize) -> Result<SeedResponse, Status> {
         let follows = entries
             .first()
             .is_some_and(|entry| entry.index == self.next.0);
         let Some(last) = entries.last().filter(|_| follows).map(|entry| entry.index) else {
             return Err(Status::unavailable("the frames are not here"));
         };
-        let bytes: usize = entries.iter().map(|entry| entry.data.len()).sum();
         let first_index = self.next.0;
         let entries = wire::encode_entries(entries)
             .ok_or_else(|| Status::internal("an entry of the log has no form here"))?;

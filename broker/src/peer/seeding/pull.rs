@@ -1,6 +1,6 @@
 //! Pulls what replicas of this broker need.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use highwater_proto::internal::v1::peer_service_client::PeerServiceClient;
@@ -31,7 +31,7 @@ pub(in crate::peer) struct PullsSpec {
     pub(in crate::peer) groups: Arc<dyn Groups>,
     /// Pulls at once; the others wait.
     pub(in crate::peer) at_once: usize,
-    /// Bytes per second of all together; 0: as fast as they come.
+    /// Bytes per second of all together beside what else is written; 0: as fast as they come.
     pub(in crate::peer) bytes_per_second: u64,
     /// The largest message that is taken.
     pub(in crate::peer) message_bytes: usize,
@@ -43,7 +43,7 @@ pub(in crate::peer) struct Pulls {
     peers: Peers,
     groups: Arc<dyn Groups>,
     slots: Arc<Semaphore>,
-    throttle: Arc<Mutex<Throttle>>,
+    throttle: Arc<Throttle>,
     message_bytes: usize,
 }
 
@@ -63,7 +63,7 @@ impl Pulls {
             peers: spec.peers,
             groups: spec.groups,
             slots: Arc::new(Semaphore::new(spec.at_once)),
-            throttle: Arc::new(Mutex::new(Throttle::new(spec.bytes_per_second))),
+            throttle: Arc::new(Throttle::new(spec.bytes_per_second)),
             message_bytes: spec.message_bytes,
         }
     }
@@ -215,7 +215,8 @@ impl Pulls {
             }
         };
         let bytes = entries.iter().map(|entry| entry.data.len()).sum();
-        let pause = self.throttle().take(bytes, Instant::now());
+        let written_bytes = self.groups.written_bytes();
+        let pause = self.throttle.take(bytes, written_bytes, Instant::now());
         tokio::time::sleep(pause).await;
         let writing = tokio::task::spawn_blocking(move || {
             let written = receiving.append(&entries);
@@ -283,11 +284,6 @@ impl Pulls {
         let refused = &self.peers.shared.metrics.refused;
         refused.with_label_values(&["seeding"]).inc();
         Ended::Never(reason.to_owned())
-    }
-
-    /// A panic while the lock was held leaves a point in time.
-    fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
-        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

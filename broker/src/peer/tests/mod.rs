@@ -82,6 +82,10 @@ impl Groups for Arc<Recorder> {
 
     fn pulled(&self, _pulled: Pulled) {}
 
+    fn written_bytes(&self) -> u64 {
+        0
+    }
+
     fn seeding_goes_on(&self, _group: GroupId, _to: ReplicaId, _progress: SeedingProgress) {}
 
     fn seeding_failed(&self, _group: GroupId, _to: ReplicaId) {}
