@@ -278,3 +278,68 @@ fn an_interrupted_producer_without_a_broker_ends_at_the_second_interrupt() {
     consumer.kill().unwrap();
     consumer.wait().unwrap();
 }
+
+#[test]
+fn replicas_become_what_a_file_says_and_a_second_time_nothing_changes() {
+    let broker = DevBroker::start(&["-n", "3", "--ephemeral", "--listen", "127.0.0.1:0"]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("topics.yaml");
+    let apply = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap();
+        let applied = lines(&run(broker.address(), &["apply", "-f", file]));
+        // The status is not 0 where something differs.
+        assert!(lines(&run(broker.address(), &["diff", "-f", file])).is_empty());
+        applied
+    };
+    apply("topics: [{name: orders, partitions: 2, replicas: 1}]");
+    let wider = "topics: [{name: orders, replicas: 3, configs: {min.insync.replicas: 2}}]";
+    assert_eq!(
+        apply(wider),
+        [
+            "~ topic orders",
+            "    ~ replicas             1 -> 3",
+            "    ~ min.insync.replicas  1 -> 2",
+        ]
+    );
+}
+
+#[test]
+fn a_terminal_that_was_watched_on_is_given_back() {
+    // The only program that has a terminal at hand everywhere; elsewhere than on Linux it is called otherwise.
+    let has_terminal = Command::new("script").arg("--version").output();
+    if !has_terminal.is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let broker = DevBroker::ephemeral();
+    let watched = format!(
+        "stty -g; {} top -i 10ms; echo status $?; stty -g",
+        env!("CARGO_BIN_EXE_highwater")
+    );
+    let mut terminal = Command::new("script")
+        .args(["-q", "-e", "-c", &watched, "/dev/null"])
+        .env("HIGHWATER_BROKERS", broker.address())
+        .env("HIGHWATER_PROFILE", "")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keys = terminal.stdin.take().unwrap();
+    let mut output = BufReader::new(terminal.stdout.take().unwrap()).lines();
+    let modes = output.next().unwrap().unwrap();
+    let shown = output.by_ref().map(Result::unwrap);
+    let page: Vec<String> = shown
+        .take_while(|line| !line.starts_with("1       up"))
+        .collect();
+    assert!(page[0].starts_with("\x1b[?1049h"), "{page:?}");
+    keys.write_all(b"q").unwrap();
+    let rest: Vec<String> = output.map(Result::unwrap).collect();
+    let [.., status, modes_after] = &rest[..] else {
+        panic!("{rest:?}");
+    };
+    let given_back = "\x1b[?25h\x1b[?1049lstatus 0";
+    assert!(status.trim_end().ends_with(given_back), "{rest:?}");
+    assert_eq!(&modes, modes_after);
+    drop(keys);
+    assert!(terminal.wait().unwrap().success());
+}

@@ -1,7 +1,7 @@
 //! Named ways to reach a cluster, kept in a file of the user: whom to ask, and how to talk to them.
 //!
 //! What the command line or the environment say of a connection comes first; what they leave open comes from the
-//! profile that is named by `--profile`, or else from the one in use. This module is the rules; [`file`] reads and
+//! profile that is named by `--profile`, or else from the one in use. This module is the rules; [`mod@file`] reads and
 //! writes.
 
 pub(crate) mod file;
