@@ -267,13 +267,17 @@ fn an_interrupted_producer_without_a_broker_ends_at_the_second_interrupt() {
     assert!(line.contains("Ctrl-C again does not wait"), "{line}");
     interrupt(&producer);
     assert_eq!(producer.wait().unwrap().code(), Some(130));
-    assert_eq!(
-        told.collect::<Vec<_>>(),
-        [
-            "1 record produced",
-            "interrupted: line 1 is stored, 1 line behind may be"
-        ]
-    );
+    // A consumer may read a record whose acknowledgement never reaches its producer.
+    let told: Vec<String> = told.collect();
+    let acknowledged = [
+        "1 record produced",
+        "interrupted: line 1 is stored, 1 line behind may be",
+    ];
+    let not_acknowledged = [
+        "0 records produced",
+        "interrupted: no line is known to be stored, 2 lines behind may be",
+    ];
+    assert!(told == acknowledged || told == not_acknowledged, "{told:?}");
     let mut consumer = consumer;
     consumer.kill().unwrap();
     consumer.wait().unwrap();
