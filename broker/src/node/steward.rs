@@ -97,8 +97,10 @@ fn decide(standing: &Standing<'_>) -> Option<Vec<MemberChange>> {
 impl Standing<'_> {
     /// Learners that can become voters.
     fn fit(&self) -> Vec<ReplicaId> {
+        // A new leader takes everybody to be in sync, also those who are not there: who holds nothing has not answered yet.
         let is_fit = |follower: &&FollowerStatus| {
             follower.is_in_sync
+                && follower.matched > RaftIndex(0)
                 && follower.matched.0.saturating_add(CLOSE_ENTRIES) >= self.commit.0
                 && self.members.learners.contains(&follower.replica)
                 && !self.leaves(&follower.replica)
@@ -384,6 +386,29 @@ mod tests {
         assert_eq!(decided(&three, all, &[], &[2], 3), None);
         assert_eq!(decided(&three, all, &[], &[], 1), None);
         assert_eq!(decided(&members(&[1], &[2]), &[1, 2], &[], &[], 3), None);
+    }
+
+    #[test]
+    fn nobody_is_promoted_who_never_answered_though_the_log_is_short() {
+        let three = members(&[1], &[2, 3]);
+        let silent: Vec<_> = followers(&three, &[], &[])
+            .into_iter()
+            .map(|follower| FollowerStatus {
+                matched: RaftIndex(0),
+                ..follower
+            })
+            .collect();
+        let standing = Standing {
+            members: &three,
+            followers: &silent,
+            commit: RaftIndex(CLOSE_ENTRIES - 1),
+            registered: &ids(&[1, 2, 3]),
+            leaving: &BTreeSet::new(),
+            me: ReplicaId(1),
+            lost: &BTreeSet::new(),
+            wanted_voters: 3,
+        };
+        assert_eq!(decide(&standing), None);
     }
 
     #[test]
