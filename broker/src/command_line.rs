@@ -47,6 +47,8 @@ enum Command {
     Inspect(offline::Inspect),
     /// Let damaged logs of a stopped broker take records again by giving up what is lost
     Repair(offline::AcceptLoss),
+    /// Let the controller begin again with a stopped broker, when the majority of the controllers is lost for good
+    Recover(offline::Recover),
 }
 
 #[derive(Debug, Subcommand)]
@@ -170,6 +172,9 @@ pub fn main() -> ExitCode {
         Some(Command::Inspect(options)) => offline::inspect(&options),
         Some(Command::Repair(options)) => {
             start_logging(&LogConfig::default()).and_then(|()| offline::repair(&options))
+        }
+        Some(Command::Recover(options)) => {
+            start_logging(&LogConfig::default()).and_then(|()| offline::recover(&options))
         }
     };
     match done {

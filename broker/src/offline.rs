@@ -1,5 +1,7 @@
 //! What can be done with the data directory of a stopped broker: look into it, and accept a loss.
 
+mod recover;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +9,8 @@ use std::sync::Arc;
 use clap::Args;
 use highwater_storage::fs::RealFs;
 use highwater_storage::{Detail, Repair};
+
+pub(crate) use recover::{Recover, recover};
 
 use crate::Config;
 use crate::config::{self, Layers};
@@ -105,7 +109,7 @@ pub(crate) fn repair(options: &AcceptLoss) -> anyhow::Result<()> {
             "nothing was changed; to go on without what is lost, run this again with --accept-loss"
         );
     }
-    if !options.yes && !is_confirmed()? {
+    if !options.yes && !is_confirmed("give up these records for good")? {
         anyhow::bail!("nothing was changed");
     }
     plan.execute()?;
@@ -114,11 +118,11 @@ pub(crate) fn repair(options: &AcceptLoss) -> anyhow::Result<()> {
 }
 
 /// Asks the person at the terminal.
-fn is_confirmed() -> anyhow::Result<bool> {
+fn is_confirmed(to_do: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         anyhow::bail!("nothing was changed: there is nobody to ask; add --yes to accept the loss");
     }
-    print!("Type `yes` to give up these records for good: ");
+    print!("Type `yes` to {to_do}: ");
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

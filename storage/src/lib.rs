@@ -24,6 +24,7 @@ mod segment;
 mod space;
 mod starts;
 mod store;
+mod succession;
 
 pub use checkpoint::{CapturedLog, Checkpoint};
 pub use config::Config;
@@ -41,3 +42,4 @@ pub use repair::{Finding, Repair};
 pub use space::Space;
 pub use starts::Starts;
 pub use store::{Health, Opened, Pressure, RecoveredLog, Store};
+pub use succession::{Part, Succession};

@@ -18,6 +18,7 @@ use crate::recovery;
 use crate::segment::Generation;
 use crate::space::Space;
 use crate::starts::Starts;
+use crate::succession::Succession;
 use crate::{LogId, Offset, checkpoint};
 
 const LOCK: &str = "lock";
@@ -170,6 +171,37 @@ impl Store {
     /// When it cannot be written.
     pub fn note_starts(&self, starts: Starts) -> Result<()> {
         Ok(starts.write(&*self.directory.fs)?)
+    }
+
+    /// The cluster that the directory is to go over to, if there is one. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`]: then it is not known which cluster the directory belongs to.
+    pub fn succession(&self) -> Result<Option<Succession>> {
+        Succession::read(&*self.directory.fs)
+    }
+
+    /// Has the directory go over to another cluster at its next start. Blocks.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn prepare_succession(&self, succession: Succession) -> Result<()> {
+        succession.write(&*self.directory.fs)
+    }
+
+    /// The directory belongs to the cluster that it was to go over to. Blocks.
+    ///
+    /// # Errors
+    /// When that cannot be written: it is done again at the next start.
+    pub fn succeed(&self, succession: Succession) -> Result<()> {
+        let mut identity = lock(&self.identity);
+        let succeeded = Identity {
+            cluster: Some(succession.cluster),
+            ..*identity
+        };
+        succeeded.write(&*self.directory.fs)?;
+        *identity = succeeded;
+        Succession::remove(&*self.directory.fs)
     }
 
     /// Creates an empty log whose group starts with `applied` (index 0 and the first members). Durable when the turn's ticket is done.

@@ -22,6 +22,11 @@ pub enum Command {
         /// else is taken for it.
         founder: Registration,
     },
+    /// The controller's majority is lost for good: go on as another cluster. Only by the broker that the controller begins again with.
+    Succeed {
+        /// UUID of the cluster from now on.
+        cluster_id: Uuid,
+    },
     /// A broker started, perhaps with new addresses. One that was never here is given a replica of the controller group.
     RegisterBroker(Registration),
     /// Create a topic.

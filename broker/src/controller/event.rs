@@ -102,6 +102,8 @@ pub(super) enum Event {
     BrokerRemoved { broker: BrokerId },
     /// The data directory of a broker was set back to an old copy.
     BrokerSetBack { broker: BrokerId },
+    /// The cluster goes on as another one: the controller's majority was lost for good.
+    ClusterSucceeded { cluster_id: Uuid },
 }
 
 impl Event {
@@ -256,6 +258,9 @@ fn encode_event(event: &Event) -> wire::controller_event::Event {
         Event::BrokerSetBack { broker } => Wire::BrokerSetBack(wire::BrokerSetBack {
             broker_id: broker.0,
         }),
+        Event::ClusterSucceeded { cluster_id } => Wire::ClusterSucceeded(wire::ClusterSucceeded {
+            cluster_id: encode_uuid(*cluster_id),
+        }),
     }
 }
 
@@ -331,6 +336,9 @@ fn decode_event(event: wire::controller_event::Event) -> Result<Event, String> {
         },
         Wire::BrokerSetBack(event) => Event::BrokerSetBack {
             broker: BrokerId(event.broker_id),
+        },
+        Wire::ClusterSucceeded(event) => Event::ClusterSucceeded {
+            cluster_id: decode_uuid(&event.cluster_id)?,
         },
     })
 }

@@ -5,6 +5,7 @@
 
 mod moves;
 mod recovery;
+mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -343,6 +344,7 @@ impl ClusterImage {
             Event::BrokerStateSet { broker, state } => self.set_broker_state(*broker, *state)?,
             Event::BrokerRemoved { broker } => self.remove_broker(*broker)?,
             Event::BrokerSetBack { broker } => self.set_back_broker(*broker)?,
+            Event::ClusterSucceeded { cluster_id } => self.succeed(*cluster_id)?,
         }
         Ok(())
     }

@@ -2,35 +2,35 @@
 
 use highwater_storage::{Frame, FrameKind, Log, RecoveredLog};
 
-use crate::controller::Registrations;
+use super::Registrations;
 
 /// Logs of the controller group's replicas are in here, each in a directory of its replica's id.
-pub(super) const DIRECTORY: &str = "controller/";
+pub(crate) const DIRECTORY: &str = "controller/";
 /// Bytes of frames read at once.
 const READ_BYTES: u64 = 1 << 20;
 
 /// The logs of this broker's replicas of the controller group.
 #[derive(Debug, Default)]
-pub(super) struct ControllerLogs {
+pub(crate) struct ControllerLogs {
     /// That of the replica that it was given last.
-    pub(super) newest: Option<RecoveredLog>,
+    pub(crate) newest: Option<RecoveredLog>,
     /// Why that one cannot be used.
-    pub(super) damage: Option<String>,
+    pub(crate) damage: Option<String>,
     /// Those of replicas whose place others have taken.
-    pub(super) older: Vec<RecoveredLog>,
+    pub(crate) older: Vec<RecoveredLog>,
     /// The brokers that it names.
-    pub(super) registrations: Registrations,
+    pub(crate) registrations: Registrations,
 }
 
 /// Whether a log is that of a replica of the controller group.
-pub(super) fn is_controller_log(log: &RecoveredLog) -> bool {
+pub(crate) fn is_controller_log(log: &RecoveredLog) -> bool {
     log.log.spec().directory.starts_with(DIRECTORY)
 }
 
 impl ControllerLogs {
     /// Reads all of the newest of `logs`, in order of their ids: it is small, and a replica must not vote with a log that it could not
     /// read. Blocks.
-    pub(super) fn of(mut logs: Vec<RecoveredLog>) -> Self {
+    pub(crate) fn of(mut logs: Vec<RecoveredLog>) -> Self {
         let newest = logs.pop();
         let mut read = Self {
             older: logs,

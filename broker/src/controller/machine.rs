@@ -113,6 +113,7 @@ impl ControllerMachine {
                 founder,
             } => self.found(cluster_id, feature_level, founder),
             _ if self.view().cluster_id().is_none() => Err(Error::NotFounded),
+            Command::Succeed { cluster_id } => Ok(self.succeed(cluster_id)),
             Command::RegisterBroker(registration) => self.register_broker(registration),
             Command::CreateTopic(command) => self.create_topic(command),
             Command::AlterTopic(command) => self.alter_topic(command),
@@ -195,6 +196,14 @@ impl ControllerMachine {
             return Ok(self.unchanged(Response::Done));
         }
         Ok(propose(&events, Response::Done))
+    }
+
+    /// It may be asked for again after a crash.
+    fn succeed(&self, cluster_id: Uuid) -> Decision<Response> {
+        if self.view().cluster_id() == Some(cluster_id) {
+            return self.unchanged(Response::Done);
+        }
+        propose(&[Event::ClusterSucceeded { cluster_id }], Response::Done)
     }
 
     fn create_topic(&self, command: CreateTopic) -> Decided {

@@ -16,6 +16,7 @@ mod delta;
 mod error;
 mod event;
 mod image;
+mod logs;
 mod machine;
 mod name;
 mod partition;
@@ -37,6 +38,7 @@ pub use image::{
     Broker, BrokerState, ClusterImage, DeletedTopic, FIRST_PARTITION_GROUP, FOUNDING_REPLICA,
     Listener, Start, Topic,
 };
+pub(crate) use logs::{ControllerLogs, DIRECTORY, is_controller_log};
 pub use machine::{ControllerMachine, Limits, PRODUCER_ID_BLOCK};
 pub use partition::{Partition, Reassignment, Recovery, RemovedReplica, Replica};
 pub use registrations::Registrations;

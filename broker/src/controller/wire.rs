@@ -26,7 +26,7 @@ use crate::raft::ReplicaId;
 /// A command for another broker to carry out; `None` for founding a cluster, which is nobody else's.
 pub(crate) fn encode_command(command: &Command) -> Option<WireCommand> {
     Some(match command {
-        Command::Found { .. } => return None,
+        Command::Found { .. } | Command::Succeed { .. } => return None,
         Command::RegisterBroker(registration) => {
             WireCommand::RegisterBroker(encode_registration(registration))
         }
@@ -553,6 +553,8 @@ mod tests {
             founder: registration(),
         };
         assert_eq!(encode_command(&found), None);
+        let cluster_id = Uuid::from_u128(2);
+        assert_eq!(encode_command(&Command::Succeed { cluster_id }), None);
     }
 
     #[test]

@@ -11,25 +11,26 @@
 //! place of the old one in the group. The data of partitions stays where it is meanwhile.
 
 mod replacing;
+mod succession;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_proto::v1::HealthFinding;
-use highwater_storage::{Identity, LogSpec, RecoveredLog, Store};
+use highwater_storage::{Identity, LogSpec, RecoveredLog, Store, Succession};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use self::replacing::Replaced;
-use super::controller_logs::{ControllerLogs, DIRECTORY};
 use super::founding::{self, Course, Myself};
 use super::joining::Registered;
 use super::{Error, joining, operate, steward};
 use crate::config::Config;
 use crate::controller::{
-    ClusterView, Command, ControllerReplica, FOUNDING_REPLICA, Limits, Registration,
+    ClusterView, Command, ControllerLogs, ControllerReplica, DIRECTORY, FOUNDING_REPLICA, Limits,
+    Registration,
 };
 use crate::controller_client::{CONTROLLER_GROUP, ControllerClient};
 use crate::peer::Peers;
@@ -60,27 +61,24 @@ pub(super) struct ControllerStart<'a> {
     pub(super) store: &'a Arc<Store>,
     pub(super) identity: Identity,
     pub(super) me: Registration,
+    /// The cluster that the data directory goes over to with this start.
+    pub(super) succession: Option<Succession>,
 }
 
 impl ControllerStart<'_> {
     /// Starts the replica, after founding or joining a cluster where this broker is in none, and waits until this broker is
-    /// registered. `logs` is what the data directory holds of it, `holds_others` whether it holds other logs. Answers what somebody
-    /// should know of it.
+    /// registered. `logs` is what the data directory holds of it, `begun` the replica that began again, where the controller
+    /// did, `holds_others` whether there are other logs. Answers what somebody should know of it.
     ///
     /// # Errors
     /// What does not work, with what to do about it.
     pub(super) async fn run(
         mut self,
         mut logs: ControllerLogs,
+        begun: Option<ReplicaId>,
         holds_others: bool,
     ) -> Result<Vec<HealthFinding>, Error> {
-        let id = u64::from(self.me.id.0);
-        if let Some(found) = self.identity.broker_id.filter(|found| *found != id) {
-            return Err(Error::OtherBroker {
-                found,
-                configured: self.me.id.0,
-            });
-        }
+        self.check_id()?;
         self.count_start().await?;
         let mut replaced: Vec<_> = std::mem::take(&mut logs.older)
             .into_iter()
@@ -88,6 +86,7 @@ impl ControllerStart<'_> {
             .collect();
         let mut findings = Vec::new();
         let own = match self.identity.cluster {
+            _ if begun.is_some() => begun.unwrap_or(FOUNDING_REPLICA),
             Some(cluster_id) => {
                 let unusable = self.unusable_because(&logs).await?;
                 match (logs.newest, unusable) {
@@ -95,7 +94,9 @@ impl ControllerStart<'_> {
                     (newest, reason) => {
                         let reason = reason.unwrap_or_else(|| "it is not there".to_owned());
                         let lost = newest.map(Replaced::found);
-                        findings.push(self.told(&reason));
+                        if self.succession.is_none() {
+                            findings.push(self.told(&reason));
+                        }
                         let own = self.replace(lost.as_ref(), &reason).await?;
                         replaced.extend(lost);
                         own
@@ -126,9 +127,24 @@ impl ControllerStart<'_> {
                 shown(own)
             )));
         }
+        if let Some(succession) = self.succession.filter(|_| begun.is_none()) {
+            self.succeed(succession).await?;
+        }
         self.delete(replaced).await?;
         self.await_voters().await?;
         Ok(findings)
+    }
+
+    /// Whether the data directory is that of this broker.
+    fn check_id(&self) -> Result<(), Error> {
+        let id = u64::from(self.me.id.0);
+        match self.identity.broker_id.filter(|found| *found != id) {
+            None => Ok(()),
+            Some(found) => Err(Error::OtherBroker {
+                found,
+                configured: self.me.id.0,
+            }),
+        }
     }
 
     /// Waits until the seeds have the controllers that they can have: a cluster that says it is ready outlives any one of
@@ -228,18 +244,25 @@ impl ControllerStart<'_> {
     /// Starts the replica from `log`, or with a new one: then it takes entries from the first on, as every replica of the
     /// group did.
     async fn start(&self, replica: ReplicaId, log: Option<RecoveredLog>) -> Result<(), Error> {
-        let origin = match log {
-            Some(log) => Origin::Recovered(FoundLog::new(log)),
-            None => Origin::New {
-                spec: LogSpec {
-                    directory: format!("{DIRECTORY}{}", replica.0),
-                    max_segment_bytes: SEGMENT_BYTES,
-                    write_caching: false,
+        self.start_from(
+            replica,
+            match log {
+                Some(log) => Origin::Recovered(FoundLog::new(log)),
+                None => Origin::New {
+                    spec: LogSpec {
+                        directory: format!("{DIRECTORY}{}", replica.0),
+                        max_segment_bytes: SEGMENT_BYTES,
+                        write_caching: false,
+                    },
+                    members: Members::of_voters([FOUNDING_REPLICA]),
+                    snapshot: Bytes::new(),
                 },
-                members: Members::of_voters([FOUNDING_REPLICA]),
-                snapshot: Bytes::new(),
             },
-        };
+        )
+        .await
+    }
+
+    async fn start_from(&self, replica: ReplicaId, origin: Origin) -> Result<(), Error> {
         let topics = &self.config.topics;
         let limits = Limits {
             max_partitions_per_topic: topics.max_partitions_per_topic,

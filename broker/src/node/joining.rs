@@ -106,7 +106,7 @@ pub(super) async fn register(
         if !error.is_retriable() {
             return Err(Error::Join(error));
         }
-        warn!(%error, "waiting to be registered in the cluster, which needs a majority of its controllers");
+        warn!(%error, "waiting to be registered in the cluster, which needs a majority of its controllers; where that is gone for good, see `highwater-broker recover --help`");
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -6,7 +6,6 @@
 //! [`upkeep`] what happens by the clock.
 
 mod balance;
-mod controller_logs;
 mod controller_service;
 mod controller_start;
 mod engine;
@@ -32,7 +31,7 @@ use highwater_proto::internal::v1::controller_service_server::ControllerServiceS
 use highwater_proto::internal::v1::watermark_service_server::WatermarkServiceServer;
 use highwater_proto::v1::{HealthFinding, HealthState};
 use highwater_storage::fs::Fs;
-use highwater_storage::{Identity, LogId, Opened, RecoveredLog, Store};
+use highwater_storage::{Identity, LogId, Opened, RecoveredLog, Store, Succession};
 use rand::Rng as _;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -40,7 +39,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::controller::{ClusterImage, ClusterView, Registration};
+use crate::controller::{
+    ClusterImage, ClusterView, ControllerLogs, Registration, is_controller_log,
+};
 use crate::controller_client::ControllerClient;
 use crate::coordination::Coordination;
 use crate::health::{Health, finding};
@@ -56,7 +57,6 @@ pub use error::Error;
 pub(crate) use watermark_service::high_watermark;
 
 use balance::Balance;
-use controller_logs::{ControllerLogs, is_controller_log};
 use controller_start::ControllerStart;
 use engine::Engine;
 use mending::Mending;
@@ -89,6 +89,7 @@ struct Recovered {
     identity: Identity,
     logs: BTreeMap<LogId, RecoveredLog>,
     controller: ControllerLogs,
+    succession: Option<Succession>,
     findings: Vec<HealthFinding>,
     damaged: BTreeMap<LogId, String>,
 }
@@ -149,15 +150,8 @@ impl Node {
                 .run(shards.clone(), Arc::clone(&cluster), stop.clone());
             tasks.spawn(meeting);
         }
-        let steward = Steward {
-            shards: shards.clone(),
-            cluster: Arc::clone(&cluster),
-            controller: controller.clone(),
-            wanted_voters: config.cluster.controller_voters,
-        };
-        tasks.spawn(steward.run(stop.token().clone()));
-        let controller_logs = std::mem::take(&mut recovered.controller);
-        let start = ControllerStart {
+        let mut controller_logs = std::mem::take(&mut recovered.controller);
+        let mut start = ControllerStart {
             config,
             shards: &shards,
             cluster: &cluster,
@@ -166,9 +160,19 @@ impl Node {
             store: &recovered.store,
             identity: recovered.identity,
             me: describe(&recovered.identity),
+            succession: recovered.succession,
         };
+        let begun = start.begin_again(&mut controller_logs).await?;
+        // Nobody may become a member before it is durable that the controller begins again.
+        let steward = Steward {
+            shards: shards.clone(),
+            cluster: Arc::clone(&cluster),
+            controller: controller.clone(),
+            wanted_voters: config.cluster.controller_voters,
+        };
+        tasks.spawn(steward.run(stop.token().clone()));
         let findings = start
-            .run(controller_logs, !recovered.logs.is_empty())
+            .run(controller_logs, begun, !recovered.logs.is_empty())
             .await?;
         recovered.findings.extend(findings);
 
@@ -288,10 +292,15 @@ async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Recovered, Error> {
         let logs = std::mem::take(&mut opened.logs);
         let (controller, logs) = logs.into_iter().partition(is_controller_log);
         opened.logs = logs;
-        Ok((opened, ControllerLogs::of(controller)))
+        let succession = opened.store.succession()?;
+        if let Some(succession) = succession {
+            // Whoever belongs to the cluster that ended is a stranger from here on.
+            opened.identity.cluster = Some(succession.cluster);
+        }
+        Ok((opened, ControllerLogs::of(controller), succession))
     });
     let data_dir = config.data_dir.display().to_string();
-    let (opened, controller): (Opened, ControllerLogs) = opened
+    let (opened, controller, succession): (Opened, ControllerLogs, _) = opened
         .await
         .map_err(|error| Error::Panicked {
             what: "opening the data directory",
@@ -332,6 +341,7 @@ async fn open(config: &Config, fs: Arc<dyn Fs>) -> Result<Recovered, Error> {
     info!(data_dir, logs = opened.logs.len(), "data directory opened");
     Ok(Recovered {
         controller,
+        succession,
         store: opened.store,
         identity: opened.identity,
         logs: opened

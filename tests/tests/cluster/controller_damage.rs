@@ -9,6 +9,7 @@ use highwater_tests::process::Broker;
 use highwater_tests::workload::api::Api;
 
 use crate::damage::{assert_equal_replicas, replicas};
+use crate::recover::admin;
 use crate::scene::{BROKERS, Scene, calm, wait_for_acks_in};
 
 /// What a broker says that somebody should know.
@@ -23,11 +24,11 @@ pub(crate) fn reasons(scene: &Scene, broker: u32) -> BTreeSet<String> {
 }
 
 /// Has a broker create a topic, which takes a majority of the controllers.
-fn create(scene: &Scene, broker: u32, topic: &str) {
+fn create(scene: &Scene, broker: u32, topic: &str, replicas: u32) {
     let _context = scene.runtime.enter();
     let api = Api::new(scene.cluster.broker(broker).address());
     scene.wait_for("a topic", || {
-        let creating = api.create_topic(topic, 1, BROKERS, &[]);
+        let creating = api.create_topic(topic, 1, replicas, &[]);
         match scene.runtime.block_on(creating) {
             Ok(_) => Some(()),
             // It was created by an earlier try whose answer was lost.
@@ -103,7 +104,12 @@ fn a_damaged_replica_of_the_controller_is_replaced_and_the_data_of_partitions_st
     // Each of the new ones votes: with any of the brokers down the others are a majority of the controller.
     for down in 1..=BROKERS {
         scene.cluster.kill(down).unwrap();
-        create(&scene, down % BROKERS + 1, &format!("without-{down}"));
+        create(
+            &scene,
+            down % BROKERS + 1,
+            &format!("without-{down}"),
+            BROKERS,
+        );
         scene.cluster.start(down).unwrap();
         assert!(!reasons(&scene, down).contains("CONTROLLER_REPLICA_REPLACED"));
     }
@@ -164,4 +170,71 @@ fn a_broker_that_is_set_back_while_all_are_down_is_rebuilt() {
     Scene::judge(more, &calm());
     places.extend(later);
     assert_equal_replicas(&scene, &places);
+}
+
+/// Runs `highwater-broker recover` on a stopped broker's data directory. What it printed.
+fn recover(scene: &Scene, broker: u32, arguments: &[&str]) -> Result<String, String> {
+    let broker = scene.cluster.broker(broker);
+    let data_dir = broker.data_dir().to_str().unwrap();
+    let finished = broker
+        .run(&[&["recover", "--data-dir", data_dir], arguments].concat())
+        .unwrap();
+    match finished.status.success() {
+        true => Ok(finished.stdout),
+        false => Err(format!("{}{}", finished.stdout, finished.stderr)),
+    }
+}
+
+#[test]
+fn a_controller_whose_majority_is_gone_for_good_begins_again_with_the_broker_that_is_left() {
+    let mut scene = Scene::new();
+    let places = scene.topic("events", 3);
+    let load = scene.load(places.clone());
+    wait_for_acks_in(&load, &places, 50);
+    for broker in [2, 3] {
+        scene.cluster.kill(broker).unwrap();
+    }
+    scene.cluster.kill(1).unwrap();
+    let shown = recover(&scene, 1, &[]).unwrap_err();
+    assert!(shown.contains("controllers: brokers 1, 2, 3"), "{shown}");
+    assert!(shown.contains("nothing was changed"), "{shown}");
+    let nobody = recover(&scene, 1, &["--accept-loss"]).unwrap_err();
+    assert!(nobody.contains("nobody to ask"), "{nobody}");
+    let done = recover(&scene, 1, &["--accept-loss", "--yes"]).unwrap();
+    let cluster = done.split("goes on as ").nth(1).unwrap();
+    let cluster = cluster.split('.').next().unwrap().to_owned();
+
+    scene.cluster.start(1).unwrap();
+    assert!(scene.cluster.broker(1).log().contains("begins again"));
+    create(&scene, 1, "later", 1);
+    // The topic had three replicas in each partition, of which one is left.
+    let admin = admin(&scene);
+    let lost = scene.wait_for("partitions without a leader", || {
+        let lost = scene.runtime.block_on(admin.lost_partitions(&[])).ok()?;
+        (lost.len() == places.len()).then_some(lost)
+    });
+    for partition in &lost {
+        assert!(!partition.lost.contains(&1) && partition.lost.len() == 2);
+        let recovering = admin.recover_partition(partition);
+        scene.runtime.block_on(recovering).unwrap();
+    }
+    wait_for_acks_in(&load, &places, 50);
+
+    // One of the old cluster reaches nobody, though it comes back with a vote of the old majority.
+    scene.cluster.spawn(2).unwrap();
+    scene.wait_for("a broker that is refused", || {
+        let log = scene.cluster.broker(2).log();
+        log.contains(&format!("belongs to cluster {cluster}"))
+            .then_some(())
+    });
+    wait_for_acks_in(&load, &places, 50);
+    scene.cluster.kill(2).unwrap();
+    recover(&scene, 2, &["--follow", &cluster, "--yes"]).unwrap();
+    scene.cluster.start(2).unwrap();
+    create(&scene, 2, "together", 2);
+    // It began again once: later starts only go on.
+    scene.cluster.kill(1).unwrap();
+    scene.cluster.start(1).unwrap();
+    wait_for_acks_in(&load, &places, 50);
+    Scene::judge(load, &calm());
 }

@@ -11,10 +11,9 @@ use highwater_storage::{RecoveredLog, Starts};
 use tracing::{info, warn};
 
 use super::{ControllerStart, JOIN_PAUSE};
-use crate::controller::Start;
+use crate::controller::{ControllerLogs, Start};
 use crate::controller_client::CONTROLLER_GROUP;
 use crate::health::finding;
-use crate::node::controller_logs::ControllerLogs;
 use crate::node::joining::Registered;
 use crate::node::{Error, blocking, joining, operate, set_back};
 use crate::raft::{self, FoundLog, Members, Operation, ReplicaId};
@@ -58,6 +57,9 @@ impl ControllerStart<'_> {
         &mut self,
         logs: &ControllerLogs,
     ) -> Result<Option<String>, Error> {
+        if self.succession.is_some() {
+            return Ok(Some("the cluster goes on as another one".to_owned()));
+        }
         if let Some(damage) = &logs.damage {
             if self.is_alone(logs) {
                 return Err(Error::ControllerDamaged {
@@ -162,7 +164,7 @@ impl ControllerStart<'_> {
                         Registered::SupersededBy(known) => self.note_set_back(known).await?,
                     },
                     Err(error) if error.is_retriable() => {
-                        warn!(%seed, %error, "waiting for another replica of the controller, which needs a majority of the other controllers");
+                        warn!(%seed, %error, "waiting for another replica of the controller, which needs a majority of the other controllers; where that is gone for good, see `highwater-broker recover --help`");
                     }
                     Err(error) => return Err(Error::Join(error)),
                 }

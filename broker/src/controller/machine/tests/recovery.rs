@@ -156,3 +156,32 @@ fn a_recovery_survives_a_snapshot() {
     let restored = crate::controller::event::decode_snapshot(&bytes).unwrap();
     assert_eq!(&restored, controller.image());
 }
+
+#[test]
+fn a_cluster_that_goes_on_as_another_one_gives_no_id_twice_and_nobody_begins_as_a_founder() {
+    let mut controller = Controller::of(3);
+    controller.done(create("a", 2));
+    let before = controller.image().clone();
+    let cluster_id = Uuid::from_u128(77);
+    let succeed = || Command::Succeed { cluster_id };
+    assert_eq!(controller.done(succeed()), Response::Done);
+    let image = controller.image().clone();
+    assert_eq!(image.cluster_id(), Some(cluster_id));
+    let lost = 1_000_000;
+    assert!(image.next.replica.0 > before.next.replica.0 + lost);
+    assert!(image.next.group.0 > before.next.group.0 + lost);
+    assert!(image.next.producer.0 > before.next.producer.0 + 1_000_000);
+    let partitions = |image: &ClusterImage| image.topic_named("a").unwrap().partitions.clone();
+    for (now, was) in partitions(&image).iter().zip(partitions(&before)) {
+        assert_eq!((now.group, &now.replicas), (was.group, &was.replicas));
+        assert_eq!(now.founders, []);
+        assert!(now.epoch > was.epoch);
+    }
+    // Asked again, as after a crash, nothing more happens.
+    let again = controller.handle(succeed());
+    assert!(matches!(again, Ok(Decision::Answer { .. })));
+    controller.done(create("b", 1));
+    let fresh = controller.image().topic_named("b").unwrap();
+    let fresh = &fresh.partitions[0];
+    assert!(fresh.group >= image.next.group && fresh.founders.len() == fresh.replicas.len());
+}
