@@ -9,12 +9,14 @@
 //! - [`history`]: what every client asked and was told, in real-time order.
 //! - [`checker`]: the promises (docs: `Rule`), pure.
 //! - [`topic_model`]: the same for the state of topics.
+//! - [`group_diary`]: the same for who reads what in a consumer group.
 //!
 //! [`sim`] is another thing: a whole cluster in one thread, repeated by its seed.
 
 pub mod checker;
 pub mod cluster;
 pub mod data_files;
+pub mod group_diary;
 pub mod history;
 pub mod network;
 pub mod process;

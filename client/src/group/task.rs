@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use highwater_proto::{ApiError, Offset, v1};
+use highwater_proto::{ApiError, Offset, Reason, v1};
 use tokio::sync::Notify;
 use v1::groups_service_client::GroupsServiceClient;
 
@@ -16,6 +16,9 @@ use crate::{Error, OffsetReset, Start};
 
 /// Time for an answer beside what the coordinator may wait.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// A heartbeat that takes longer than what is left of the session has at least this long.
+const SHORTEST_TIME: Duration = Duration::from_millis(100);
 
 /// Something for the consumer to do.
 #[derive(Debug)]
@@ -88,11 +91,11 @@ impl Task {
         loop {
             let asked_at = Instant::now();
             let outcome = tokio::select! {
-                outcome = self.beat() => outcome,
+                outcome = self.beat(heard_at) => outcome,
                 // The coordinator should hear of it before it is done waiting.
                 () = self.shared.has_let_go.notified() => continue,
             };
-            match outcome {
+            match outcome.and_then(|answer| not_outdated(asked_at, answer)) {
                 Ok(answer) => {
                     heard_at = asked_at;
                     failures = 0;
@@ -125,23 +128,24 @@ impl Task {
         }
     }
 
-    /// One heartbeat.
-    async fn beat(&self) -> Result<v1::HeartbeatResponse, ApiError> {
+    /// One heartbeat. It takes no longer than until the member, heard last then, must take itself for removed.
+    async fn beat(&self, heard_at: Instant) -> Result<v1::HeartbeatResponse, ApiError> {
         let (request, group, session) = {
             let membership = self.shared.membership();
+            let has_joined = membership.has_joined();
             (
                 membership.request(),
                 membership.group().to_owned(),
-                membership.session(),
+                has_joined.then(|| membership.session()),
             )
         };
         let wait = Duration::from_millis(u64::from(request.max_wait_ms));
-        // Before the first answer it is not known how long a session is.
-        let limit = if session.is_zero() {
-            ANSWER_TIME
-        } else {
+        // Who joins has no session to lose.
+        let limit = session.map_or(ANSWER_TIME, |session| {
             session
-        };
+                .saturating_sub(heard_at.elapsed())
+                .max(SHORTEST_TIME)
+        });
         let time = (wait + ANSWER_TIME).min(limit);
         let asked = self
             .cluster
@@ -204,7 +208,7 @@ impl Task {
                     return Err(Error::Partition {
                         topic: owned.topic,
                         partition: owned.partition,
-                        source: ApiError::new(highwater_proto::Reason::OffsetOutOfRange, problem),
+                        source: ApiError::new(Reason::OffsetOutOfRange, problem),
                     });
                 }
             };
@@ -230,6 +234,19 @@ impl Task {
             () = self.shared.has_let_go.notified() => {}
         }
     }
+}
+
+/// Refuses an answer that a process takes up so late that the member may have been removed since: it was frozen meanwhile.
+fn not_outdated(
+    asked_at: Instant,
+    answer: v1::HeartbeatResponse,
+) -> Result<v1::HeartbeatResponse, ApiError> {
+    let session = Duration::from_millis(u64::from(answer.session_timeout_ms));
+    if asked_at.elapsed() < session {
+        return Ok(answer);
+    }
+    let problem = "the answer to a heartbeat was taken up after the member's session";
+    Err(ApiError::new(Reason::RequestTimedOut, problem))
 }
 
 /// Sends a heartbeat to one broker.

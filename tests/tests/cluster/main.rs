@@ -13,6 +13,7 @@ mod controller_damage;
 mod damage;
 mod founding;
 mod freeze;
+mod group_processes;
 mod groups;
 mod identity;
 mod kill;
