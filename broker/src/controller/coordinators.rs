@@ -7,14 +7,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use highwater_proto::{BrokerId, TopicId};
+use highwater_proto::{BrokerId, PartitionIndex, TopicId};
 
 use super::command::Response;
 use super::error::Error;
 use super::event::Event;
-use super::image::{ClusterImage, Topic};
+use super::image::{Broker, BrokerState, ClusterImage, Topic};
 use super::machine::{ControllerMachine, Decided, new_partitions, propose};
 use super::name::RESERVED_PREFIX;
+use super::partition::Partition;
 use crate::topic::config_keys::{self, Overrides};
 
 /// Name of the topic whose partitions are the coordinators. No other can have it.
@@ -22,7 +23,7 @@ const COORDINATOR_TOPIC: &str = "__consumer_groups";
 /// Size of a segment of a coordinator's log: snapshots replace what is older.
 const SEGMENT_BYTES: u64 = 4 << 20;
 /// Replicas of a coordinator where there are enough brokers: one may then be lost at any time.
-const REPLICATION_FACTOR: usize = 3;
+pub(super) const REPLICATION_FACTOR: usize = 3;
 
 impl Topic {
     /// Whether it belongs to the broker: clients do not see it.
@@ -43,6 +44,26 @@ impl ClusterImage {
             .coordinators()
             .map_or(0, |topic| topic.partitions.len());
         self.partition_count() - coordinators
+    }
+
+    /// Coordinators that were made when there were fewer brokers and can be replicated as they should now. One has three replicas or
+    /// stays as it is: two are lost with either of their brokers.
+    pub(super) fn small_coordinators(
+        &self,
+    ) -> impl Iterator<Item = (&Arc<Topic>, PartitionIndex, &Partition)> {
+        let active = |broker: &&Arc<Broker>| broker.state == BrokerState::Active;
+        let has_room = self.brokers().filter(active).count() >= REPLICATION_FACTOR;
+        let topic = self.coordinators().filter(|_| has_room);
+        let is_small = |(_, _, partition): &(_, _, &Partition)| {
+            !partition.is_changing()
+                && partition.lost.is_empty()
+                && partition.replicas.len() < REPLICATION_FACTOR
+        };
+        let numbered = topic.into_iter().flat_map(|topic| {
+            let numbered = topic.numbered();
+            numbered.map(move |(index, partition)| (topic, index, partition))
+        });
+        numbered.filter(is_small)
     }
 
     /// The topic whose partitions are the coordinators of consumer groups, once there is one.

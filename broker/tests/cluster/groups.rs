@@ -190,3 +190,27 @@ async fn offsets_beyond_the_end_are_refused_by_whoever_leads_the_partition() {
     }
     cluster.stop(&[1, 2, 3]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_of_a_broker_that_was_alone_outlive_it_once_there_are_three() {
+    let mut cluster = Cluster::of(3, 1);
+    cluster.start(&[1]).await;
+    let first = cluster.client(1);
+    first.create("t", 1, 1).await.unwrap();
+    let offset = cluster.produce("t", 0, "a").await + 1;
+    let names: Vec<_> = (0..9).map(|number| format!("g{number}")).collect();
+    for name in &names {
+        commit(&cluster, name, offset).await;
+    }
+    let seen = within(async {
+        while first.moves().await.unwrap_or_default().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+    tokio::join!(cluster.start(&[2, 3]), seen);
+    first.until_moved().await;
+    cluster.stop(&[1]).await;
+    for name in &names {
+        assert_eq!(committed(&cluster, name).await, Some(offset), "{name}");
+    }
+}

@@ -6,6 +6,18 @@ use super::*;
 use crate::controller::{Command, DeleteTopic, Limits, Registration};
 use crate::raft::machine::{CommittedEntry, Decision, EntryKind};
 
+fn registration(id: u32) -> Registration {
+    Registration {
+        id: BrokerId(id),
+        incarnation_id: Uuid::from_u128(u128::from(id)),
+        listeners: Vec::new(),
+        rack: None,
+        start: crate::controller::Start::default(),
+        lost_controller_replica: None,
+        is_set_back: false,
+    }
+}
+
 struct Cluster {
     machine: ControllerMachine,
     index: u64,
@@ -15,27 +27,19 @@ impl Cluster {
     fn new(brokers: u32) -> Self {
         let machine = ControllerMachine::new(&[], Limits::default()).unwrap();
         let mut cluster = Self { machine, index: 0 };
-        let registration = |id| Registration {
-            id: BrokerId(id),
-            incarnation_id: Uuid::from_u128(u128::from(id)),
-            listeners: Vec::new(),
-            rack: None,
-            start: crate::controller::Start::default(),
-            lost_controller_replica: None,
-            is_set_back: false,
-        };
         let found = Command::Found {
             cluster_id: Uuid::from_u128(1),
             feature_level: 1,
             founder: registration(1),
         };
         cluster.ask(found).unwrap();
-        for id in 2..=brokers {
-            cluster
-                .ask(Command::RegisterBroker(registration(id)))
-                .unwrap();
-        }
+        (2..=brokers).for_each(|id| cluster.register(id));
         cluster
+    }
+
+    fn register(&mut self, id: u32) {
+        let register = Command::RegisterBroker(registration(id));
+        self.ask(register).unwrap();
     }
 
     fn ask(&mut self, command: Command) -> Result<Response, Error> {
@@ -91,6 +95,32 @@ fn coordinators_are_made_once_and_replicated_as_far_as_there_are_brokers() {
         );
         assert_eq!(topic.config.segment_bytes, SEGMENT_BYTES);
     }
+}
+
+#[test]
+fn coordinators_are_replicated_more_when_there_are_enough_brokers() {
+    let mut cluster = Cluster::new(1);
+    cluster.create(7, 4).unwrap();
+    let go_on = || Command::ContinueMoves {
+        avoid: BTreeSet::new(),
+    };
+    cluster.register(2);
+    assert!(!cluster.machine.image().wants_moves(), "two are not better");
+    cluster.register(3);
+    assert!(cluster.machine.image().wants_moves());
+    cluster.ask(go_on()).unwrap();
+    let topic = Arc::clone(cluster.machine.image().coordinators().unwrap());
+    assert_eq!(topic.replication_factor, 3);
+    let mut preferred = BTreeSet::new();
+    for partition in &topic.partitions {
+        let coming = partition.coming();
+        let brokers: BTreeSet<_> = coming.iter().map(|replica| replica.broker).collect();
+        assert_eq!(brokers.len(), 3);
+        assert_eq!(coming[0], partition.replicas[0], "who leads stays");
+        preferred.insert(coming[0].broker);
+    }
+    assert!(!cluster.machine.image().wants_moves(), "once");
+    assert_eq!(preferred, BTreeSet::from([BrokerId(1)]));
 }
 
 #[test]

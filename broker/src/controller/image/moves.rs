@@ -48,18 +48,19 @@ impl ClusterImage {
         partitions.any(|partition| partition.everybody().any(|at| at.broker == broker))
     }
 
-    /// Whether draining brokers or lost replicas call for changes of replicas that did not begin yet.
+    /// Whether draining brokers, lost replicas or coordinators with too few call for changes of replicas that did not begin yet.
     pub fn wants_moves(&self) -> bool {
         let is_draining = |id: BrokerId| {
             let broker = self.broker(id);
             broker.is_some_and(|broker| broker.state == BrokerState::Draining)
         };
         let mut partitions = self.topics().flat_map(|topic| &topic.partitions);
-        partitions.any(|partition| {
+        let is_called_for = partitions.any(|partition| {
             !partition.is_changing()
                 && (!partition.lost.is_empty()
                     || partition.replicas.iter().any(|at| is_draining(at.broker)))
-        })
+        });
+        is_called_for || self.small_coordinators().next().is_some()
     }
 
     /// Brokers that are being decommissioned and hold no replica of a topic any more.

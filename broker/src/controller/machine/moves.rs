@@ -16,6 +16,7 @@ use crate::controller::command::{
     CancelMoves, MembersReport, MoveReplicas, PartitionMove, PlannedMove, Response,
     SetReplicationFactor,
 };
+use crate::controller::coordinators;
 use crate::controller::error::Error;
 use crate::controller::event::Event;
 use crate::controller::image::{BrokerState, ClusterImage, Topic};
@@ -260,7 +261,38 @@ impl ControllerMachine {
                 planned.push(due.planned);
             }
         }
+        self.grow_coordinators(avoid, &mut ids, &mut events, &mut planned);
         self.begin(&events, planned, false)
+    }
+
+    /// Begins to replicate coordinators as they should be, where there were too few brokers when they were made.
+    fn grow_coordinators(
+        &self,
+        avoid: &BTreeSet<BrokerId>,
+        ids: &mut NewIds,
+        events: &mut Vec<Event>,
+        planned: &mut Vec<PlannedMove>,
+    ) {
+        let view = self.view();
+        let mut placement = Placement::new(view, avoid);
+        let wanted = coordinators::REPLICATION_FACTOR;
+        for (topic, index, partition) in view.small_coordinators() {
+            let is_planned =
+                |other: &PlannedMove| other.topic == topic.name && other.partition == index;
+            let brokers = resize(&mut placement, brokers_of(&partition.replicas), wanted);
+            if planned.iter().any(is_planned) || brokers.len() < wanted {
+                continue;
+            }
+            if usize::try_from(topic.replication_factor).is_ok_and(|factor| factor != wanted) {
+                events.push(Event::ReplicationFactorSet {
+                    topic_id: topic.id,
+                    replication_factor: u32::try_from(wanted).unwrap_or(u32::MAX),
+                });
+            }
+            let target = ids.target(partition, &brokers, None);
+            planned.push(plan(topic, index, partition, &brokers));
+            start(events, topic.id, index, partition, target);
+        }
     }
 
     /// The changes that the `draining` brokers and lost replicas call for, at most so many.
