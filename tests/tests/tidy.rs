@@ -87,6 +87,7 @@ const PURE: &[&str] = &[
     "broker/src/coordinator/member.rs",
     "broker/src/coordinator/offsets.rs",
     "broker/src/coordinator/sessions.rs",
+    "broker/src/coordinator/size.rs",
     "broker/src/coordinator/snapshot.rs",
     "broker/src/coordinator/state.rs",
     "broker/src/coordinator/subscription.rs",

@@ -71,6 +71,16 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// The coordinator holds as much as its snapshot may.
+    #[error(
+        "the coordinator's groups and offsets take {bytes} bytes, and this would bring them beyond the {limit} that it can replicate: delete groups and offsets that nobody needs (highwater group delete, group offset-delete)"
+    )]
+    NoRoom {
+        /// What they take.
+        bytes: usize,
+        /// What they may.
+        limit: usize,
+    },
     /// The group has members.
     #[error("the group has {members} members: stop them first")]
     NotEmpty {
@@ -107,7 +117,7 @@ impl Error {
             Self::FencedInstance => Reason::FencedInstanceId,
             Self::UnreleasedInstance => Reason::UnreleasedInstanceId,
             Self::GroupFull { .. } => Reason::GroupMaxSizeReached,
-            Self::TooManyGroups { .. } => Reason::LimitExceeded,
+            Self::TooManyGroups { .. } | Self::NoRoom { .. } => Reason::LimitExceeded,
             Self::NotEmpty { .. } => Reason::NonEmptyGroup,
             Self::Subscribed => Reason::GroupSubscribedToTopic,
             Self::MetadataBehind => Reason::CoordinatorLoadInProgress,

@@ -7,18 +7,23 @@ use bytes::Bytes;
 use highwater_storage::RaftIndex;
 
 use super::catalog::Catalog;
-use super::command::{Command, ExpiredMember, Expiry, Heartbeat, Presence, Response};
+use super::command::{Command, Commit, ExpiredMember, Expiry, Heartbeat, Presence, Response};
 use super::draft::Draft;
 use super::error::Error;
 use super::event::{Change, Event};
 use super::group::Group;
+use super::offsets::Offsets;
 use super::snapshot::{self, BadSnapshot};
 use super::state::State;
 use super::{commit, heartbeat, view, wire};
+use crate::raft;
 use crate::raft::machine::{CommittedEntry, Decision, EntryKind, NewEntry, Timestamp, Unlawful};
 
 /// Groups whose change one entry holds at most, where all groups are looked at: entries stay small enough to replicate fast.
 const GROUPS_PER_ENTRY: usize = 256;
+
+/// The version that stands in a snapshot beside the groups, with its tag.
+const VERSION_BYTES: usize = 8;
 
 /// What a coordinator holds at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +32,9 @@ pub struct Limits {
     pub max_groups: usize,
     /// `groups.max_members`: members of one group.
     pub max_members: usize,
+    /// Bytes of the snapshot, beyond which nobody joins and no offset is kept that is not already. Less than what the Raft layer
+    /// carries: what members are given, and what follows from changes of topics, cannot be refused and still finds room.
+    pub max_bytes: usize,
 }
 
 impl Default for Limits {
@@ -34,6 +42,7 @@ impl Default for Limits {
         Self {
             max_groups: 100_000,
             max_members: 5_000,
+            max_bytes: raft::Config::default().snapshot_bytes / 4 * 3,
         }
     }
 }
@@ -47,13 +56,22 @@ struct Projected {
     last: RaftIndex,
 }
 
+/// What was proposed and is not applied yet.
+#[derive(Debug)]
+struct Proposal {
+    index: RaftIndex,
+    events: Vec<Event>,
+    /// What it adds to a snapshot at most.
+    growth_bytes: usize,
+}
+
 /// The groups of one coordinator: applied state, this term's proposals, and the rules.
 ///
 /// Invariant: `projected` has exactly the groups whose members a proposal changes, as all proposals leave them.
 #[derive(Debug)]
 pub struct CoordinatorMachine {
     applied: State,
-    proposals: VecDeque<(RaftIndex, Vec<Event>)>,
+    proposals: VecDeque<Proposal>,
     projected: HashMap<Arc<str>, Projected>,
     limits: Limits,
 }
@@ -122,8 +140,13 @@ impl CoordinatorMachine {
                 if self.view(&group).is_none() {
                     self.check_room()?;
                 }
+                let grows = self.grows_with(&command);
                 let (change, refusals) = commit::decide(self.view(&group), command, now.0)?;
-                Ok(self.change(&group, change, Response::Items(refusals)))
+                let decision = self.change(&group, change, Response::Items(refusals));
+                if grows {
+                    self.check_bytes(&decision)?;
+                }
+                Ok(decision)
             }
             Command::DeleteOffsets(command) => {
                 let group = Arc::clone(&command.group);
@@ -143,7 +166,7 @@ impl CoordinatorMachine {
                             .collect()
                     }
                     None => {
-                        let all = committed.into_iter().flat_map(|all| &all.by_partition);
+                        let all = committed.into_iter().flat_map(Offsets::iter);
                         all.map(|(partition, offset)| (*partition, Some(offset.clone())))
                             .collect()
                     }
@@ -216,7 +239,35 @@ impl CoordinatorMachine {
         }
         let mut draft = Draft::new(&heartbeat.group, group);
         let response = heartbeat::decide(&mut draft, heartbeat, &self.limits, now.0)?;
-        Ok(self.propose(draft.into_events(), response))
+        let decision = self.propose(draft.into_events(), response);
+        if heartbeat.presence == Presence::Join {
+            self.check_bytes(&decision)?;
+        }
+        Ok(decision)
+    }
+
+    /// Whether a commit takes more room than what it replaces.
+    fn grows_with(&self, commit: &Commit) -> bool {
+        let Some(entry) = self.applied.get(&commit.group) else {
+            return true;
+        };
+        let mut items = commit.items.iter();
+        items.any(|item| entry.offsets.grow_with(item.partition, &item.metadata))
+    }
+
+    /// Whether there is room in a snapshot for what was decided.
+    fn check_bytes(&self, decision: &Decision<Response>) -> Result<(), Error> {
+        let Decision::Propose { entries, .. } = decision else {
+            return Ok(());
+        };
+        let growth: usize = entries.iter().map(growth_bytes).sum();
+        let pending = self.proposals.iter().map(|proposal| proposal.growth_bytes);
+        let bytes = self.applied.bytes + pending.sum::<usize>();
+        let limit = self.limits.max_bytes;
+        if bytes + growth <= limit {
+            return Ok(());
+        }
+        Err(Error::NoRoom { bytes, limit })
     }
 
     fn delete_group(&self, group: &Arc<str>) -> Decided {
@@ -314,7 +365,7 @@ impl CoordinatorMachine {
     /// Proposes the events; where there are none, the answer holds once everything is applied that it was decided on.
     fn propose(&self, events: Vec<Event>, response: Response) -> Decision<Response> {
         if events.is_empty() {
-            let after = self.proposals.back().map(|(index, _)| *index);
+            let after = self.proposals.back().map(|proposal| proposal.index);
             return Decision::Answer { response, after };
         }
         let entry = NewEntry {
@@ -333,7 +384,11 @@ impl CoordinatorMachine {
     pub fn proposed(&mut self, index: RaftIndex, entry: &NewEntry) {
         let events = wire::decode(&entry.data).expect("decide proposes events of this version");
         self.project(index, &events);
-        self.proposals.push_back((index, events));
+        self.proposals.push_back(Proposal {
+            index,
+            events,
+            growth_bytes: growth_bytes(entry),
+        });
     }
 
     fn project(&mut self, index: RaftIndex, events: &[Event]) {
@@ -377,7 +432,7 @@ impl CoordinatorMachine {
         let before = self.proposals.len();
         while self
             .proposals
-            .pop_back_if(|(index, _)| *index >= from)
+            .pop_back_if(|proposal| proposal.index >= from)
             .is_some()
         {}
         if self.proposals.len() == before {
@@ -385,8 +440,8 @@ impl CoordinatorMachine {
         }
         self.projected.clear();
         let proposals = std::mem::take(&mut self.proposals);
-        for (index, events) in &proposals {
-            self.project(*index, events);
+        for proposal in &proposals {
+            self.project(proposal.index, &proposal.events);
         }
         self.proposals = proposals;
     }
@@ -409,7 +464,7 @@ impl CoordinatorMachine {
         }
         while self
             .proposals
-            .pop_front_if(|(index, _)| *index <= entry.index)
+            .pop_front_if(|proposal| proposal.index <= entry.index)
             .is_some()
         {}
         let mut changed: Vec<_> = events.into_iter().map(|event| event.group).collect();
@@ -449,8 +504,18 @@ impl CoordinatorMachine {
             Ok(&self.applied),
             "the state that a snapshot gives is the live one"
         );
+        debug_assert!(
+            bytes.len() <= self.applied.bytes + VERSION_BYTES,
+            "a snapshot is not larger than was counted"
+        );
         bytes
     }
+}
+
+/// What an entry adds to a snapshot at most: what members are to have stands there twice in the end, as that and as what they have,
+/// and an offset with the time of its commit.
+fn growth_bytes(entry: &NewEntry) -> usize {
+    entry.data.len() * 4
 }
 
 fn answer_now(response: Response) -> Decision<Response> {

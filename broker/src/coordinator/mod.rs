@@ -40,6 +40,7 @@ mod member;
 mod offsets;
 mod replica;
 mod sessions;
+mod size;
 mod snapshot;
 mod state;
 mod subscription;

@@ -38,12 +38,7 @@ pub(super) fn encode(state: &State) -> Bytes {
             )),
             empty_since_ms: group.empty_since_ms,
             members: group.seats.values().map(encode_seat).collect(),
-            offsets: entry
-                .offsets
-                .by_partition
-                .iter()
-                .map(codec::encode_committed)
-                .collect(),
+            offsets: entry.offsets.iter().map(codec::encode_committed).collect(),
         }
     };
     let snapshot = wire::CoordinatorSnapshot {
@@ -72,6 +67,7 @@ fn state_of(snapshot: &[u8]) -> Result<State, String> {
         let id: Arc<str> = group.group_id.as_str().into();
         let entry = decode_group(group).map_err(|reason| format!("group {id}: {reason}"))?;
         state.members += entry.group.seats.len();
+        state.bytes += entry.bytes(&id);
         if state.groups.insert(Arc::clone(&id), entry).is_some() {
             return Err(format!("group {id} stands twice"));
         }
@@ -98,9 +94,7 @@ fn decode_group(wire: wire::CoordinatedGroup) -> Result<Entry, String> {
     let offsets = wire.offsets.into_iter().map(codec::decode_committed);
     Ok(Entry {
         group: Arc::new(group),
-        offsets: Offsets {
-            by_partition: offsets.collect::<Result<_, _>>()?,
-        },
+        offsets: offsets.collect::<Result<Offsets, _>>()?,
     })
 }
 

@@ -144,6 +144,6 @@ pub(super) fn summarize(id: &Arc<str>, entry: &Entry) -> GroupSummary {
         id: Arc::clone(id),
         state: state_of(&entry.group),
         members: entry.group.seats.len(),
-        committed_partitions: entry.offsets.by_partition.len(),
+        committed_partitions: entry.offsets.len(),
     }
 }

@@ -91,6 +91,7 @@ impl Reconciler {
             coordinator_limits: coordinator::Limits {
                 max_groups: parts.config.groups.max_groups,
                 max_members: parts.config.groups.max_members,
+                ..coordinator::Limits::default()
             },
             parts,
             limits,

@@ -144,6 +144,7 @@ pub(crate) fn of_coordinator(error: &coordinator::Error) -> ApiError {
         Error::TooManyGroups { limit } => {
             api.with("limit", "groups.max_groups").with("most", limit)
         }
+        Error::NoRoom { bytes, limit } => api.with("bytes", bytes).with("most_bytes", limit),
         Error::NotEmpty { members } => api.with("members", members),
         Error::MetadataBehind | Error::UnreleasedInstance => api.retry_after(RETRY_SOON),
         _ => api,

@@ -89,6 +89,7 @@ impl World {
         let limits = Limits {
             max_groups: 10,
             max_members: 10,
+            ..Limits::default()
         };
         let mut world = Self {
             coordinator: Coordinator::new(limits),
@@ -352,6 +353,7 @@ fn ten_thousand_groups_and_two_thousand_members_of_one_work() {
     let limits = Limits {
         max_groups: 20_000,
         max_members: 2_000,
+        ..Limits::default()
     };
     let mut coordinator = Coordinator::new(limits);
     for _ in 0..4 {

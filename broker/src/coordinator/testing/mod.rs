@@ -1,6 +1,7 @@
 //! Golden scripts of a coordinator, and runs of chance.
 
 mod chance;
+mod room;
 mod stage;
 
 use std::path::Path;

@@ -50,6 +50,7 @@ impl Default for Coordinator {
         let limits = Limits {
             max_groups: 3,
             max_members: 4,
+            ..Limits::default()
         };
         Self::new(limits)
     }
