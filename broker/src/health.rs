@@ -106,9 +106,9 @@ impl Health {
     }
 
     /// What is wrong with logs, each said once.
-    fn log_findings(&self, poisoned: Vec<(LogId, Arc<str>)>) -> Vec<HealthFinding> {
+    fn findings_by_log(&self) -> BTreeMap<LogId, HealthFinding> {
         let mut told = lock(&self.failed_replicas).clone();
-        for (log, reason) in poisoned {
+        for (log, reason) in self.store.health().poisoned_logs {
             told.entry(log).or_insert_with(|| {
                 let message = format!(
                     "log {log} failed and takes no more writes: {reason}. Check the disk, then restart the broker"
@@ -130,7 +130,12 @@ impl Health {
                 finding(HealthState::Critical, "LOG_DAMAGED", message)
             });
         }
-        told.into_values().collect()
+        told
+    }
+
+    /// What is wrong with a log that failed or is damaged.
+    pub(crate) fn finding_of(&self, log: LogId) -> Option<HealthFinding> {
+        self.findings_by_log().remove(&log)
     }
 
     /// Free bytes of the data directory's file system.
@@ -152,7 +157,7 @@ impl Health {
                 ),
             ));
         }
-        findings.extend(self.log_findings(health.poisoned_logs));
+        findings.extend(self.findings_by_log().into_values());
         findings.extend(lock(&self.told).iter().cloned());
         let space = self.store.space();
         if space.refusing {

@@ -134,6 +134,7 @@ async fn calls_are_spans_in_the_trace_of_their_caller() {
     producer.produce(traced(produce)).await.unwrap();
     let absent = v1::DescribeTopicRequest {
         name: "absent".to_owned(),
+        ..Default::default()
     };
     admin.describe_topic(traced(absent)).await.unwrap_err();
 

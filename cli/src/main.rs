@@ -11,6 +11,7 @@ mod command;
 mod completer;
 mod confirm;
 mod context;
+mod diagnosis;
 mod escape;
 mod exit_status;
 mod explain;

@@ -177,6 +177,7 @@ impl Admin {
     pub async fn describe_topic(&self, name: &str) -> Result<v1::DescribeTopicResponse, Error> {
         let request = v1::DescribeTopicRequest {
             name: name.to_owned(),
+            as_known_here: false,
         };
         let mut topic = ask!(
             self,
@@ -216,6 +217,27 @@ impl Admin {
             }
         }
         Ok(topic)
+    }
+
+    /// A topic as one broker knows it by itself, with the replicas that it holds. Soon answered or refused, also while nobody
+    /// leads partitions or the controller.
+    ///
+    /// # Errors
+    /// The broker cannot be reached; `UNKNOWN_TOPIC_OR_PARTITION`.
+    pub async fn describe_topic_on(
+        &self,
+        broker: &v1::Broker,
+        name: &str,
+    ) -> Result<v1::DescribeTopicResponse, Error> {
+        let request = v1::DescribeTopicRequest {
+            name: name.to_owned(),
+            as_known_here: true,
+        };
+        let channel = self.cluster.channel(&metadata::address_of(broker))?;
+        let mut client =
+            AdminServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
+        let request = self.cluster.short_request(request);
+        Ok(client.describe_topic(request).await?.into_inner())
     }
 
     /// Every topic, by name.
@@ -408,6 +430,20 @@ impl Admin {
         start: Start,
     ) -> Result<FoundOffset, Error> {
         offsets::find(&self.cluster, topic, partition, start).await
+    }
+
+    /// The first record at or after an offset of a partition, with its timestamp where it has one; `None` where no such record
+    /// is committed yet.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, or the partition's leader cannot be reached.
+    pub async fn record_at(
+        &self,
+        topic: &str,
+        partition: u32,
+        offset: Offset,
+    ) -> Result<Option<FoundOffset>, Error> {
+        offsets::record_at(&self.cluster, topic, partition, offset).await
     }
 }
 

@@ -42,18 +42,20 @@ pub(crate) async fn find(
     partition: u32,
     start: Start,
 ) -> Result<FoundOffset, Error> {
-    if let Start::Offset(offset) = start {
-        return Ok(FoundOffset {
-            offset,
-            timestamp_ms: None,
-        });
-    }
+    let spec = match start {
+        Start::Earliest => Spec::Earliest(v1::EarliestOffset {}),
+        Start::Latest => Spec::Latest(v1::LatestOffset {}),
+        Start::Timestamp(timestamp_ms) => Spec::TimestampMs(timestamp_ms),
+        Start::Offset(offset) => {
+            return Ok(FoundOffset {
+                offset,
+                timestamp_ms: None,
+            });
+        }
+    };
     // Of a time that no record is as late as, the end.
-    for start in [start, Start::Latest] {
-        let found = at_leader(cluster, topic, partition, |channel| {
-            ask(cluster, channel, topic, partition, start)
-        });
-        if let Some(found) = found.await? {
+    for spec in [spec, Spec::Latest(v1::LatestOffset {})] {
+        if let Some(found) = list(cluster, topic, partition, spec).await? {
             return Ok(found);
         }
     }
@@ -62,6 +64,29 @@ pub(crate) async fn find(
         Reason::UnknownServerError,
         problem,
     )))
+}
+
+/// The first record at or after an offset, with its timestamp where it has one; `None` where there is none yet.
+pub(crate) async fn record_at(
+    cluster: &Cluster,
+    topic: &str,
+    partition: u32,
+    offset: Offset,
+) -> Result<Option<FoundOffset>, Error> {
+    list(cluster, topic, partition, Spec::AtOffset(offset.0)).await
+}
+
+/// Asks the partition's leader; `None` when there is no such offset.
+async fn list(
+    cluster: &Cluster,
+    topic: &str,
+    partition: u32,
+    spec: Spec,
+) -> Result<Option<FoundOffset>, Error> {
+    at_leader(cluster, topic, partition, |channel| {
+        ask(cluster, channel, topic, partition, spec)
+    })
+    .await
 }
 
 /// Makes a request to the partition's leader that may be made twice, following the leader if it moves, until the request
@@ -132,22 +157,11 @@ async fn ask(
     channel: Channel,
     topic: &str,
     partition: u32,
-    start: Start,
+    spec: Spec,
 ) -> Result<Option<FoundOffset>, ApiError> {
     let metadata = cluster.metadata();
     let known = metadata.topic(topic);
     let known = known.ok_or_else(|| unknown(topic, partition))?;
-    let spec = match start {
-        Start::Earliest => Spec::Earliest(v1::EarliestOffset {}),
-        Start::Latest => Spec::Latest(v1::LatestOffset {}),
-        Start::Timestamp(timestamp_ms) => Spec::TimestampMs(timestamp_ms),
-        Start::Offset(offset) => {
-            return Ok(Some(FoundOffset {
-                offset,
-                timestamp_ms: None,
-            }));
-        }
-    };
     let request = cluster.request(v1::ListOffsetsRequest {
         items: vec![v1::ListOffsetsItem {
             partition: Some(v1::TopicPartition {

@@ -26,6 +26,8 @@ pub enum Command {
     Describe {
         /// Which.
         group: Arc<str>,
+        /// The leader's clock.
+        at: Duration,
     },
     /// Tell something of all groups.
     List,
@@ -91,6 +93,8 @@ pub struct Heartbeat {
     pub assignor: Option<Assignor>,
     /// Everything that it owns.
     pub owned: BTreeSet<TopicPartition>,
+    /// What of it its user has paused.
+    pub paused: BTreeSet<TopicPartition>,
     /// The topics as the broker knows them.
     pub catalog: Arc<Catalog>,
     /// When it came, by the leader's own clock, which only grows: time since some moment before the broker's start.

@@ -12,6 +12,7 @@ use super::draft::Draft;
 use super::error::Error;
 use super::event::{Change, Event};
 use super::group::Group;
+use super::member::Seat;
 use super::offsets::Offsets;
 use super::snapshot::{self, BadSnapshot};
 use super::state::State;
@@ -117,10 +118,9 @@ impl CoordinatorMachine {
         sessions
     }
 
-    /// Whether the next decision sees this member.
-    pub(super) fn has_member(&self, group: &str, member: &str) -> bool {
-        self.view(group)
-            .is_some_and(|group| group.seat(member).is_some())
+    /// A member, as the next decision sees it.
+    pub(super) fn seat(&self, group: &str, member: &str) -> Option<&Seat> {
+        self.view(group)?.seat(member)
     }
 
     /// Numbers of groups and members that are applied.
@@ -173,7 +173,7 @@ impl CoordinatorMachine {
                 };
                 Ok(answer_now(Response::Offsets(offsets)))
             }
-            Command::Describe { group } => {
+            Command::Describe { group, .. } => {
                 let entry = self.applied.get(&group).ok_or(Error::UnknownGroup)?;
                 let described = view::describe(&group, &entry.group);
                 Ok(answer_now(Response::Group(Box::new(described))))

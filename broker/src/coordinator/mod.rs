@@ -37,6 +37,7 @@ mod group;
 mod heartbeat;
 mod machine;
 mod member;
+mod observed;
 mod offsets;
 mod replica;
 mod sessions;
@@ -59,8 +60,9 @@ pub use command::{
 pub use error::Error;
 pub use machine::{CoordinatorMachine, Limits};
 pub use member::{Epoch, TopicPartition};
+pub use observed::RemovedMember;
 pub use offsets::CommittedOffset;
 pub use replica::{CoordinatorReplica, CoordinatorView};
 pub use snapshot::BadSnapshot;
 pub use subscription::Subscription;
-pub use view::{GroupState, GroupSummary, GroupView, MemberState, MemberView};
+pub use view::{GroupState, GroupSummary, GroupView, MemberClock, MemberState, MemberView};

@@ -10,14 +10,19 @@ use bytes::Bytes;
 use highwater_storage::RaftIndex;
 use tokio::sync::Notify;
 
-use super::command::{Command, Heartbeat, Presence, Response};
+use super::command::{Command, ExpiredMember, Heartbeat, Presence, Response};
 use super::error::Error;
 use super::machine::{CoordinatorMachine, Limits};
+use super::member::Seat;
+use super::observed::{Observed, RemovedMember};
 use super::sessions::Sessions;
 use super::snapshot::BadSnapshot;
 use crate::raft::machine::{
     CommittedEntry, Decision, Machine, NewEntry, Role, Timestamp, Unlawful,
 };
+
+/// Removed members that a description of their group holds.
+const MAX_REMOVED_SHOWN: usize = 20;
 
 /// Who waits for which group, each under a number of its own.
 type Watchers = HashMap<Arc<str>, Vec<(u64, Arc<Notify>)>>;
@@ -114,6 +119,8 @@ pub struct CoordinatorReplica {
     machine: CoordinatorMachine,
     /// Soft state of a leader: whatever happens to it, no more than a member's time is at stake.
     sessions: RefCell<Sessions>,
+    /// Likewise; nothing at all is at stake here.
+    observed: RefCell<Observed>,
     /// The clocks begin again with the next command that brings a time.
     must_restart: Cell<bool>,
     changed: Vec<Arc<str>>,
@@ -133,6 +140,7 @@ impl CoordinatorReplica {
         let replica = Self {
             machine: CoordinatorMachine::new(snapshot, limits)?,
             sessions: RefCell::default(),
+            observed: RefCell::default(),
             must_restart: Cell::new(true),
             changed: Vec::new(),
             view,
@@ -168,6 +176,7 @@ impl CoordinatorReplica {
         self.restart_clocks(heartbeat.at);
         let (group, member) = (Arc::clone(&heartbeat.group), Arc::clone(&heartbeat.member));
         let (presence, at) = (heartbeat.presence, heartbeat.at);
+        let paused = heartbeat.paused.clone();
         let decision = self.machine.decide(Command::Heartbeat(heartbeat), now)?;
         let response = match &decision {
             Decision::Propose { response, .. } | Decision::Answer { response, .. } => response,
@@ -182,8 +191,10 @@ impl CoordinatorReplica {
             let millis = |ms: u32| Duration::from_millis(u64::from(ms));
             let session = millis(*session_timeout_ms);
             sessions.heard(&group, &member, at, session, revoke_within_ms.map(millis));
+            self.observed.borrow_mut().heard(&group, &member, &paused);
         } else if presence == Presence::Leave {
             sessions.forget(&group, &member);
+            self.observed.borrow_mut().forget(&group, &member);
         }
         Ok(decision)
     }
@@ -193,13 +204,53 @@ impl CoordinatorReplica {
         let mut sessions = self.sessions.borrow_mut();
         let mut expired = sessions.expired(at);
         expired.retain(|expired| {
-            let is_member = self.machine.has_member(&expired.group, &expired.member);
-            if !is_member {
-                sessions.forget(&expired.group, &expired.member);
+            let seat = self.machine.seat(&expired.group, &expired.member);
+            match seat {
+                Some(seat) => self.remember(expired, seat, now),
+                None => sessions.forget(&expired.group, &expired.member),
             }
-            is_member
+            seat.is_some()
         });
         self.machine.decide(Command::Expire(expired), now)
+    }
+
+    /// Remembers a member that is about to be removed.
+    fn remember(&self, expired: &ExpiredMember, seat: &Seat, now: Timestamp) {
+        let removed = RemovedMember {
+            id: Arc::clone(&seat.member.id),
+            instance: seat.member.instance.clone(),
+            client_id: seat.member.client_id.clone(),
+            expiry: expired.expiry,
+            at_ms: now.0,
+            had: seat.held.partitions().collect(),
+        };
+        let mut observed = self.observed.borrow_mut();
+        observed.remove(&expired.group, removed);
+    }
+
+    /// A group with what only its coordinator's leader knows.
+    fn describe(
+        &self,
+        group: Arc<str>,
+        at: Duration,
+        now: Timestamp,
+    ) -> Result<Decision<Response>, Error> {
+        self.restart_clocks(at);
+        let mut decision = self.machine.decide(Command::Describe { group, at }, now)?;
+        let (Decision::Answer { response, .. } | Decision::Propose { response, .. }) =
+            &mut decision;
+        if let Response::Group(group) = response {
+            let (sessions, observed) = (self.sessions.borrow(), self.observed.borrow());
+            for member in &mut group.members {
+                member.clock = sessions.clock(&group.id, &member.id, at);
+                member.paused = observed.paused(&group.id, &member.id, &member.assigned);
+            }
+            let is_member = |id: &Arc<str>| group.members.iter().any(|member| member.id == *id);
+            let removed = observed.removed(&group.id);
+            let gone = removed.filter(|removed| !is_member(&removed.id));
+            group.removed = gone.take(MAX_REMOVED_SHOWN).cloned().collect();
+        }
+        Ok(decision)
     }
 }
 
@@ -217,6 +268,7 @@ impl Machine for CoordinatorReplica {
         match command {
             Command::Heartbeat(heartbeat) => self.heartbeat(heartbeat, now),
             Command::Tick { at } => self.tick(at, now),
+            Command::Describe { group, at } => self.describe(group, at, now),
             command => self.machine.decide(command, now),
         }
     }
@@ -256,6 +308,7 @@ impl Machine for CoordinatorReplica {
         self.must_restart.set(true);
         if !serves {
             self.sessions.replace(Sessions::default());
+            self.observed.replace(Observed::default());
         }
         self.view.wake_all();
     }

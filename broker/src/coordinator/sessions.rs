@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::command::{ExpiredMember, Expiry};
+use super::view::MemberClock;
 
 /// Members removed at once, so that the entry that says so stays small; the rest follows with the next tick.
 const EXPIRED_AT_ONCE: usize = 512;
@@ -84,6 +85,20 @@ impl Sessions {
         let (group, member) = who.clone();
         self.queue.insert((times.looked_at, group, member));
         self.members.insert(who, times);
+    }
+
+    /// Where a member stands at `now`.
+    pub(super) fn clock(
+        &self,
+        group: &Arc<str>,
+        member: &Arc<str>,
+        now: Duration,
+    ) -> Option<MemberClock> {
+        let times = self.members.get(&(Arc::clone(group), Arc::clone(member)))?;
+        Some(MemberClock {
+            session_ends_in: times.session_ends.saturating_sub(now),
+            revoke_ends_in: times.revoke_by.map(|by| by.saturating_sub(now)),
+        })
     }
 
     /// A member is gone.

@@ -1,11 +1,13 @@
 //! Groups as they are shown to people and programs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::assignor::Assignor;
 use super::draft::assignor_of;
 use super::group::Group;
 use super::member::{Epoch, Seat, TopicPartition};
+use super::observed::RemovedMember;
 use super::state::Entry;
 use super::subscription::Subscription;
 
@@ -60,6 +62,21 @@ pub struct MemberView {
     pub session_timeout_ms: u32,
     /// The assignor that it wants.
     pub assignor: Option<Assignor>,
+    /// How long it may take to let partitions go.
+    pub rebalance_timeout_ms: u32,
+    /// What the leader's clocks say of it; the rules know nothing of that.
+    pub clock: Option<MemberClock>,
+    /// Of what it has, what it told the leader to have paused.
+    pub paused: Vec<TopicPartition>,
+}
+
+/// Where a member stands in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberClock {
+    /// Until its session ends.
+    pub session_ends_in: Duration,
+    /// Until it is to have let partitions go, where it is to.
+    pub revoke_ends_in: Option<Duration>,
 }
 
 /// A group with all of its members.
@@ -75,6 +92,10 @@ pub struct GroupView {
     pub assignor: Assignor,
     /// Its members, by id.
     pub members: Vec<MemberView>,
+    /// Since when it has none, in milliseconds since the Unix epoch.
+    pub empty_since_ms: Option<i64>,
+    /// Whom the leader has removed lately and who is not back, the last one first; the rules know nothing of that.
+    pub removed: Vec<RemovedMember>,
 }
 
 /// A group in a list.
@@ -107,6 +128,8 @@ pub(super) fn describe(id: &Arc<str>, group: &Group) -> GroupView {
         epoch: group.epoch,
         assignor: assignor_of(group),
         members: group.seats.values().map(describe_member).collect(),
+        empty_since_ms: group.empty_since_ms,
+        removed: Vec::new(),
     }
 }
 
@@ -136,6 +159,9 @@ fn describe_member(seat: &Seat) -> MemberView {
         target: seat.target.iter().copied().collect(),
         session_timeout_ms: member.session_timeout_ms,
         assignor: member.assignor,
+        rebalance_timeout_ms: member.rebalance_timeout_ms,
+        clock: None,
+        paused: Vec::new(),
     }
 }
 

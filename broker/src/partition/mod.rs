@@ -13,6 +13,7 @@ mod leaderships;
 mod machine;
 mod pending;
 mod producers;
+pub(crate) mod record_time;
 mod replica;
 pub mod retention;
 mod shared;

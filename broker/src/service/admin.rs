@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_proto::{ApiError, PartitionIndex, Reason, TopicId, v1};
-use highwater_storage::Offset;
+use highwater_storage::{LogId, Offset};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -19,9 +19,10 @@ use super::{Context, refusals};
 use crate::authorize::{Operation, Principal, Resource, authorize};
 use crate::controller::{self, ClusterImage, Command, Topic};
 use crate::controller_client::unexpected;
+use crate::health::Health;
 use crate::hosted::{HostedPartition, parse_topic_id, unknown_topic};
 use crate::partition::{self, Standing, TrimTo};
-use crate::raft::Reply;
+use crate::raft::{ReplicaId, Reply};
 use crate::replica;
 use crate::server::CallDeadline;
 use crate::topic::config_keys;
@@ -147,7 +148,14 @@ impl Admin {
                 .numbered()
                 .map(|(index, partition)| {
                     let here = sources.hosted.get(topic.id, index);
-                    describe_partition(sources, index, partition, here.map(AsRef::as_ref))
+                    let here = here.map(AsRef::as_ref);
+                    let placed = partition.replica_on(context.broker);
+                    let replica =
+                        placed.map(|placed| describe_replica(here, &context.health, placed.id));
+                    v1::PartitionDescription {
+                        replica,
+                        ..describe_partition(sources, index, partition, here)
+                    }
                 })
                 .collect()
         });
@@ -207,6 +215,43 @@ fn describe_partition(
         }
     }
     description
+}
+
+/// The replica of this broker, which is to be here.
+fn describe_replica(
+    here: Option<&HostedPartition>,
+    health: &Health,
+    id: ReplicaId,
+) -> v1::ReplicaDescription {
+    let finding = health.finding_of(LogId(id.0));
+    let Some(here) = here else {
+        let standing = match finding {
+            Some(_) => v1::ReplicaStanding::Failed,
+            None => v1::ReplicaStanding::Starting,
+        };
+        return v1::ReplicaDescription {
+            standing: standing.into(),
+            finding,
+            ..Default::default()
+        };
+    };
+    let standing = match here.shared.standing() {
+        Standing::Serving { .. } => v1::ReplicaStanding::Leading,
+        Standing::Opening { .. } => v1::ReplicaStanding::Opening,
+        Standing::Following {
+            leader: Some(_), ..
+        } => v1::ReplicaStanding::Following,
+        Standing::Following { leader: None, .. } => v1::ReplicaStanding::Leaderless,
+        Standing::Quarantined => v1::ReplicaStanding::Failed,
+    };
+    let segments = here.reader.segments().into_iter();
+    let newest = segments.map(|segment| segment.max_timestamp_ms).max();
+    v1::ReplicaDescription {
+        standing: standing.into(),
+        finding,
+        high_watermark: here.shared.high_watermark().0,
+        newest_timestamp_ms: newest.filter(|newest| *newest >= 0),
+    }
 }
 
 fn quarantined() -> ApiError {
@@ -290,7 +335,10 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::DescribeTopicRequest>,
     ) -> Result<Response<v1::DescribeTopicResponse>, Status> {
-        let name = request.into_inner().name;
+        let v1::DescribeTopicRequest {
+            name,
+            as_known_here,
+        } = request.into_inner();
         if authorize(
             &Principal::Anonymous,
             Operation::Describe,
@@ -300,8 +348,10 @@ impl AdminService for Admin {
         {
             return Err(unknown_topic(&name).into());
         }
-        // Whoever was told of a change anywhere sees it here.
-        self.context.controller.read_barrier().await?;
+        if !as_known_here {
+            // Whoever was told of a change anywhere sees it here.
+            self.context.controller.read_barrier().await?;
+        }
         let topic = self.find(&name)?;
         Ok(Response::new(self.describe(&topic)))
     }

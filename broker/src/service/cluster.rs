@@ -145,6 +145,7 @@ impl ClusterService for Cluster {
             .map(|segment| segment.bytes)
             .sum();
         let image = context.cluster.image();
+        let budget = &context.budget;
         let listener = listener_of(&request);
         let response = context.with_sources(|sources| v1::DescribeClusterResponse {
             cluster_id: sources.cluster_id(),
@@ -159,6 +160,8 @@ impl ClusterService for Cluster {
             broker_id: context.broker.0,
             log_bytes,
             free_bytes: context.health.free_bytes(),
+            request_memory_bytes: budget.total_bytes().saturating_sub(budget.free_bytes()),
+            request_memory_limit_bytes: budget.total_bytes(),
         });
         Ok(Response::new(response))
     }

@@ -16,6 +16,7 @@ use super::answer::bad_batch;
 use super::{Context, partition_read, refusals};
 use crate::authorize::{Operation, Principal, Resource, authorize};
 use crate::hosted::HostedPartition;
+use crate::partition::record_time::{self, RecordTime, record_time};
 
 /// The least timestamp that can be asked for: records without a time carry -1.
 const LEAST_TIMESTAMP_MS: i64 = -1;
@@ -45,7 +46,7 @@ impl Offsets {
             .ok_or_else(|| {
                 ApiError::new(
                     Reason::InvalidRequest,
-                    "`spec` is missing: ask for `earliest`, `latest` or `timestamp_ms`",
+                    "`spec` is missing: ask for `earliest`, `latest`, `timestamp_ms` or `at_offset`",
                 )
             })?;
         if let Spec::TimestampMs(timestamp_ms) = spec
@@ -66,6 +67,10 @@ impl Offsets {
                     None => (None, -1),
                 }
             }
+            Spec::AtOffset(offset) => match self.time_at(&partition, Offset(offset)).await? {
+                Some((offset, timestamp_ms)) => (Some(offset), timestamp_ms),
+                None => (None, -1),
+            },
         };
         Ok(v1::ListedOffset {
             partition: item.partition.clone(),
@@ -97,6 +102,24 @@ impl Offsets {
                 return Err(partition_read::still_opening());
             }
         }
+    }
+
+    /// The first record at or after an offset, and its time.
+    async fn time_at(
+        &self,
+        partition: &HostedPartition,
+        offset: Offset,
+    ) -> Result<Option<RecordTime>, ApiError> {
+        let reader = partition.reader.clone();
+        let from = offset.max(partition.shared.log_start());
+        let upto = partition.shared.high_watermark();
+        let most = self.context.config.fetch.max_decompressed_bytes as usize;
+        let reading = self
+            .context
+            .reads
+            .run(move || record_time(&reader, from, upto, most));
+        let found = reading.await?;
+        found.map_err(|error| refuse_record_time(&error))
     }
 
     /// The first record at or after a time, and its time. The log finds the batch; the record is found inside.
@@ -131,6 +154,14 @@ impl Offsets {
                 Ok(Some((from, max_timestamp_ms)))
             })
             .await?
+    }
+}
+
+fn refuse_record_time(error: &record_time::Error) -> ApiError {
+    match error {
+        record_time::Error::Read(error) => refusals::of_read(error),
+        record_time::Error::Header(error) => ApiError::new(Reason::DataLoss, error.to_string()),
+        record_time::Error::Batch(bad) => bad_batch(bad),
     }
 }
 

@@ -201,6 +201,7 @@ impl Client {
     ) -> Result<v1::DescribeTopicResponse, ApiError> {
         let request = v1::DescribeTopicRequest {
             name: topic.to_owned(),
+            ..Default::default()
         };
         let mut admin = AdminServiceClient::new(self.channel.clone());
         Ok(admin.describe_topic(request).await?.into_inner())

@@ -856,6 +856,7 @@ async fn topics_are_not_changed_by_requests_that_do_not_fit_them() {
     let describe = |name: &str| {
         Ask::DescribeTopic(v1::DescribeTopicRequest {
             name: name.to_owned(),
+            ..Default::default()
         })
     };
     let (unknown, other_id) = (Reason::UnknownTopicOrPartition, Reason::UnknownTopicId);

@@ -102,7 +102,11 @@ fn methods() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "/highwater.v1.AdminService/DescribeTopic",
-            v1::DescribeTopicRequest { name: fuzzed() }.encode_to_vec(),
+            v1::DescribeTopicRequest {
+                name: fuzzed(),
+                as_known_here: true,
+            }
+            .encode_to_vec(),
         ),
         (
             "/highwater.v1.AdminService/AlterTopic",

@@ -334,6 +334,7 @@ async fn clients_do_not_see_where_groups_are_kept() {
     let hidden = "__consumer_groups";
     let describe = v1::DescribeTopicRequest {
         name: hidden.to_owned(),
+        ..Default::default()
     };
     let refused = broker.admin().describe_topic(describe).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);

@@ -226,6 +226,7 @@ async fn topics_live_from_create_to_delete() {
 
     let describe = v1::DescribeTopicRequest {
         name: "t".to_owned(),
+        ..Default::default()
     };
     let described = admin
         .describe_topic(describe.clone())

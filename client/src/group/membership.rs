@@ -82,6 +82,8 @@ pub(crate) struct Membership {
     epoch: i64,
     owned: BTreeMap<Key, Owned>,
     leaving: BTreeSet<Key>,
+    /// What of it is not read at the moment because the caller does not want it.
+    paused: BTreeSet<Key>,
     interval: Duration,
     session: Duration,
 }
@@ -94,6 +96,7 @@ impl Membership {
             epoch: JOINING,
             owned: BTreeMap::new(),
             leaving: BTreeSet::new(),
+            paused: BTreeSet::new(),
             interval: Duration::ZERO,
             session,
         }
@@ -153,7 +156,8 @@ impl Membership {
                 topic_regex: settings.topic_regex.clone(),
             }),
             assignor: settings.assignor.clone(),
-            owned: self.owned_by_topic(),
+            owned: by_topic(self.owned.values()),
+            paused: by_topic(self.paused.iter().filter_map(|key| self.owned.get(key))),
             max_wait_ms: if waits { millis(self.interval) } else { 0 },
         }
     }
@@ -168,25 +172,23 @@ impl Membership {
                 LEAVING
             },
             owned: Vec::new(),
+            paused: Vec::new(),
             subscription: None,
             max_wait_ms: 0,
             ..self.request()
         }
     }
 
-    fn owned_by_topic(&self) -> Vec<v1::TopicPartitions> {
-        let mut topics: BTreeMap<TopicId, v1::TopicPartitions> = BTreeMap::new();
-        for owned in self.owned.values() {
-            let of_topic = topics
-                .entry(owned.topic_id)
-                .or_insert_with(|| v1::TopicPartitions {
-                    topic: owned.topic.to_string(),
-                    topic_id: Bytes::copy_from_slice(owned.topic_id.as_bytes()),
-                    partitions: Vec::new(),
-                });
-            of_topic.partitions.push(owned.partition);
+    /// The caller has paused a partition, or reads it again. The coordinator is told so with the next heartbeat.
+    pub(crate) fn pause(&mut self, topic: &str, partition: u32, is_paused: bool) {
+        let is_it = |owned: &&Owned| *owned.topic == *topic && owned.partition == partition;
+        for key in self.owned.values().filter(is_it).map(Owned::key) {
+            if is_paused {
+                self.paused.insert(key);
+            } else {
+                self.paused.remove(&key);
+            }
         }
-        topics.into_values().collect()
     }
 
     /// The coordinator answered.
@@ -230,6 +232,7 @@ impl Membership {
         for partition in partitions {
             self.owned.remove(&partition.key());
             self.leaving.remove(&partition.key());
+            self.paused.remove(&partition.key());
         }
     }
 
@@ -251,8 +254,25 @@ impl Membership {
     pub(crate) fn give_up(&mut self) -> Vec<Owned> {
         self.epoch = JOINING;
         self.leaving.clear();
+        self.paused.clear();
         std::mem::take(&mut self.owned).into_values().collect()
     }
+}
+
+/// Partitions by their topics.
+fn by_topic<'a>(partitions: impl Iterator<Item = &'a Owned>) -> Vec<v1::TopicPartitions> {
+    let mut topics: BTreeMap<TopicId, v1::TopicPartitions> = BTreeMap::new();
+    for owned in partitions {
+        let of_topic = topics
+            .entry(owned.topic_id)
+            .or_insert_with(|| v1::TopicPartitions {
+                topic: owned.topic.to_string(),
+                topic_id: Bytes::copy_from_slice(owned.topic_id.as_bytes()),
+                partitions: Vec::new(),
+            });
+        of_topic.partitions.push(owned.partition);
+    }
+    topics.into_values().collect()
 }
 
 #[cfg(test)]
@@ -346,6 +366,27 @@ mod tests {
             assert!(member.request().subscription.is_some());
             member.answered(answer(5, Some(&[0, 1])));
         }
+    }
+
+    #[test]
+    fn what_is_paused_is_told_while_it_is_owned() {
+        let paused = |member: &Membership| {
+            let topics = member.request().paused.into_iter();
+            topics
+                .flat_map(|topic| topic.partitions)
+                .collect::<Vec<_>>()
+        };
+        let mut member = member();
+        let news = member.answered(answer(2, Some(&[0, 1])));
+        member.pause("t", 0, true);
+        member.pause("t", 1, true);
+        member.pause("t", 7, true);
+        member.pause("other", 0, true);
+        assert_eq!(paused(&member), [0, 1]);
+        member.pause("t", 1, false);
+        assert_eq!(paused(&member), [0]);
+        member.let_go(&news.taken);
+        assert_eq!(paused(&member), []);
     }
 
     #[test]

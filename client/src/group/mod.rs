@@ -196,7 +196,9 @@ impl GroupConsumer {
     /// # Errors
     /// [`Error::NotAssigned`].
     pub fn pause(&mut self, topic: &str, partition: u32) -> Result<(), Error> {
-        self.consumer.pause(topic, partition)
+        self.consumer.pause(topic, partition)?;
+        self.shared.membership().pause(topic, partition, true);
+        Ok(())
     }
 
     /// Reads a paused partition again.
@@ -204,7 +206,9 @@ impl GroupConsumer {
     /// # Errors
     /// [`Error::NotAssigned`].
     pub fn resume(&mut self, topic: &str, partition: u32) -> Result<(), Error> {
-        self.consumer.resume(topic, partition)
+        self.consumer.resume(topic, partition)?;
+        self.shared.membership().pause(topic, partition, false);
+        Ok(())
     }
 
     /// How many records of each partition are still to be received.

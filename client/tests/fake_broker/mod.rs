@@ -651,7 +651,14 @@ impl OffsetsService for Service {
                     v1::offset_spec::Spec::Earliest(_) => answer.offset = Some(log.start),
                     v1::offset_spec::Spec::Latest(_) => answer.offset = Some(log.next),
                     v1::offset_spec::Spec::TimestampMs(time) => {
-                        if let Some((offset, found)) = first_at(log, time) {
+                        let is_found = |_, found| found >= time;
+                        if let Some((offset, found)) = first(log, is_found) {
+                            (answer.offset, answer.timestamp_ms) = (Some(offset), found);
+                        }
+                    }
+                    v1::offset_spec::Spec::AtOffset(at) => {
+                        let is_found = |offset, _| offset >= at;
+                        if let Some((offset, found)) = first(log, is_found) {
                             (answer.offset, answer.timestamp_ms) = (Some(offset), found);
                         }
                     }
@@ -664,12 +671,14 @@ impl OffsetsService for Service {
     }
 }
 
-fn first_at(log: &Log, timestamp_ms: i64) -> Option<(u64, i64)> {
+/// The first record that is meant, by offset and timestamp.
+fn first(log: &Log, is_meant: impl Fn(u64, i64) -> bool) -> Option<(u64, i64)> {
     let batches = log.batches.iter().map(|(_, batch)| batch.clone());
     let mut records = batches.flat_map(|batch| Records::open(batch, 1 << 20).unwrap());
     records.find_map(|record| {
         let record = record.unwrap();
-        (record.timestamp_ms >= timestamp_ms).then_some((record.offset.0, record.timestamp_ms))
+        let (offset, timestamp_ms) = (record.offset.0, record.timestamp_ms);
+        is_meant(offset, timestamp_ms).then_some((offset, timestamp_ms))
     })
 }
 

@@ -259,8 +259,11 @@ impl Api {
     pub async fn describe_topic(&self, name: &str) -> Result<v1::DescribeTopicResponse, Failure> {
         let mut client = self.admin();
         let name = name.to_owned();
-        self.call(client.describe_topic(v1::DescribeTopicRequest { name }))
-            .await
+        self.call(client.describe_topic(v1::DescribeTopicRequest {
+            name,
+            as_known_here: false,
+        }))
+        .await
     }
 
     /// Sets and unsets configs of a topic.

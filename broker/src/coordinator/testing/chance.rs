@@ -286,6 +286,7 @@ impl World {
     fn members(&mut self) -> Vec<crate::coordinator::MemberView> {
         match self.coordinator.decide(Command::Describe {
             group: GROUP.into(),
+            at: self.coordinator.clock(),
         }) {
             Ok(Response::Group(group)) => group.members,
             _ => Vec::new(),
@@ -306,6 +307,7 @@ impl World {
         }
         let Ok(Response::Group(group)) = self.coordinator.decide(Command::Describe {
             group: GROUP.into(),
+            at: self.coordinator.clock(),
         }) else {
             panic!("there is no group");
         };

@@ -259,6 +259,11 @@ impl Coordinator {
         Ok(partitions)
     }
 
+    /// The leader's clock.
+    pub(crate) fn clock(&self) -> Duration {
+        self.clock
+    }
+
     pub(crate) fn heartbeat(&self, group: &str, member: &str, presence: Presence) -> Heartbeat {
         Heartbeat {
             group: group.into(),
@@ -271,6 +276,7 @@ impl Coordinator {
             session_timeout_ms: 100,
             subscription: None,
             assignor: None,
+            paused: BTreeSet::new(),
             owned: BTreeSet::new(),
             catalog: self.catalog(),
             at: self.clock,
@@ -454,6 +460,7 @@ impl Coordinator {
     fn describe(&mut self, group: &str) -> Result<Vec<String>, String> {
         self.say_or_fail(Command::Describe {
             group: group.into(),
+            at: self.clock,
         })
     }
 

@@ -1,6 +1,7 @@
 //! What is said of groups, in the messages of the API.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_proto::{ApiError, Reason, TopicId, v1};
@@ -8,8 +9,8 @@ use highwater_proto::{ApiError, Reason, TopicId, v1};
 use super::Context;
 use crate::controller::Topic;
 use crate::coordinator::{
-    CommittedOffset, Epoch, GroupState, GroupSummary, GroupView, MemberState, MemberView,
-    TopicPartition,
+    CommittedOffset, Epoch, Expiry, GroupState, GroupSummary, GroupView, MemberClock, MemberState,
+    MemberView, RemovedMember, TopicPartition,
 };
 
 /// The error for an answer to another question.
@@ -124,6 +125,30 @@ impl Context {
                 .map(|member| self.describe_member(member))
                 .collect(),
             coordinator_broker_id: self.broker.0,
+            empty_since_ms: group.empty_since_ms,
+            fenced: group
+                .removed
+                .into_iter()
+                .map(|removed| self.describe_removed(removed))
+                .collect(),
+        }
+    }
+
+    fn describe_removed(&self, removed: RemovedMember) -> v1::FencedMember {
+        let reason = match removed.expiry {
+            Expiry::Session => v1::RemovalReason::Session,
+            Expiry::Rebalance => v1::RemovalReason::Rebalance,
+        };
+        v1::FencedMember {
+            member_id: removed.id.to_string(),
+            instance_id: removed
+                .instance
+                .map(|instance| instance.to_string())
+                .unwrap_or_default(),
+            client_id: removed.client_id,
+            reason: reason.into(),
+            fenced_at_ms: removed.at_ms,
+            had: self.name_partitions(&removed.had),
         }
     }
 
@@ -156,6 +181,21 @@ impl Context {
                 .assignor
                 .map(|assignor| assignor.name().to_owned())
                 .unwrap_or_default(),
+            rebalance_timeout_ms: member.rebalance_timeout_ms,
+            clock: member
+                .clock
+                .map(|clock| member_clock(&clock, member.session_timeout_ms)),
+            paused: self.name_partitions(&member.paused),
         }
+    }
+}
+
+fn member_clock(clock: &MemberClock, session_timeout_ms: u32) -> v1::MemberClock {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let session_ends_in_ms = millis(clock.session_ends_in);
+    v1::MemberClock {
+        heard_ms_ago: u64::from(session_timeout_ms).saturating_sub(session_ends_in_ms),
+        session_ends_in_ms,
+        revoke_ends_in_ms: clock.revoke_ends_in.map(millis),
     }
 }

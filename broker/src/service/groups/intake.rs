@@ -131,7 +131,8 @@ pub(super) fn heartbeat(
             .map(|wanted| subscription(wanted, config))
             .transpose()?,
         assignor,
-        owned: owned(&request.owned, config)?,
+        owned: partitions("owned", &request.owned, config)?,
+        paused: partitions("paused", &request.paused, config)?,
         catalog: Arc::<Catalog>::default(),
         at: Duration::ZERO,
     })
@@ -200,17 +201,18 @@ fn subscription(
     Ok(subscription)
 }
 
-/// What a member says to own, by topic ids.
-fn owned(
-    owned: &[v1::TopicPartitions],
+/// What a member says to own, or to have paused, by topic ids.
+fn partitions(
+    field: &str,
+    named: &[v1::TopicPartitions],
     config: &GroupsConfig,
 ) -> Result<BTreeSet<TopicPartition>, ApiError> {
     check_items(
-        owned.iter().map(|of_topic| of_topic.partitions.len()).sum(),
+        named.iter().map(|of_topic| of_topic.partitions.len()).sum(),
         config,
     )?;
     let mut partitions = BTreeSet::new();
-    for of_topic in owned {
+    for of_topic in named {
         let topic = parse_topic_id(&of_topic.topic_id)?;
         for index in &of_topic.partitions {
             let partition = TopicPartition {
@@ -218,7 +220,7 @@ fn owned(
                 index: highwater_proto::PartitionIndex(*index),
             };
             if !partitions.insert(partition) {
-                return Err(invalid("`owned` names a partition twice"));
+                return Err(invalid(format!("`{field}` names a partition twice")));
             }
         }
     }

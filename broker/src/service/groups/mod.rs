@@ -265,9 +265,10 @@ impl Groups {
         let (group, place) = self.place(group, Operation::Describe).await?;
         self.context.confirm_leadership(&place).await?;
         let bytes = group.len();
+        let at = self.context.coordination.now();
         let response = self
             .context
-            .ask(&place, Command::Describe { group }, bytes)
+            .ask(&place, Command::Describe { group, at }, bytes)
             .await?;
         match response {
             coordinator::Response::Group(group) => Ok(self.context.describe(*group)),

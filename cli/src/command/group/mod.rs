@@ -1,7 +1,8 @@
-//! `highwater group`: list, describe, seek, offset-delete, delete.
+//! `highwater group`: list, describe, explain, seek, offset-delete, delete.
 
 mod delete;
 mod describe;
+mod explain;
 mod list;
 mod offset_delete;
 mod offsets_file;
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     List(list::Options),
     /// Show groups with their members, committed offsets and lag
     Describe(describe::Options),
+    /// Say of each partition of a group why it does or does not move
+    Explain(explain::Options),
     /// Set where a group without members goes on
     Seek(seek::Options),
     /// Forget committed offsets of a topic
@@ -34,6 +37,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<(), Failu
     match command {
         Command::List(options) => list::run(options, context).await,
         Command::Describe(options) => describe::run(options, context).await,
+        Command::Explain(options) => explain::run(options, context).await,
         Command::Seek(options) => seek::run(options, context).await,
         Command::OffsetDelete(options) => offset_delete::run(options, context).await,
         Command::Delete(options) => delete::run(options, context).await,

@@ -1,10 +1,11 @@
-//! `highwater topic`: create, list, describe, alter, delete, add-partitions, trim.
+//! `highwater topic`: create, list, describe, explain, alter, delete, add-partitions, trim.
 
 mod add_partitions;
 mod alter;
 mod create;
 mod delete;
 mod describe;
+mod explain;
 mod list;
 mod selection;
 mod trim;
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     List(list::Options),
     /// Show topics with their configuration, offsets and sizes
     Describe(describe::Options),
+    /// Say of each partition of topics why it does or does not take records
+    Explain(explain::Options),
     /// Change the configuration of a topic
     Alter(alter::Options),
     /// Delete topics and all their records
@@ -41,6 +44,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<(), Failu
         Command::Create(options) => create::run(options, context).await,
         Command::List(options) => list::run(options, context).await,
         Command::Describe(options) => describe::run(options, context).await,
+        Command::Explain(options) => explain::run(options, context).await,
         Command::Alter(options) => alter::run(options, context).await,
         Command::Delete(options) => delete::run(options, context).await,
         Command::AddPartitions(options) => add_partitions::run(options, context).await,
