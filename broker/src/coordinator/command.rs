@@ -31,6 +31,8 @@ pub enum Command {
     },
     /// Tell something of all groups.
     List,
+    /// Tell the committed offsets of all groups.
+    ListOffsets,
     /// Delete a group without members.
     DeleteGroup {
         /// Which.
@@ -191,4 +193,6 @@ pub enum Response {
     Group(Box<GroupView>),
     /// All groups, by id.
     Groups(Vec<GroupSummary>),
+    /// The committed offsets of all groups.
+    AllOffsets(Vec<(Arc<str>, TopicPartition, u64)>),
 }

@@ -185,6 +185,14 @@ impl CoordinatorMachine {
                     .collect();
                 Ok(answer_now(Response::Groups(groups)))
             }
+            Command::ListOffsets => {
+                let groups = self.applied.groups.iter();
+                let offsets = groups.flat_map(|(id, entry)| {
+                    let offsets = entry.offsets.iter();
+                    offsets.map(|(partition, at)| (Arc::clone(id), *partition, at.offset))
+                });
+                Ok(answer_now(Response::AllOffsets(offsets.collect())))
+            }
             Command::DeleteGroup { group } => self.delete_group(&group),
             Command::Expire(members) => Ok(self.expire(members, now)),
             Command::Refresh { catalog } => Ok(self.refresh(&catalog)),

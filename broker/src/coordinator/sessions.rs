@@ -235,6 +235,24 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_tells_what_is_left_and_counts_from_the_first_time_it_was_asked_to_let_go() {
+        let mut sessions = Sessions::default();
+        let clock = |sessions: &Sessions, now| sessions.clock(&"g".into(), &"a".into(), ms(now));
+        assert_eq!(clock(&sessions, 0), None);
+        heard(&mut sessions, "a", 0, Some(70));
+        heard(&mut sessions, "a", 20, Some(70));
+        let expected = MemberClock {
+            session_ends_in: ms(90),
+            revoke_ends_in: Some(ms(40)),
+        };
+        assert_eq!(clock(&sessions, 30), Some(expected));
+        let over = clock(&sessions, 500).unwrap();
+        assert_eq!(over.session_ends_in, ms(0));
+        heard(&mut sessions, "a", 40, None);
+        assert_eq!(clock(&sessions, 40).unwrap().revoke_ends_in, None);
+    }
+
+    #[test]
     fn a_heartbeat_that_was_overtaken_takes_no_time_away() {
         let mut sessions = Sessions::default();
         heard(&mut sessions, "a", 50, None);

@@ -25,7 +25,7 @@ use pages::{TEXT, page};
 pub(crate) use pages::Pages;
 
 /// What there is.
-const PATHS: &str = "/livez, /readyz, /metrics and /metrics/topics";
+const PATHS: &str = "/livez, /readyz, /metrics, /metrics/topics and /metrics/groups";
 /// A client that has not sent its request line and headers by then is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of request line and headers.
@@ -100,6 +100,7 @@ async fn answer(method: &Method, path: &str, pages: &Arc<Pages>) -> Response<Ful
         "/readyz" => Pages::ready,
         "/metrics" => Pages::metrics,
         "/metrics/topics" => Pages::topics,
+        "/metrics/groups" => return pages.groups().await,
         _ => {
             return page(
                 StatusCode::NOT_FOUND,

@@ -10,7 +10,8 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use crate::health::Readiness;
-use crate::metrics::{Metrics, Sources, topics};
+use crate::metrics::{Metrics, Sources, groups, topics};
+use crate::service::GroupLags;
 
 /// Content type of pages for people.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
@@ -23,6 +24,8 @@ pub(crate) struct Pages {
     metrics: Arc<Metrics>,
     /// Absent while the broker starts.
     sources: OnceLock<Sources>,
+    /// Likewise.
+    lags: OnceLock<GroupLags>,
 }
 
 impl Pages {
@@ -32,13 +35,15 @@ impl Pages {
             readiness,
             metrics,
             sources: OnceLock::new(),
+            lags: OnceLock::new(),
         }
     }
 
     /// The broker has started: there is more to show.
-    pub(crate) fn complete(&self, sources: Sources) {
+    pub(crate) fn complete(&self, sources: Sources, lags: GroupLags) {
         // Only the first call counts, and a broker makes one.
         let _first = self.sources.set(sources);
+        let _first = self.lags.set(lags);
     }
 
     /// Whether clients are served, and what somebody should know.
@@ -83,6 +88,15 @@ impl Pages {
             .get()
             .map(|sources| topics::render(&sources.hosted.load()));
         page(StatusCode::OK, PROMETHEUS, text.unwrap_or_default())
+    }
+
+    /// The page with the lag of consumer groups.
+    pub(super) async fn groups(&self) -> Response<Full<Bytes>> {
+        let lags = match self.lags.get() {
+            Some(lags) => lags.measure().await,
+            None => Vec::new(),
+        };
+        page(StatusCode::OK, PROMETHEUS, groups::render(&lags))
     }
 }
 

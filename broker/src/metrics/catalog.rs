@@ -2,8 +2,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// What a metric's numbers mean.
@@ -102,6 +102,17 @@ impl Catalog {
         labels: &'static [&'static str],
     ) -> IntGaugeVec {
         let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect(LAWFUL);
+        self.add(Kind::Gauge, name, help, labels, gauges)
+    }
+
+    /// Gauges of fractions.
+    pub(super) fn real_gauges(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: &'static [&'static str],
+    ) -> GaugeVec {
+        let gauges = GaugeVec::new(Opts::new(name, help), labels).expect(LAWFUL);
         self.add(Kind::Gauge, name, help, labels, gauges)
     }
 

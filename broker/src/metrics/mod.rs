@@ -5,12 +5,14 @@
 //! ([`Metrics::scrape`]).
 //!
 //! Partitions are too many to have a series each, and topics may be: the main page shows totals, the second page
-//! ([`topics::render`]) what can be told per topic, to be scraped less often or not at all.
+//! ([`topics::render`]) what can be told per topic, the third ([`groups::render`]) the lag of consumer groups, both to be scraped
+//! less often or not at all.
 //!
 //! [docs/metrics.md](../../../docs/metrics.md) is made from here.
 
 mod buckets;
 mod catalog;
+pub(crate) mod groups;
 mod levels;
 mod peers;
 mod process;
@@ -27,6 +29,7 @@ use catalog::Catalog;
 use levels::Levels;
 use process::Process;
 
+pub(crate) use groups::PartitionLag;
 pub(crate) use levels::Sources;
 pub(crate) use peers::Peers;
 pub(crate) use records::Records;

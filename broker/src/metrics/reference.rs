@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::catalog::Entry;
-use super::{Metrics, topics};
+use super::{Metrics, groups, topics};
 
 const PREAMBLE: &str = "\
 # Metrics
@@ -14,8 +14,9 @@ A broker shows its metrics on its HTTP listener (`server.http.address`, `127.0.0
 
 | page | what is there |
 |---|---|
-| `/metrics` | everything below but the last section |
-| `/metrics/topics` | the last section: a series per topic |
+| `/metrics` | everything below but the last two sections |
+| `/metrics/topics` | series per topic |
+| `/metrics/groups` | the lag of the consumer groups that the broker coordinates, as of the moment in which the page is asked for |
 | `/livez` | 200 while the process runs |
 | `/readyz` | 200 while the broker serves clients, 503 while it starts, stops, or can write nothing; the body says what is wrong |
 
@@ -27,15 +28,25 @@ scrape_configs:
     metrics_path: /metrics/topics
     scrape_interval: 1m
     static_configs: [{ targets: [\"127.0.0.1:7412\"] }]
+  - job_name: highwater-groups          # if wanted, of all brokers
+    metrics_path: /metrics/groups
+    scrape_interval: 30s
+    static_configs: [{ targets: [\"127.0.0.1:7412\"] }]
 ```
 
 A dashboard for Grafana is in [ops/grafana/highwater.json](../ops/grafana/highwater.json), alert rules for Prometheus are in
 [ops/prometheus/alerts.yml](../ops/prometheus/alerts.yml).
 
-**No metric has a label for the partition.** A broker may hold 10,000 of them, which would make as many series for each metric;
+**No metric has a label for the partition**, but for those of the lag. A broker may hold 10,000 of them, which would make as many series for each metric;
 `highwater topic describe` shows a single one. The number of topics is not bounded either: what is told per topic is on a page of
 its own, read from numbers that the broker has anyhow, so that recording costs nothing per topic. Labels of the main page are
 methods, reasons of errors, listeners, shards and states, all few.
+
+The lag of a group is shown by the broker that coordinates it, per group, topic and partition; with more than 10,000 partitions on the page, not
+per partition. The leaders of the partitions are asked while the page is made, so that it costs nothing when nobody asks, and the numbers are as right
+after a change of leaders as before; a partition without a leader is left out, and so is a group without a coordinator. The lag in seconds is the
+age of the oldest record that is not committed yet, by the record's own timestamp: it shows how far behind a group is before it has read
+anything at the present rate, and needs no history. Producers whose clocks are wrong, or that send old events, make it wrong in the same way.
 
 Histograms have buckets from 10 us to 10 s. Recording takes a few atomic operations and no lock. What is a level (sizes, queues,
 health) is read when the page is asked for.
@@ -47,8 +58,9 @@ This page is made from the code: `HIGHWATER_UPDATE_DOCS=1 cargo test -p highwate
 fn entries() -> Vec<Entry> {
     let metrics = Metrics::new(&[]);
     let topics = topics::catalog();
-    let both = metrics.catalog.entries().iter().chain(topics.entries());
-    both.cloned().collect()
+    let groups = groups::catalog();
+    let all = metrics.catalog.entries().iter().chain(topics.entries());
+    all.chain(groups.entries()).cloned().collect()
 }
 
 fn markdown() -> String {
@@ -57,10 +69,10 @@ fn markdown() -> String {
     for entry in entries() {
         if entry.section != section {
             section = entry.section;
-            let page = if section == "Topics" {
-                " (`/metrics/topics`)"
-            } else {
-                ""
+            let page = match section {
+                "Topics" => " (`/metrics/topics`)",
+                "Lag of consumer groups" => " (`/metrics/groups`)",
+                _ => "",
             };
             write!(
                 text,

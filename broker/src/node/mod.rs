@@ -54,7 +54,7 @@ use crate::replica::Replica;
 use crate::server::Listener;
 
 pub use error::Error;
-pub(crate) use watermark_service::high_watermark;
+pub(crate) use watermark_service::{MAX_QUESTIONS, high_watermark, measure_lags};
 
 use balance::Balance;
 use controller_start::ControllerStart;

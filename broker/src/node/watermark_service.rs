@@ -9,15 +9,19 @@ use highwater_storage::Offset;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
+use tracing::debug;
 use wire::watermark_service_server::WatermarkService;
 
 use crate::controller::ClusterView;
-use crate::hosted::{Hosted, HostedPartition};
+use crate::hosted::{Hosted, HostedPartition, HostedPartitions};
 use crate::partition::Standing;
+use crate::partition::record_time::record_time;
 use crate::raft::Operation;
 
 /// Questions in one request: each is looked up, and may wait for a majority.
-const MAX_QUESTIONS: usize = 10_000;
+pub(crate) const MAX_QUESTIONS: usize = 10_000;
+/// Of a batch in whose middle a group stands, so that its records are to be decompressed.
+const MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
 /// How long a leader may take to hear from a majority that it leads.
 const READ_INDEX_LIMIT: Duration = Duration::from_secs(5);
 /// How long an election may take that begins with the question.
@@ -29,6 +33,22 @@ pub(super) struct Watermarks {
     pub(super) cluster: Arc<ClusterView>,
 }
 
+impl Watermarks {
+    /// Whether a request is from a broker of the same cluster, and not too large.
+    fn check(&self, cluster_id: &[u8], questions: usize) -> Result<(), ApiError> {
+        let own = self.cluster.image().cluster_id();
+        if own.is_none_or(|own| *cluster_id != own.as_bytes()[..]) {
+            let message = "this broker does not belong to the cluster of the one that asks";
+            return Err(ApiError::new(Reason::ClusterAuthorizationFailed, message));
+        }
+        if questions > MAX_QUESTIONS {
+            let message = format!("at most {MAX_QUESTIONS} partitions may be asked about at once");
+            return Err(ApiError::new(Reason::LimitExceeded, message));
+        }
+        Ok(())
+    }
+}
+
 #[tonic::async_trait]
 impl WatermarkService for Watermarks {
     async fn get_high_watermarks(
@@ -36,15 +56,7 @@ impl WatermarkService for Watermarks {
         request: Request<wire::GetHighWatermarksRequest>,
     ) -> Result<Response<wire::GetHighWatermarksResponse>, Status> {
         let request = request.into_inner();
-        let own = self.cluster.image().cluster_id();
-        if own.is_none_or(|own| request.cluster_id != own.as_bytes()[..]) {
-            let message = "this broker does not belong to the cluster of the one that asks";
-            return Err(ApiError::new(Reason::ClusterAuthorizationFailed, message).into());
-        }
-        if request.partitions.len() > MAX_QUESTIONS {
-            let message = format!("at most {MAX_QUESTIONS} partitions may be asked about at once");
-            return Err(ApiError::new(Reason::LimitExceeded, message).into());
-        }
+        self.check(&request.cluster_id, request.partitions.len())?;
         let hosted = self.hosted.load();
         let answers = request.partitions.iter().map(|question| {
             let partition = TopicId::from_slice(&question.topic_id)
@@ -64,6 +76,58 @@ impl WatermarkService for Watermarks {
             partitions,
         }))
     }
+
+    async fn measure_lag(
+        &self,
+        request: Request<wire::MeasureLagRequest>,
+    ) -> Result<Response<wire::MeasureLagResponse>, Status> {
+        let request = request.into_inner();
+        self.check(&request.cluster_id, request.partitions.len())?;
+        let partitions = measure_lags(self.hosted.load(), request.partitions).await;
+        Ok(Response::new(wire::MeasureLagResponse { partitions }))
+    }
+}
+
+/// Answers how much there is to read, as far as the partitions are led here. Reads records beside the threads of the network.
+pub(crate) async fn measure_lags(
+    hosted: Arc<HostedPartitions>,
+    questions: Vec<wire::LagQuestion>,
+) -> Vec<wire::LagAnswer> {
+    let measuring = tokio::task::spawn_blocking(move || {
+        let answer = |question: &wire::LagQuestion| wire::LagAnswer {
+            lag: measure_lag(&hosted, question),
+        };
+        questions.iter().map(answer).collect()
+    });
+    // Only a panic, which has been logged, leaves no answers.
+    measuring.await.unwrap_or_default()
+}
+
+fn measure_lag(
+    hosted: &HostedPartitions,
+    question: &wire::LagQuestion,
+) -> Option<wire::MeasuredLag> {
+    let topic = TopicId::from_slice(&question.topic_id)?;
+    let partition = hosted.get(topic, PartitionIndex(question.partition))?;
+    // A sole replica that has not needed to be elected since the start knows its end all the same.
+    let leads = matches!(partition.shared.standing(), Standing::Serving { .. });
+    if !leads && !partition.is_sole_replica {
+        return None;
+    }
+    let from = Offset(question.offset).max(partition.shared.log_start());
+    let upto = partition.shared.high_watermark();
+    let found = record_time(&partition.reader, from, upto, MAX_DECOMPRESSED_BYTES);
+    let next_timestamp_ms = match found {
+        Ok(found) => found.map(|(_, timestamp_ms)| timestamp_ms),
+        Err(error) => {
+            debug!(?partition, %error, "the age of what a group has to read is not known");
+            None
+        }
+    };
+    Some(wire::MeasuredLag {
+        high_watermark: upto.0,
+        next_timestamp_ms: next_timestamp_ms.filter(|timestamp_ms| *timestamp_ms >= 0),
+    })
 }
 
 /// The high watermark of a partition that is led here. One below `expected` is answered only if nobody else can have led it

@@ -27,7 +27,7 @@ use crate::health::Readiness;
 use crate::http::Pages;
 use crate::metrics::{Metrics, Sources};
 use crate::node::{Error, Node};
-use crate::service::{self, Context, Parts};
+use crate::service::{self, Context, GroupLags, Parts};
 
 /// The largest HTTP/2 frame taken from a client, in bytes. The default of 16 KiB costs a read and a wake-up for each.
 const FRAME_BYTES: u32 = 256 << 10;
@@ -139,7 +139,8 @@ impl Broker {
             metrics: Arc::clone(&metrics),
             stop: stop.clone(),
         }));
-        pages.complete(Sources {
+        let lags = GroupLags::new(Arc::clone(&context));
+        let sources = Sources {
             readiness: readiness.clone(),
             budget: budget.clone(),
             hosted: Arc::clone(&node.hosted),
@@ -147,7 +148,8 @@ impl Broker {
             health: Arc::clone(&node.health),
             shards: node.shards.clone(),
             connections: doors.connections,
-        });
+        };
+        pages.complete(sources, lags);
         let stall_timeout = Duration::from_millis(u64::from(config.server.stall_timeout_ms));
         let watching = tokio::spawn(stalls.clone().run(stall_timeout, abort.clone()));
         let gate = GateLayer::new(

@@ -23,6 +23,8 @@ mod recovery;
 pub(crate) mod refusals;
 mod subscribe;
 
+pub(crate) use groups::GroupLags;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use highwater_broker::{Broker, BrokerBuilder, Error};
 use highwater_proto::{ApiError, v1};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 use v1::admin_service_client::AdminServiceClient;
 use v1::cluster_service_client::ClusterServiceClient;
@@ -65,6 +67,7 @@ impl Cluster {
             .data_dir(self.directories[&id].path().join("data"))
             .peer_address(format!("127.0.0.1:{}", self.peer_ports[&id]))
             .seeds(&self.seeds)
+            .http_address("127.0.0.1:0")
             .configure(|config| {
                 config.shards.threads = 1;
                 config.storage.journal_file_bytes = 1 << 20;
@@ -126,6 +129,19 @@ impl Cluster {
         Client {
             channel: Endpoint::from_shared(address).unwrap().connect_lazy(),
         }
+    }
+
+    /// A page of the HTTP listeners of all brokers that run.
+    pub(crate) async fn pages(&self, path: &str) -> String {
+        let mut pages = String::new();
+        for broker in self.running.values() {
+            let address = broker.addresses().http.unwrap();
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nhost: b\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.read_to_string(&mut pages).await.unwrap();
+        }
+        pages
     }
 
     pub(crate) fn clients(&self) -> Vec<Client> {

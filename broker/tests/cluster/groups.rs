@@ -213,4 +213,58 @@ async fn groups_of_a_broker_that_was_alone_outlive_it_once_there_are_three() {
     for name in &names {
         assert_eq!(committed(&cluster, name).await, Some(offset), "{name}");
     }
+/// What the metrics say of the lag of group `g` in `t`'s partition, in records and seconds; `None` while they say nothing.
+async fn lag(cluster: &Cluster) -> Option<(f64, f64)> {
+    let pages = cluster.pages("/metrics/groups").await;
+    let value = |unit: &str| {
+        let labels = "{group=\"g\",partition=\"0\",topic=\"t\"}";
+        let name = format!("highwater_group_partition_lag_{unit}{labels} ");
+        let told: Vec<f64> = pages
+            .lines()
+            .filter_map(|line| line.strip_prefix(&name)?.parse().ok())
+            .collect();
+        assert!(told.len() <= 1, "several brokers say it: {pages}");
+        told.first().copied()
+    };
+    value("records").zip(value("seconds"))
+}
+
+async fn until_told(cluster: &Cluster) -> (f64, f64) {
+    within(async {
+        loop {
+            if let Some(told) = lag(cluster).await {
+                return told;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lag_is_right_as_soon_as_it_is_told_after_a_change_of_leaders() {
+    let mut cluster = Cluster::running(3).await;
+    let began = std::time::Instant::now();
+    cluster.client(1).create("t", 1, 3).await.unwrap();
+    for value in ["a", "b", "c"] {
+        cluster.produce("t", 0, value).await;
+    }
+    commit(&cluster, "g", 1).await;
+    let (records, before) = until_told(&cluster).await;
+    assert_eq!(records, 2.0);
+
+    for _ in 0..2 {
+        let running = cluster.clients();
+        let leader = running[0].leader("t", 0).await;
+        cluster.stop(&[leader]).await;
+        // The leader of the partition changed, and with it maybe the coordinator: what is told is right, or nothing is.
+        let (records, seconds) = until_told(&cluster).await;
+        assert_eq!(records, 2.0, "after broker {leader} has stopped");
+        assert!(before <= seconds, "{before} to {seconds}");
+        assert!(seconds <= began.elapsed().as_secs_f64() + 1.0, "{seconds}");
+        cluster.start(&[leader]).await;
+    }
+    commit(&cluster, "g", 3).await;
+    assert_eq!(until_told(&cluster).await, (0.0, 0.0));
+    cluster.stop(&[1, 2, 3]).await;
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use highwater_proto::{ApiError, Reason, v1};
-use highwater_storage::fs::SimFs;
+use highwater_storage::fs::{Fault, Operation, SimFs};
 use tokio_stream::StreamExt as _;
 use v1::offset_spec::Spec;
 
@@ -445,6 +445,50 @@ async fn a_full_disk_refuses_records_and_goes_on_when_there_is_room() {
     disk.set_capacity_bytes(256 << 20);
     assert_eq!(broker.append_values("t", 0, &["after"]).await, 1);
     assert_eq!(broker.values("t", 0, 0).await, ["before", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_failed_is_told_with_the_replicas_that_it_stops() {
+    // In which file a write fails, and what the broker and its replica say then.
+    for (operation, file, of_broker) in [
+        (Operation::SyncData, "journal", Some("DIRECTORY_FAILED")),
+        (Operation::Write, ".segment", None),
+    ] {
+        let disk = SimFs::new(1);
+        let broker = TestBroker::start_on(config(), Arc::new(disk.clone())).await;
+        broker.create("t", 1).await;
+        broker.append_values("t", 0, &["before"]).await;
+        disk.inject(Fault::new(operation, file).lasting());
+        broker.append("t", 0, batch(&["while"])).await.unwrap_err();
+
+        let request = v1::DescribeTopicRequest {
+            name: "t".to_owned(),
+            as_known_here: true,
+        };
+        let told = async {
+            loop {
+                let described = broker.admin().describe_topic(request.clone()).await;
+                let mut partitions = described.unwrap().into_inner().partitions;
+                let replica = partitions.remove(0).replica.unwrap();
+                let is_failed = replica.standing() == v1::ReplicaStanding::Failed;
+                if let Some(finding) = replica.finding.filter(|_| is_failed) {
+                    return finding;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let finding = tokio::time::timeout(Duration::from_secs(60), told).await;
+        assert_eq!(finding.unwrap().reason, "LOG_FAILED", "{file}");
+        let request = v1::DescribeClusterRequest {};
+        let described = broker.cluster().describe_cluster(request).await;
+        let described = described.unwrap().into_inner();
+        let failed = described
+            .findings
+            .iter()
+            .find(|one| one.reason == "DIRECTORY_FAILED");
+        assert_eq!(failed.map(|one| &one.reason[..]), of_broker, "{file}");
+        assert!(described.request_memory_limit_bytes > described.request_memory_bytes);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

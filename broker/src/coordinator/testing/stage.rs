@@ -539,6 +539,12 @@ impl Coordinator {
                 };
                 groups.iter().map(say).collect()
             }
+            Response::AllOffsets(offsets) => {
+                let say = |(group, partition, offset): &(Arc<str>, TopicPartition, u64)| {
+                    format!("{group}: {} {offset}", self.name(&[*partition]))
+                };
+                offsets.iter().map(say).collect()
+            }
         }
     }
 

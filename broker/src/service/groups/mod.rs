@@ -6,6 +6,7 @@
 
 mod answer;
 mod intake;
+mod lag;
 mod place;
 mod watermarks;
 
@@ -21,6 +22,7 @@ use super::Context;
 use crate::authorize::{Operation, Principal, Resource, authorize};
 use crate::coordinator::{self, Command, DeleteOffsets, FetchOffsets, Presence};
 use crate::server::CallDeadline;
+pub(crate) use lag::GroupLags;
 use place::Place;
 
 /// Time kept back from a call's deadline, so that the answer still gets out.

@@ -13,8 +13,7 @@ use wire::watermark_service_client::WatermarkServiceClient;
 
 use super::Context;
 use super::intake::Items;
-use crate::controller::ClusterImage;
-use crate::coordinator::CommitItem;
+use crate::coordinator::{CommitItem, TopicPartition};
 use crate::node::high_watermark;
 use crate::partition::Standing;
 
@@ -27,7 +26,6 @@ type Elsewhere = BTreeMap<BrokerId, Vec<(usize, CommitItem)>>;
 impl Context {
     /// Refuses the items whose offset is above the partition's high watermark, or of which nobody can say now.
     pub(super) async fn check_watermarks(&self, items: &mut Items) {
-        let image = self.cluster.image();
         let hosted = self.hosted.load();
         let mut elsewhere = Elsewhere::new();
         let mut verdicts = Vec::new();
@@ -50,7 +48,8 @@ impl Context {
                 verdicts.push((at, judge(high_watermark(here, expected).await, item)));
                 continue;
             }
-            match self.leader_of_item(&image, item) {
+            let leader = self.leader_of_partition(item.partition);
+            match leader.filter(|leader| *leader != self.broker) {
                 Some(leader) => elsewhere
                     .entry(leader)
                     .or_default()
@@ -69,13 +68,13 @@ impl Context {
         }
     }
 
-    fn leader_of_item(&self, image: &ClusterImage, item: &CommitItem) -> Option<BrokerId> {
-        let topic = image.topic(item.partition.topic)?;
-        let partition = topic.partition(item.partition.index)?;
+    /// The broker that leads a partition, as far as is known.
+    pub(super) fn leader_of_partition(&self, place: TopicPartition) -> Option<BrokerId> {
+        let image = self.cluster.image();
+        let partition = image.topic(place.topic)?.partition(place.index)?;
         let hosted = self.hosted.load();
-        let here = hosted.get(item.partition.topic, item.partition.index);
-        let (leader, _) = self.leaders.of(partition, here.map(AsRef::as_ref));
-        leader.filter(|leader| *leader != self.broker)
+        let here = hosted.get(place.topic, place.index);
+        self.leaders.of(partition, here.map(AsRef::as_ref)).0
     }
 
     async fn ask_leader(
