@@ -74,13 +74,12 @@ fn unreadable(facts: &PartitionFacts) -> Option<Verdict> {
         return Some(Verdict::new(
             Cause::NoQuorum,
             format!(
-                "no leader can be elected, because {} of its {count} {} missing: {}; bring {} back, or see `highwater cluster \
+                "no leader can be elected, because {} missing: {}; bring {} back, or see `highwater cluster \
                  recover` where what they hold is gone for good",
-                missing.len(),
-                if count == 1 {
-                    "replicas is"
-                } else {
-                    "replicas are"
+                match (count, missing.len()) {
+                    (1, _) => "its only replica is".to_owned(),
+                    (_, 1) => format!("1 of its {count} replicas is"),
+                    (_, gone) => format!("{gone} of its {count} replicas are"),
                 },
                 list(missing.iter().map(|replica| told(replica))),
                 brokers_text(&brokers),

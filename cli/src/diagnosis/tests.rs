@@ -138,6 +138,8 @@ fn a_majority_that_is_missing_is_told_by_replica() {
         "bring brokers 1, 2 back",
     ];
     assert_said(&of_topic(&facts), Cause::NoQuorum, &words);
+    let words = ["because its only replica is missing: broker 1 is down; bring broker 1 back"];
+    assert_said(&of_topic(&sole(Standing::Down)), Cause::NoQuorum, &words);
 }
 
 #[test]

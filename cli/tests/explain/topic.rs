@@ -143,6 +143,13 @@ async fn brokers_that_are_down_and_back() {
     let place = (Some("sole"), Some(number));
     let said = until(&addresses, &explain("sole"), place, "moving_replicas").await;
     assert!(said.contains("its replicas move to broker 3"), "{said}");
+    let described = run(&addresses, &["topic", "describe", "sole"]).await;
+    let moving = &described[0]["moves"][0];
+    assert_eq!(moving["partition"], number, "{described:#}");
+    assert_eq!(
+        (&moving["to"][0], &moving["adding"][0]),
+        (&3.into(), &3.into())
+    );
 
     cluster.stop(2).await;
     let addresses = cluster.addresses();

@@ -157,7 +157,7 @@ pub(super) fn summary(moves: &[Move]) -> String {
 
 /// A move that is under way, as JSON.
 #[derive(Debug, Serialize)]
-struct Moving {
+pub(crate) struct Moving {
     topic: String,
     partition: u32,
     from: Vec<u32>,
@@ -199,7 +199,8 @@ pub(crate) async fn list(context: &Context) -> Result<(), Failure> {
     context.answer(|| moving_table(&moves), || &moves)
 }
 
-fn moving_table(moves: &[Moving]) -> String {
+/// Moves that are under way, for people.
+pub(crate) fn moving_table(moves: &[Moving]) -> String {
     if moves.is_empty() {
         return String::new();
     }

@@ -1,6 +1,7 @@
 //! `highwater topic describe`
 
 use clap::Args;
+use highwater_client::Admin;
 use highwater_client::protocol::{
     ConfigSource, DescribeTopicResponse, PartitionDescription, TopicConfig,
 };
@@ -8,7 +9,9 @@ use serde::Serialize;
 
 use super::selection::Selection;
 use super::{held_records, id_text};
+use crate::command::cluster::moves::{Moving, moving_table};
 use crate::context::{Context, explain_topic};
+use crate::explain::explain;
 use crate::failure::Failure;
 use crate::quantity::human_bytes;
 use crate::table::{Summary, Table, section};
@@ -29,6 +32,8 @@ struct Described {
     records: u64,
     configs: Vec<Config>,
     partitions: Vec<Partition>,
+    /// Changes of replicas that are under way.
+    moves: Vec<Moving>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,7 +63,10 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
     let mut described = Vec::new();
     for name in options.selection.names(&admin).await? {
         match admin.describe_topic(&name).await {
-            Ok(topic) => described.push(Described::from(topic)),
+            Ok(topic) => described.push(Described {
+                moves: moves(&admin, &name, context).await,
+                ..Described::from(topic)
+            }),
             Err(error) => {
                 let what = format!("cannot describe topic \"{name}\"");
                 context.report(&explain_topic(&admin, what, &name, &error).await);
@@ -66,6 +74,18 @@ pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failu
         }
     }
     context.answer(|| text(&described), || &described)
+}
+
+/// The moves of a topic's replicas. Without them the rest of the description is still worth showing.
+async fn moves(admin: &Admin, name: &str, context: &Context) -> Vec<Moving> {
+    match admin.moves(Some(name)).await {
+        Ok(moves) => moves.into_iter().map(Moving::from).collect(),
+        Err(error) => {
+            let what = format!("cannot list the moves of topic \"{name}\"");
+            context.report(&explain(what, &error));
+            Vec::new()
+        }
+    }
 }
 
 impl From<DescribeTopicResponse> for Described {
@@ -77,6 +97,7 @@ impl From<DescribeTopicResponse> for Described {
             topic: topic.name,
             configs: topic.configs.into_iter().map(Config::from).collect(),
             partitions: topic.partitions.into_iter().map(Partition::from).collect(),
+            moves: Vec::new(),
         }
     }
 }
@@ -130,8 +151,13 @@ impl Described {
                 "SIZE",
                 human_bytes(self.partitions.iter().map(|each| each.log_bytes).sum()),
             );
+        let moves = if self.moves.is_empty() {
+            String::new()
+        } else {
+            format!("\n{}{}", section("MOVES"), moving_table(&self.moves))
+        };
         format!(
-            "{}{summary}\n{}{}\n{}{}",
+            "{}{summary}\n{}{}\n{}{}{moves}",
             section("SUMMARY"),
             section("CONFIGS"),
             self.configs_table(),
