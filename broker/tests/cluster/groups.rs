@@ -213,6 +213,8 @@ async fn groups_of_a_broker_that_was_alone_outlive_it_once_there_are_three() {
     for name in &names {
         assert_eq!(committed(&cluster, name).await, Some(offset), "{name}");
     }
+}
+
 /// What the metrics say of the lag of group `g` in `t`'s partition, in records and seconds; `None` while they say nothing.
 async fn lag(cluster: &Cluster) -> Option<(f64, f64)> {
     let pages = cluster.pages("/metrics/groups").await;
