@@ -11,7 +11,8 @@ use crate::segment::{self, Segment};
 use crate::{Frame, RaftIndex};
 
 impl Log {
-    /// The frames of the indexes from `from` up to, not including, `to`: as many as fit into `max_bytes` of payload, at least one. Blocks.
+    /// The frames of the indexes from `from` up to, not including, `to`: as many as fit into `max_bytes` of payload, at least one where
+    /// damage did not take them. Blocks.
     ///
     /// # Errors
     /// [`Error::Compacted`], [`Error::Damaged`], [`Error::Io`]; [`Error::Invalid`] for a range above the last index or empty.
@@ -68,6 +69,10 @@ impl Log {
                 Err(_) | Ok(None) => break,
                 Ok(Some(found)) => found,
             };
+            if found.is_empty() {
+                // Damage took the frames from here on.
+                break;
+            }
             for frame in found {
                 let bytes = frame.payload.len() as u64;
                 if bytes > left && !frames.is_empty() {

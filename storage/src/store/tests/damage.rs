@@ -20,6 +20,44 @@ pub(super) fn flip_in_journal(fs: &SimFs, wanted: &[u8]) {
     fs.corrupt(path, |bytes| bytes[at] ^= 1);
 }
 
+/// Wherever the journal is damaged, a read ends: with an error, or with frames from where it began.
+#[test]
+fn reads_of_a_damaged_log_end() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut log = create(&opened.store, 7);
+    vote(&opened.store, &mut log, 1, 7, 0);
+    for index in 1..10 {
+        append_synced(&opened.store, &mut log, &[batch(index, 1, 300)]);
+    }
+    vote(&opened.store, &mut log, 2, 7, 9);
+    let crashed = crash(&fs, CrashMode::PowerDropped);
+    let mut journals = crashed.files();
+    journals.retain(|path, _| path.starts_with("journal"));
+    for (path, bytes) in &journals {
+        let written = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+        for at in (0..written).step_by(97) {
+            let fs = crash(&crashed, CrashMode::PowerDropped);
+            fs.corrupt(path, |bytes| bytes[at] ^= 1);
+            let Ok(reopened) = Store::open(Arc::new(fs), Box::new(|| 77), config()) else {
+                continue;
+            };
+            for recovered in &reopened.logs {
+                let log = &recovered.log;
+                let end = log.last_index().next();
+                for from in (log.first_index().0..end.0).map(RaftIndex) {
+                    let Ok(frames) = log.read(from, end, u64::MAX) else {
+                        continue;
+                    };
+                    let indexes: Vec<_> = frames.iter().map(|frame| frame.index.0).collect();
+                    let expected: Vec<_> = (from.0..end.0).take(frames.len()).collect();
+                    assert_eq!(indexes, expected, "byte {at}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn damaged_group_that_was_synced_is_damage_and_not_a_torn_tail() {
     let fs = SimFs::new(1);
