@@ -315,30 +315,30 @@ fn tell(patient: &Patient<'_>, treatment: Treatment, repair_command: &str) -> He
     let (state, help) = match treatment {
         Treatment::Rebuild => (
             HealthState::Warning,
-            "It is rebuilt from the others; nothing is to be done",
+            "It is rebuilt from the others; nothing is to be done".to_owned(),
         ),
         Treatment::AwaitChange => (
             HealthState::Warning,
-            "It is rebuilt from the others when the change of replicas that is under way is over; nothing is to be done",
+            "It is rebuilt from the others when the change of replicas that is under way is over; nothing is to be done".to_owned(),
         ),
-        Treatment::AwaitMajority => {
-            let help = without_majority(patient.topic, patient.partition);
-            return finding(HealthState::Critical, reason, format!("{what}. {help}"));
-        }
-        Treatment::AcceptLoss => {
-            let message = format!(
-                "{what}. No other broker holds the partition. What is well of it is served, and it takes no records. To go on \
-                 without what is lost, stop the broker and run `{repair_command}`"
-            );
-            return finding(HealthState::Critical, reason, message);
-        }
+        Treatment::AwaitMajority => (
+            HealthState::Critical,
+            without_majority(patient.topic, patient.partition),
+        ),
+        Treatment::AcceptLoss => (
+            HealthState::Critical,
+            format!(
+                "No other broker holds the partition. What is well of it is served, and it takes no records. To go on without what is \
+                 lost, stop the broker and run `{repair_command}`"
+            ),
+        ),
         Treatment::ReplaceDisk => (
             HealthState::Critical,
-            "The data directory takes no more writes. Check the disk, then restart the broker",
+            "The data directory takes no more writes. Check the disk, then restart the broker".to_owned(),
         ),
         Treatment::Investigate => (
             HealthState::Critical,
-            "Its data is well, but it cannot go on with it. Please report this with the log of the broker",
+            "Its data is well, but it cannot go on with it. Please report this with the log of the broker".to_owned(),
         ),
     };
     finding(state, reason, format!("{what}. {help}"))

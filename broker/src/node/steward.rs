@@ -504,22 +504,6 @@ mod tests {
         assert_eq!(leaving(&members(&[1], &[]), &[1], &[1]), None);
     }
 
-    fn applied(mut members: Members, changes: &[MemberChange]) -> Members {
-        for change in changes {
-            let (MemberChange::AddLearner(id)
-            | MemberChange::AddVoter(id)
-            | MemberChange::Remove(id)) = change;
-            members.voters.retain(|other| other != id);
-            members.learners.retain(|other| other != id);
-            match change {
-                MemberChange::AddLearner(id) => members.learners.push(*id),
-                MemberChange::AddVoter(id) => members.voters.push(*id),
-                MemberChange::Remove(_) => {}
-            }
-        }
-        members
-    }
-
     proptest! {
         /// Whoever is silent or behind: the number of voters stays odd and never falls, and when all are well again every
         /// broker is a member and the voters are as many as there should be.
@@ -536,7 +520,7 @@ mod tests {
                 let silent = if silent == 1 { 0 } else { silent };
                 let changes = decided(&group, &registered, &[behind], &[silent], wanted);
                 let Some(changes) = changes else { continue };
-                let next = applied(group.clone(), &changes);
+                let next = group.clone().changed_by(&changes);
                 prop_assert!(next.voters.len() % 2 == 1);
                 prop_assert!(next.voters.len() >= group.voters.len());
                 prop_assert!(next.voters.len() <= group.voters.len() + 2);

@@ -38,6 +38,24 @@ impl Members {
         }
     }
 
+    /// The members when these changes are over.
+    #[cfg(test)]
+    pub(crate) fn changed_by(mut self, changes: &[MemberChange]) -> Self {
+        for change in changes {
+            let (MemberChange::AddLearner(id)
+            | MemberChange::AddVoter(id)
+            | MemberChange::Remove(id)) = change;
+            self.voters.retain(|other| other != id);
+            self.learners.retain(|other| other != id);
+            match change {
+                MemberChange::AddLearner(id) => self.learners.push(*id),
+                MemberChange::AddVoter(id) => self.voters.push(*id),
+                MemberChange::Remove(_) => {}
+            }
+        }
+        self
+    }
+
     /// The members as of an applied state, as far as they can be read.
     pub fn as_of(applied: &AppliedState) -> Self {
         decode(&applied.conf_state)

@@ -139,21 +139,6 @@ fn only_so_many_begin_and_who_has_begun_goes_on() {
     assert_eq!(step(members(&[1], &[4])), second);
 }
 
-fn applied(mut members: Members, changes: &[MemberChange]) -> Members {
-    for change in changes {
-        let (MemberChange::AddLearner(id) | MemberChange::AddVoter(id) | MemberChange::Remove(id)) =
-            change;
-        members.voters.retain(|other| other != id);
-        members.learners.retain(|other| other != id);
-        match change {
-            MemberChange::AddLearner(id) => members.learners.push(*id),
-            MemberChange::AddVoter(id) => members.voters.push(*id),
-            MemberChange::Remove(_) => {}
-        }
-    }
-    members
-}
-
 proptest! {
     /// Whoever is behind and whenever it is cancelled: a change ends with one of both memberships, and the voters are at all
     /// times as many as before or after.
@@ -174,7 +159,7 @@ proptest! {
             match decided(&partition, &group, matched, committed) {
                 Step::Wait => prop_assert!(is_behind),
                 Step::Change(changes) => {
-                    let next = applied(group.clone(), &changes);
+                    let next = group.clone().changed_by(&changes);
                     let is_either = [from.len(), to.len()].contains(&next.voters.len());
                     prop_assert!(is_either, "{:?} voters", next.voters);
                     group = next;
