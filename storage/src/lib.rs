@@ -2,6 +2,7 @@
 //!
 //! This crate is synchronous. It knows Raft indexes, terms, offsets and bytes; it knows nothing of Raft or gRPC.
 
+mod checked;
 mod checkpoint;
 mod config;
 mod cursor;

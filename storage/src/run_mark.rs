@@ -17,8 +17,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::checked;
 use crate::checkpoint::{read_whole, write_whole};
-use crate::cursor::{Cursor, put_string};
+use crate::cursor::put_string;
 use crate::fs::{self, Fs};
 
 const PATH: &str = "run";
@@ -122,24 +123,15 @@ fn write(fs: &dyn Fs, is_clean: bool) -> fs::Result<()> {
 }
 
 fn encode(is_clean: bool, filesystem: u64, boot: &str) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&u32::from(is_clean).to_le_bytes());
-    out.extend_from_slice(&filesystem.to_le_bytes());
-    put_string(&mut out, boot.as_bytes());
-    let crc = crc32fast::hash(&out[8..]);
-    out[4..8].copy_from_slice(&crc.to_le_bytes());
-    out
+    let mut body = u32::from(is_clean).to_le_bytes().to_vec();
+    body.extend_from_slice(&filesystem.to_le_bytes());
+    put_string(&mut body, boot.as_bytes());
+    checked::encode(MAGIC, VERSION, &body)
 }
 
 fn decode(bytes: Vec<u8>) -> Option<(bool, u64, String)> {
-    let expected = crc32fast::hash(bytes.get(8..)?);
-    let mut cursor = Cursor::new(bytes.into());
-    let (magic, crc, version) = (cursor.bytes(4)?, cursor.u32()?, cursor.u32()?);
-    let is_clean = cursor.u32()? == 1;
-    let decoded = (is_clean, cursor.u64()?, cursor.text()?);
-    (magic == MAGIC[..] && crc == expected && version == VERSION).then_some(decoded)
+    let mut body = checked::decode(MAGIC, VERSION, bytes)?;
+    Some((body.u32()? == 1, body.u64()?, body.text()?))
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@
 
 use std::path::Path;
 
+use crate::checked;
 use crate::checkpoint::{read_whole, write_whole};
-use crate::cursor::Cursor;
 use crate::fs::{self, Fs};
 
 const PATH: &str = "starts";
@@ -61,25 +61,17 @@ impl Starts {
 }
 
 fn encode(starts: Starts) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&starts.number.to_le_bytes());
-    out.push(u8::from(starts.is_set_back));
-    let crc = crc32fast::hash(&out[8..]);
-    out[4..8].copy_from_slice(&crc.to_le_bytes());
-    out
+    let mut body = starts.number.to_le_bytes().to_vec();
+    body.push(u8::from(starts.is_set_back));
+    checked::encode(MAGIC, VERSION, &body)
 }
 
 fn decode(bytes: Vec<u8>) -> Option<Starts> {
-    let expected = crc32fast::hash(bytes.get(8..)?);
-    let mut cursor = Cursor::new(bytes.into());
-    let (magic, crc, version) = (cursor.bytes(4)?, cursor.u32()?, cursor.u32()?);
-    let starts = Starts {
-        number: cursor.u64()?,
-        is_set_back: cursor.flag()?,
-    };
-    (magic == MAGIC[..] && crc == expected && version == VERSION).then_some(starts)
+    let mut body = checked::decode(MAGIC, VERSION, bytes)?;
+    Some(Starts {
+        number: body.u64()?,
+        is_set_back: body.flag()?,
+    })
 }
 
 #[cfg(test)]

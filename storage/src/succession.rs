@@ -13,8 +13,8 @@ use std::path::Path;
 
 use uuid::Uuid;
 
+use crate::checked;
 use crate::checkpoint::{read_whole, write_whole};
-use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 
@@ -76,31 +76,23 @@ impl Succession {
 }
 
 fn encode(succession: Succession) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.push(match succession.part {
+    let mut body = vec![match succession.part {
         Part::Begins => 1,
         Part::Follows => 2,
-    });
-    out.extend_from_slice(succession.cluster.as_bytes());
-    let crc = crc32fast::hash(&out[8..]);
-    out[4..8].copy_from_slice(&crc.to_le_bytes());
-    out
+    }];
+    body.extend_from_slice(succession.cluster.as_bytes());
+    checked::encode(MAGIC, VERSION, &body)
 }
 
 fn decode(bytes: Vec<u8>) -> Option<Succession> {
-    let expected = crc32fast::hash(bytes.get(8..)?);
-    let mut cursor = Cursor::new(bytes.into());
-    let (magic, crc, version) = (cursor.bytes(4)?, cursor.u32()?, cursor.u32()?);
-    let part = match cursor.u8()? {
+    let mut body = checked::decode(MAGIC, VERSION, bytes)?;
+    let part = match body.u8()? {
         1 => Part::Begins,
         2 => Part::Follows,
         _ => return None,
     };
-    let cluster = Uuid::from_slice(&cursor.bytes(16)?).ok()?;
-    let is_whole = magic == MAGIC[..] && crc == expected && version == VERSION;
-    is_whole.then_some(Succession { cluster, part })
+    let cluster = Uuid::from_slice(&body.bytes(16)?).ok()?;
+    Some(Succession { cluster, part })
 }
 
 #[cfg(test)]
