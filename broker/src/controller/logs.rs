@@ -58,10 +58,10 @@ fn read_all(log: &Log, mut each: impl FnMut(&Frame)) -> Result<(), String> {
     let end = log.last_index().next();
     while next < end {
         let frames = log.read(next, end, READ_BYTES);
-        let frames = frames.map_err(|error| error.to_string())?;
-        let last = frames.last().ok_or("it ends before its last entry")?;
-        next = last.index.next();
-        frames.iter().for_each(&mut each);
+        for frame in frames.map_err(|error| error.to_string())? {
+            next = frame.index.next();
+            each(&frame);
+        }
     }
     Ok(())
 }

@@ -11,11 +11,12 @@ use crate::segment::{self, Segment};
 use crate::{Frame, RaftIndex};
 
 impl Log {
-    /// The frames of the indexes from `from` up to, not including, `to`: as many as fit into `max_bytes` of payload, at least one where
-    /// damage did not take them. Blocks.
+    /// The frames of the indexes from `from` up to, not including, `to`: as many as fit into `max_bytes` of payload, at least one. They end
+    /// where damage took the next. Blocks.
     ///
     /// # Errors
-    /// [`Error::Compacted`], [`Error::Damaged`], [`Error::Io`]; [`Error::Invalid`] for a range above the last index or empty.
+    /// [`Error::Compacted`]; [`Error::Damaged`] where the frame at `from` is gone or cannot be read; [`Error::Io`]; [`Error::Invalid`] for a
+    /// range above the last index or empty.
     pub fn read(&self, from: RaftIndex, to: RaftIndex, max_bytes: u64) -> Result<Vec<Frame>> {
         let read = |segment: &Arc<Segment>, from, max_bytes| {
             segment.read_entries(from, to, max_bytes).map(Some)
@@ -69,10 +70,6 @@ impl Log {
                 Err(_) | Ok(None) => break,
                 Ok(Some(found)) => found,
             };
-            if found.is_empty() {
-                // Damage took the frames from here on.
-                break;
-            }
             for frame in found {
                 let bytes = frame.payload.len() as u64;
                 if bytes > left && !frames.is_empty() {
@@ -89,26 +86,25 @@ impl Log {
         Ok(Some(frames))
     }
 
-    /// Frames from one segment or head.
+    /// Frames from one segment or head, at least one.
     fn read_once(
         &self,
         from: RaftIndex,
         to: RaftIndex,
         read: impl Fn(&Arc<Segment>, RaftIndex) -> segment::Result<Option<Vec<Frame>>>,
     ) -> Result<Option<Vec<Frame>>> {
-        if let Some(head) = self
-            .heads
-            .iter()
-            .rev()
-            .find(|head| head.spec().first_index <= from)
-        {
-            let frames = head
-                .frames()
-                .iter()
-                .filter(|frame| from <= frame.index && frame.index < to);
-            return Ok(Some(frames.cloned().collect()));
+        let mut heads = self.heads.iter().rev();
+        let found = match heads.find(|head| head.spec().first_index <= from) {
+            Some(head) => {
+                let wanted = |frame: &&Frame| from <= frame.index && frame.index < to;
+                Some(head.frames().iter().filter(wanted).cloned().collect())
+            }
+            None => self.shared.read_entries(from, read)?,
+        };
+        match found {
+            Some(frames) if frames.is_empty() => Err(self.shared.absent(from)),
+            found => Ok(found),
         }
-        self.shared.read_entries(from, read)
     }
 }
 
@@ -160,19 +156,22 @@ impl LogShared {
         if let Some(segment) = segment.filter(|segment| from < segment.end().next_index) {
             return read(segment, from).map_err(|error| self.read_error(error));
         }
-        match view
-            .holes
-            .iter()
-            .find(|hole| hole.from <= from && from < hole.to)
-        {
-            Some(hole) => Err(self.hole_error(hole)),
-            None => Err(Error::Compacted {
+        Err(self.absent(from))
+    }
+
+    /// Why nothing is at index `from`.
+    fn absent(&self, from: RaftIndex) -> Error {
+        let view = self.view();
+        let mut holes = view.holes.iter();
+        match holes.find(|hole| hole.from <= from && from < hole.to) {
+            Some(hole) => self.hole_error(hole),
+            None => Error::Compacted {
                 index: from,
                 first: view
                     .segments
                     .first()
                     .map_or(from.next(), |segment| segment.spec().first_index),
-            }),
+            },
         }
     }
 }

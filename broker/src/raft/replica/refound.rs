@@ -40,11 +40,7 @@ pub(super) fn refound<M: Machine>(
     let last = log.last_index();
     let mut next = applied.index.next();
     while next <= last {
-        let frames = log.read(next, last.next(), READ_BYTES)?;
-        if frames.is_empty() {
-            return Err(damaged(replica, format!("entry {next} cannot be read")));
-        }
-        for frame in frames {
+        for frame in log.read(next, last.next(), READ_BYTES)? {
             next = frame.index.next();
             apply(machine, replica, frame)?;
         }

@@ -158,9 +158,8 @@ impl<M: Machine> Replica<M> {
             }
         }
         while next < end {
-            let frames = match log.read(next, end, REPLAY_BYTES) {
-                Ok(frames) if !frames.is_empty() => frames,
-                _ => return,
+            let Ok(frames) = log.read(next, end, REPLAY_BYTES) else {
+                return;
             };
             for frame in frames {
                 let base_offset = frame.base_offset;

@@ -58,6 +58,53 @@ fn reads_of_a_damaged_log_end() {
     }
 }
 
+/// Frames without a file are in no segment whose reading would tell that some are gone. Such a read once never ended.
+#[test]
+fn read_that_begins_where_frames_without_a_file_are_gone_names_the_hole() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut log = create(&opened.store, 7);
+    let events = |index| NewFrame {
+        kind: FrameKind::Events,
+        payload: vec![u8::try_from(index).unwrap(); 40].into(),
+        ..no_op(index, 1)
+    };
+    for index in 1..10 {
+        append_synced(&opened.store, &mut log, &[events(index)]);
+    }
+    vote(&opened.store, &mut log, 2, 7, 9);
+    let fs = crash(&fs, CrashMode::PowerDropped);
+    flip_in_journal(&fs, &events(5).payload);
+    let mut reopened = open(&fs);
+    let RecoveredLog { log, .. } = reopened.logs.remove(0);
+    let (done, reads) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let read = |from, to| {
+            let frames = log.read(RaftIndex(from), RaftIndex(to), u64::MAX);
+            frames.map(|frames| frames.iter().map(|frame| frame.index.0).collect::<Vec<_>>())
+        };
+        let cached = log.read_cached(RaftIndex(5), RaftIndex(10), u64::MAX);
+        done.send((read(1, 10), read(5, 10), cached, read(6, 10)))
+            .unwrap();
+    });
+    let (before, at, cached, after) = reads
+        .recv_timeout(std::time::Duration::from_secs(60))
+        .expect("reads end");
+    assert_eq!(before.unwrap(), [1, 2, 3, 4], "up to the hole");
+    let is_hole = |error: &Error| {
+        matches!(
+            error,
+            Error::Damaged {
+                from: RaftIndex(5),
+                ..
+            }
+        )
+    };
+    assert!(is_hole(&at.unwrap_err()));
+    assert!(is_hole(&cached.unwrap_err()));
+    assert_eq!(after.unwrap(), [6, 7, 8, 9]);
+}
+
 #[test]
 fn damaged_group_that_was_synced_is_damage_and_not_a_torn_tail() {
     let fs = SimFs::new(1);
