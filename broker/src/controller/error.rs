@@ -267,19 +267,7 @@ impl Error {
             Self::InvalidReplicationFactor { .. } => Reason::InvalidReplicationFactor,
             Self::Config(ConfigError::Unsupported { .. }) => Reason::Unsupported,
             Self::Config(_) | Self::MinInsyncReplicas { .. } => Reason::InvalidConfig,
-            Self::Refused(refusal) => match refusal {
-                Refusal::NotLeader { .. } | Refusal::UnknownGroup => Reason::NotController,
-                Refusal::Indefinite => Reason::RequestTimedOut,
-                Refusal::Busy { .. } => Reason::Throttled,
-                Refusal::NotEnoughReplicas {
-                    appended: false, ..
-                } => Reason::NotEnoughReplicas,
-                Refusal::NotEnoughReplicas { appended: true, .. } => {
-                    Reason::NotEnoughReplicasAfterAppend
-                }
-                Refusal::DiskFull => Reason::DiskFull,
-                Refusal::Failed { .. } => Reason::StorageError,
-            },
+            Self::Refused(refusal) => refusal.reason(Reason::NotController, Reason::NotController),
         }
     }
 }

@@ -122,19 +122,9 @@ impl Error {
             Self::Subscribed => Reason::GroupSubscribedToTopic,
             Self::MetadataBehind => Reason::CoordinatorLoadInProgress,
             Self::Invalid { .. } => Reason::InvalidRequest,
-            Self::Refused(refusal) => match refusal {
-                Refusal::NotLeader { .. } | Refusal::UnknownGroup => Reason::NotCoordinator,
-                Refusal::Indefinite => Reason::RequestTimedOut,
-                Refusal::Busy { .. } => Reason::Throttled,
-                Refusal::NotEnoughReplicas {
-                    appended: false, ..
-                } => Reason::NotEnoughReplicas,
-                Refusal::NotEnoughReplicas { appended: true, .. } => {
-                    Reason::NotEnoughReplicasAfterAppend
-                }
-                Refusal::DiskFull => Reason::DiskFull,
-                Refusal::Failed { .. } => Reason::StorageError,
-            },
+            Self::Refused(refusal) => {
+                refusal.reason(Reason::NotCoordinator, Reason::NotCoordinator)
+            }
         }
     }
 }

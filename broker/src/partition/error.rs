@@ -132,21 +132,9 @@ impl Error {
             Self::TooManyProducers { .. } => Reason::Throttled,
             Self::OffsetOutOfRange { .. } => Reason::OffsetOutOfRange,
             Self::Malformed { .. } => Reason::InvalidRecord,
-            Self::Refused(refusal) => match refusal {
-                Refusal::NotLeader { .. } => Reason::NotLeaderOrFollower,
-                Refusal::UnknownGroup => Reason::UnknownTopicOrPartition,
-                // Proposed, and not known to have failed: the client must take it for a request without an answer.
-                Refusal::Indefinite => Reason::RequestTimedOut,
-                Refusal::Busy { .. } => Reason::Throttled,
-                Refusal::NotEnoughReplicas {
-                    appended: false, ..
-                } => Reason::NotEnoughReplicas,
-                Refusal::NotEnoughReplicas { appended: true, .. } => {
-                    Reason::NotEnoughReplicasAfterAppend
-                }
-                Refusal::DiskFull => Reason::DiskFull,
-                Refusal::Failed { .. } => Reason::StorageError,
-            },
+            Self::Refused(refusal) => {
+                refusal.reason(Reason::NotLeaderOrFollower, Reason::UnknownTopicOrPartition)
+            }
         }
     }
 }

@@ -9,6 +9,7 @@
 //! entries go out as values. The same log gives the same applied state on every replica.
 
 use bytes::Bytes;
+use highwater_proto::Reason;
 use highwater_storage::{Offset, RaftIndex, Term};
 
 /// Milliseconds since the Unix epoch, as the shard's clock saw it when the turn began.
@@ -117,6 +118,25 @@ pub enum Refusal {
         /// What happened, for a person.
         reason: String,
     },
+}
+
+impl Refusal {
+    /// The reason that clients are told, where `not_leader` and `unknown_group` say the first two in the words of what they asked.
+    pub fn reason(&self, not_leader: Reason, unknown_group: Reason) -> Reason {
+        match self {
+            Self::NotLeader { .. } => not_leader,
+            Self::UnknownGroup => unknown_group,
+            // Proposed, and not known to have failed: the client must take it for a request without an answer.
+            Self::Indefinite => Reason::RequestTimedOut,
+            Self::Busy { .. } => Reason::Throttled,
+            Self::NotEnoughReplicas {
+                appended: false, ..
+            } => Reason::NotEnoughReplicas,
+            Self::NotEnoughReplicas { appended: true, .. } => Reason::NotEnoughReplicasAfterAppend,
+            Self::DiskFull => Reason::DiskFull,
+            Self::Failed { .. } => Reason::StorageError,
+        }
+    }
 }
 
 /// Where a replica stands in its group.
