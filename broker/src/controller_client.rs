@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_proto::internal::v1 as wire;
-use highwater_proto::{ApiError, BrokerId, Reason};
+use highwater_proto::{ApiError, BrokerId, Reason, never_left};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tonic::Status;
 use tonic::transport::Channel;
 use uuid::Uuid;
 use wire::controller_service_client::ControllerServiceClient;
@@ -306,18 +305,6 @@ async fn call(
     })
 }
 
-/// Whether a call failed before anything of it was sent: nobody could be connected to.
-pub(crate) fn never_left(status: &Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
-}
-
 /// Whether the same question may be put to the controller again, because it surely did nothing yet.
 fn is_worth_another_try(error: &ApiError) -> bool {
     matches!(
@@ -366,6 +353,7 @@ pub(crate) fn unexpected() -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Status;
     use tonic::transport::Endpoint;
 
     use super::*;

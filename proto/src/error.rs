@@ -147,9 +147,7 @@ impl ApiError {
                 error.foreign = foreign;
                 error
             }
-            _ if was_never_connected(status) => {
-                Self::new(Reason::BrokerNotAvailable, plain_message(status))
-            }
+            _ if never_left(status) => Self::new(Reason::BrokerNotAvailable, plain_message(status)),
             _ => Self::new(reason_of_plain(status), plain_message(status)),
         };
         error.retry_after = retry_after;
@@ -157,8 +155,8 @@ impl ApiError {
     }
 }
 
-/// Whether the request surely went nowhere: there was no connection, and none could be made.
-fn was_never_connected(status: &Status) -> bool {
+/// Whether a call failed before anything of it was sent: there was no connection, and none could be made.
+pub fn never_left(status: &Status) -> bool {
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
         if error.is::<tonic::ConnectError>() {
