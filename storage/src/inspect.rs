@@ -77,7 +77,7 @@ impl Report<'_> {
     }
 
     fn checkpoints(&mut self) -> Result<()> {
-        for number in checkpoint::list(self.fs)? {
+        for number in checkpoint::FILES.list(self.fs)? {
             let contents = match checkpoint::read(self.fs, number) {
                 Ok(contents) => contents,
                 Err(error) => {

@@ -15,6 +15,7 @@ mod ids;
 mod inspect;
 mod journal;
 mod log;
+mod numbered;
 mod parallel;
 mod poison;
 mod pool;

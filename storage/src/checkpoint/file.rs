@@ -24,11 +24,16 @@ use crate::cursor::{Cursor, put_string};
 use crate::error::{Error, Result};
 use crate::fs::{self, File, Fs};
 use crate::journal::Start;
+use crate::numbered::NumberedFiles;
 use crate::{LogId, RaftIndex};
 
 /// Where checkpoints and snapshots are.
 pub(crate) const DIRECTORY: &str = "checkpoint";
-const EXTENSION: &str = ".checkpoint";
+/// The checkpoints.
+pub(crate) const FILES: NumberedFiles = NumberedFiles {
+    directory: DIRECTORY,
+    extension: ".checkpoint",
+};
 const TEMPORARY: &str = "new";
 
 const MAGIC: [u8; 8] = *b"HWCHKPNT";
@@ -150,30 +155,12 @@ fn take_section(cursor: &mut Cursor) -> Option<Bytes> {
     (crc32fast::hash(&body) == crc).then_some(body)
 }
 
-pub(crate) fn path(number: u64) -> PathBuf {
-    Path::new(DIRECTORY).join(format!("{number:012}{EXTENSION}"))
-}
-
-/// The numbers of the checkpoints that are there, from oldest to newest.
-///
-/// # Errors
-/// When the directory cannot be listed.
-pub(crate) fn list(fs: &dyn Fs) -> fs::Result<Vec<u64>> {
-    let mut numbers: Vec<u64> = fs
-        .list(Path::new(DIRECTORY))?
-        .iter()
-        .filter_map(|entry| entry.name.strip_suffix(EXTENSION)?.parse().ok())
-        .collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
 /// Reads a checkpoint.
 ///
 /// # Errors
 /// [`Error::Corrupt`] when it is not whole, or cannot be read.
 pub(crate) fn read(fs: &dyn Fs, number: u64) -> Result<Contents> {
-    let path = path(number);
+    let path = FILES.path(number);
     let corrupt = |reason: String| Error::Corrupt {
         path: path.display().to_string(),
         reason,
@@ -191,7 +178,7 @@ pub(crate) fn read(fs: &dyn Fs, number: u64) -> Result<Contents> {
 /// # Errors
 /// When that fails; what is on disk then is in doubt, unless there was no space.
 pub(crate) fn write(fs: &dyn Fs, contents: &Contents) -> fs::Result<()> {
-    write_whole(fs, &path(contents.number), &contents.encode())?;
+    write_whole(fs, &FILES.path(contents.number), &contents.encode())?;
     fs.sync_dir(Path::new(DIRECTORY))
 }
 

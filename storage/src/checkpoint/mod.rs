@@ -24,7 +24,7 @@ use bytes::Bytes;
 use carry::Carried;
 pub(crate) use entry::{Applied, LogEntry, LogStart, NO_LIMIT, SegmentEntry, Snapshot};
 pub(crate) use file::{
-    Contents, DIRECTORY, list, path, read, read_whole, snapshot_path, write, write_whole,
+    Contents, DIRECTORY, FILES, read, read_whole, snapshot_path, write, write_whole,
 };
 
 use crate::LogId;
@@ -232,8 +232,8 @@ impl Checkpoint {
     fn clean_up(&self, number: u64, older: Start) -> Result<()> {
         let directory = &self.directory;
         let fs = &*directory.fs;
-        for old in list(fs)?.into_iter().filter(|old| old + 1 < number) {
-            fs.remove_file(&path(old))?;
+        for old in FILES.list(fs)?.into_iter().filter(|old| old + 1 < number) {
+            fs.remove_file(&FILES.path(old))?;
         }
         directory.journal.release_below(older.file)?;
         let (retired, deleted) = {

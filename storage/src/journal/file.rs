@@ -1,31 +1,14 @@
-//! The names of journal files.
+//! The names of journal files, and places in them.
 
-use std::path::{Path, PathBuf};
-
-use crate::fs::{self, Fs};
+use crate::numbered::NumberedFiles;
 
 /// Where the journal files are.
 pub(crate) const DIRECTORY: &str = "journal";
-const EXTENSION: &str = ".journal";
-
-/// The path of a journal file.
-pub(super) fn path(number: u64) -> PathBuf {
-    Path::new(DIRECTORY).join(format!("{number:012}{EXTENSION}"))
-}
-
-/// The numbers of the journal files that are there, from oldest to newest.
-///
-/// # Errors
-/// When the directory cannot be listed.
-pub(crate) fn list(fs: &dyn Fs) -> fs::Result<Vec<u64>> {
-    let mut numbers: Vec<u64> = fs
-        .list(Path::new(DIRECTORY))?
-        .iter()
-        .filter_map(|entry| entry.name.strip_suffix(EXTENSION)?.parse().ok())
-        .collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
+/// The journal files.
+pub(super) const FILES: NumberedFiles = NumberedFiles {
+    directory: DIRECTORY,
+    extension: ".journal",
+};
 
 /// A place in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

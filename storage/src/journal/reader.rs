@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::file::{self, Location};
+use super::file::{DIRECTORY, FILES, Location};
 use super::group::{
     FILE_HEADER_BYTES, FileHeader, GROUP_HEADER_BYTES, GroupHeader, second_header_position,
 };
@@ -75,7 +75,7 @@ impl Group {
         }
         let start = self.record_bytes - self.records.remaining();
         let record = Record::decode(&mut self.records).ok_or_else(|| Error::Corrupt {
-            path: file::path(self.file).display().to_string(),
+            path: FILES.path(self.file).display().to_string(),
             reason: format!(
                 "group {} holds a record that this version does not know",
                 self.number
@@ -124,7 +124,7 @@ pub(crate) fn scan_closed(
     match missing.or((scan.next_group < end.group).then_some(scan.next_group)) {
         None => Ok(()),
         Some(group) => Err(Error::Corrupt {
-            path: file::DIRECTORY.to_owned(),
+            path: DIRECTORY.to_owned(),
             reason: format!("group {group} cannot be read"),
         }),
     }
@@ -145,10 +145,10 @@ fn scan_files(
         files: vec![],
     };
     let mut files = vec![];
-    let numbers = file::list(fs)?;
+    let numbers = FILES.list(fs)?;
     for number in numbers.into_iter().filter(|number| *number < end) {
         scan.next_file = scan.next_file.max(number + 1);
-        let file = fs.open(&file::path(number))?;
+        let file = fs.open(&FILES.path(number))?;
         scan.files.push((number, file.len()));
         if number >= start.file {
             files.extend(read_header(&*file, number).map(|header| (file, header)));
@@ -257,7 +257,7 @@ impl FrameSource {
         let file = match &self.open {
             Some((number, file)) if *number == location.file => Arc::clone(file),
             _ => {
-                let file = self.fs.open(&file::path(location.file))?;
+                let file = self.fs.open(&FILES.path(location.file))?;
                 self.open = Some((location.file, Arc::clone(&file)));
                 file
             }

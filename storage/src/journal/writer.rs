@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::file::{self, DIRECTORY};
+use super::file::{DIRECTORY, FILES};
 use super::group::{
     FileHeader, GROUP_HEADER_BYTES, GroupHeader, group_file_bytes, second_header_position,
 };
@@ -244,7 +244,7 @@ impl Journal {
             .copied()
             .filter(|(number, _)| *number < file)
         {
-            writer.pool.give(&file::path(number), bytes)?;
+            writer.pool.give(&FILES.path(number), bytes)?;
             writer.files.pop_front();
         }
         Ok(())
@@ -359,7 +359,7 @@ impl Writer {
 
     /// Opens the next file, with room for a group of `bytes`, and makes it the current one. On a full disk a small one will do.
     fn open_file(&mut self, bytes: u64) -> std::result::Result<(), Failure> {
-        let (number, path) = (self.next_file, file::path(self.next_file));
+        let (number, path) = (self.next_file, FILES.path(self.next_file));
         let small = (self.file_bytes / SMALL_FILE_PART).next_multiple_of(BLOCK_BYTES);
         let take = |wanted: u64| self.pool.take(&path, wanted.max(bytes + 2 * BLOCK_BYTES));
         let taken = take(self.file_bytes).or_else(|error| {

@@ -92,7 +92,7 @@ struct Restored {
 /// # Errors
 /// [`Error::Corrupt`] when the directory has logs but no identity.
 pub(crate) fn found(fs: &dyn Fs, random: &Random) -> Result<Identity> {
-    for number in checkpoint::list(fs)? {
+    for number in checkpoint::FILES.list(fs)? {
         let has_logs =
             checkpoint::read(fs, number).map_or(true, |contents| !contents.logs.is_empty());
         if has_logs {
@@ -102,7 +102,7 @@ pub(crate) fn found(fs: &dyn Fs, random: &Random) -> Result<Identity> {
                 reason,
             });
         }
-        fs.remove_file(&checkpoint::path(number))?;
+        fs.remove_file(&checkpoint::FILES.path(number))?;
     }
     let journal = Start { file: 1, group: 1 };
     let contents = Contents {
@@ -142,7 +142,7 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, random: Random, config: Config) -> Result
 
 impl Loaded {
     fn read(fs: &dyn Fs) -> Result<Self> {
-        let mut numbers = checkpoint::list(fs)?;
+        let mut numbers = checkpoint::FILES.list(fs)?;
         let mut first_error = None;
         while let Some(number) = numbers.pop() {
             match Self::read_one(fs, number) {
@@ -158,8 +158,8 @@ impl Loaded {
                     first_error.get_or_insert(error);
                     if !numbers.is_empty() {
                         fs.rename(
-                            &checkpoint::path(number),
-                            &checkpoint::path(number).with_extension("damaged"),
+                            &checkpoint::FILES.path(number),
+                            &checkpoint::FILES.path(number).with_extension("damaged"),
                         )?;
                     }
                 }
@@ -175,7 +175,7 @@ impl Loaded {
     fn read_one(fs: &dyn Fs, number: u64) -> Result<Self> {
         let contents = checkpoint::read(fs, number)?;
         let corrupt = |reason: &str| Error::Corrupt {
-            path: checkpoint::path(number).display().to_string(),
+            path: checkpoint::FILES.path(number).display().to_string(),
             reason: reason.to_owned(),
         };
         let mut logs = BTreeMap::new();
