@@ -1,5 +1,7 @@
 //! Whether the broker serves, and what somebody should know of it.
 
+mod log_finding;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +10,8 @@ use highwater_proto::v1::{HealthFinding, HealthState};
 use highwater_storage::{LogId, Store};
 
 use crate::offline::repair_command;
+
+pub(crate) use log_finding::{Help, LogFinding, Trouble};
 
 /// Whether clients are served; shared by all that tell others. Begins with no.
 #[derive(Clone, Debug, Default)]
@@ -108,27 +112,28 @@ impl Health {
     /// What is wrong with logs, each said once.
     fn findings_by_log(&self) -> BTreeMap<LogId, HealthFinding> {
         let mut told = lock(&self.failed_replicas).clone();
-        for (log, reason) in self.store.health().poisoned_logs {
+        let mut tell = |log: LogId, trouble: Trouble<'_>, help: Help<'_>| {
             told.entry(log).or_insert_with(|| {
-                let message = format!(
-                    "log {log} failed and takes no more writes: {reason}. Check the disk, then restart the broker"
-                );
-                finding(HealthState::Critical, "LOG_FAILED", message)
+                let partition = None;
+                LogFinding {
+                    log,
+                    partition,
+                    trouble,
+                    help,
+                }
+                .into()
             });
+        };
+        for (log, reason) in self.store.health().poisoned_logs {
+            tell(log, Trouble::Failed(&reason), Help::CheckDisk);
         }
         // What belongs to nothing any more may be damaged.
         let unknown = lock(&self.unknown_replicas);
         let damaged = self.damaged_logs().into_iter();
+        let repair_command = &self.repair_command();
         for (log, reason) in damaged.filter(|(log, _)| !unknown.contains_key(log)) {
-            told.entry(log).or_insert_with(|| {
-                let message = format!(
-                    "log {log} is damaged: {reason}. The rest of it is served, and it takes no records. Where other brokers \
-                     hold its partition it is rebuilt from them; otherwise stop the broker and run `{}` to go on without what is \
-                     lost",
-                    self.repair_command()
-                );
-                finding(HealthState::Critical, "LOG_DAMAGED", message)
-            });
+            let help = Help::RebuildOrAcceptLoss { repair_command };
+            tell(log, Trouble::Damaged(&reason), help);
         }
         told
     }

@@ -102,6 +102,7 @@ const PURE: &[&str] = &[
     "broker/src/controller/placement.rs",
     "broker/src/controller/reconcile.rs",
     "broker/src/controller/registrations.rs",
+    "broker/src/health/log_finding.rs",
     "broker/src/node/founding/decision.rs",
     "broker/src/node/mending/treatment.rs",
     "broker/src/peer/liveness.rs",

@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use self::treatment::{Case, Treatment};
 use crate::controller::{ClusterImage, ClusterView, Command, Partition, Topic};
 use crate::controller_client::ControllerClient;
-use crate::health::{Health, finding};
+use crate::health::{Health, Help, LogFinding, Trouble, finding};
 use crate::hosted::{Hosted, HostedPartition};
 use crate::partition::Standing;
 use crate::peer::Peers;
@@ -116,24 +116,19 @@ impl Mending {
                 let Some(here) = here.filter(|_| !partition.is_changing()) else {
                     continue;
                 };
-                let what = format!(
-                    "replica {} of partition {index} of topic {} is lost, because the data directory was set back or replaced",
-                    here.id.0, topic.name
-                );
                 let is_mendable = partition.lost.len() * 2 < partition.replicas.len();
-                let told = if is_mendable {
-                    let message =
-                        format!("{what}. It is rebuilt from the others; nothing is to be done");
-                    finding(HealthState::Warning, "REPLICA_REBUILDING", message)
+                let help = if is_mendable {
+                    Help::Rebuild
                 } else {
-                    let help = without_majority(topic, partition);
-                    finding(
-                        HealthState::Critical,
-                        "REPLICA_LOST",
-                        format!("{what}. {help}"),
-                    )
+                    restore_majority(topic, partition)
                 };
-                findings.insert(LogId(here.id.0), told);
+                let told = LogFinding {
+                    log: LogId(here.id.0),
+                    partition: Some((&topic.name, index)),
+                    trouble: Trouble::Lost,
+                    help,
+                };
+                findings.insert(told.log, told.into());
             }
         }
         findings
@@ -176,12 +171,13 @@ impl Mending {
             let Some(old) = removing.find(|old| comes && old.broker == self.me) else {
                 continue;
             };
-            let message = format!(
-                "replica {} of partition {index} of topic {} is being rebuilt from the others. Nothing is to be done",
-                old.id.0, topic.name
-            );
-            let told = finding(HealthState::Warning, "REPLICA_REBUILDING", message);
-            findings.insert(LogId(old.id.0), told);
+            let told = LogFinding {
+                log: LogId(old.id.0),
+                partition: Some((&topic.name, index)),
+                trouble: Trouble::Replaced,
+                help: Help::Rebuild,
+            };
+            findings.insert(told.log, told.into());
         }
         findings
     }
@@ -284,62 +280,36 @@ fn placed(
     Some((topic, topic.partition(index)?))
 }
 
-/// What to do where a replica is of no use and the others are no majority.
-fn without_majority(topic: &Topic, partition: &Partition) -> String {
-    let (name, count) = (&topic.name, topic.replication_factor);
-    let recover = format!(
-        "`highwater cluster recover {name}` shows what would be lost and asks, then `highwater topic alter {name} -r {count}` makes the \
-         other replicas anew"
-    );
-    if partition.replicas.len() == 2 {
-        return format!(
-            "The other one alone is no majority and cannot rebuild it. To go on with what that one holds: {recover}"
-        );
+/// What is said of a failed replica.
+fn tell(patient: &Patient<'_>, treatment: Treatment, repair_command: &str) -> HealthFinding {
+    let reason = &patient.failure.reason;
+    let trouble = match patient.failure.ailment {
+        Ailment::Damaged => Trouble::Damaged(reason),
+        _ => Trouble::Failed(reason),
+    };
+    let help = match treatment {
+        Treatment::Rebuild => Help::Rebuild,
+        Treatment::AwaitChange => Help::RebuildLater,
+        Treatment::AwaitMajority => restore_majority(patient.topic, patient.partition),
+        Treatment::AcceptLoss => Help::AcceptLoss { repair_command },
+        Treatment::ReplaceDisk => Help::CheckDisk,
+        Treatment::Investigate => Help::Report,
+    };
+    let log = LogId(patient.replica.0);
+    let partition = Some((&*patient.topic.name, patient.index));
+    LogFinding {
+        log,
+        partition,
+        trouble,
+        help,
     }
-    format!(
-        "It is rebuilt as soon as a majority of the partition's replicas goes on without it: start the brokers that hold them. Where \
-         they are gone for good: {recover}"
-    )
+    .into()
 }
 
-/// What somebody should know of a failed replica.
-fn tell(patient: &Patient<'_>, treatment: Treatment, repair_command: &str) -> HealthFinding {
-    let what = format!(
-        "replica {} of partition {} of topic {} failed: {}",
-        patient.replica.0, patient.index, patient.topic.name, patient.failure.reason
-    );
-    let reason = match patient.failure.ailment {
-        Ailment::Damaged => "LOG_DAMAGED",
-        _ => "LOG_FAILED",
-    };
-    let (state, help) = match treatment {
-        Treatment::Rebuild => (
-            HealthState::Warning,
-            "It is rebuilt from the others; nothing is to be done".to_owned(),
-        ),
-        Treatment::AwaitChange => (
-            HealthState::Warning,
-            "It is rebuilt from the others when the change of replicas that is under way is over; nothing is to be done".to_owned(),
-        ),
-        Treatment::AwaitMajority => (
-            HealthState::Critical,
-            without_majority(patient.topic, patient.partition),
-        ),
-        Treatment::AcceptLoss => (
-            HealthState::Critical,
-            format!(
-                "No other broker holds the partition. What is well of it is served, and it takes no records. To go on without what is \
-                 lost, stop the broker and run `{repair_command}`"
-            ),
-        ),
-        Treatment::ReplaceDisk => (
-            HealthState::Critical,
-            "The data directory takes no more writes. Check the disk, then restart the broker".to_owned(),
-        ),
-        Treatment::Investigate => (
-            HealthState::Critical,
-            "Its data is well, but it cannot go on with it. Please report this with the log of the broker".to_owned(),
-        ),
-    };
-    finding(state, reason, format!("{what}. {help}"))
+fn restore_majority<'a>(topic: &'a Topic, partition: &Partition) -> Help<'a> {
+    Help::RestoreMajority {
+        topic: &topic.name,
+        replicas: partition.replicas.len(),
+        replication_factor: topic.replication_factor,
+    }
 }
