@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use highwater_proto::BrokerId;
 use highwater_storage::Term;
-use tokio::time::{Instant, MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 use tracing::{debug, info};
 
+use super::tasks::every;
 use crate::controller::ClusterView;
 use crate::hosted::Hosted;
 use crate::partition::Standing;
@@ -40,17 +40,13 @@ pub(super) struct Balance {
 }
 
 impl Balance {
-    /// Works until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) {
-        let mut looks = tokio::time::interval(INTERVAL);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Works until it is dropped.
+    pub(super) async fn run(self) {
+        let mut looks = every(INTERVAL);
         let mut presence = Presence::default();
         let mut kept = Kept::default();
         loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = looks.tick() => {}
-            }
+            looks.tick().await;
             let now = Instant::now();
             presence.observe(&self.peers.liveness().borrow(), now);
             if !presence.is_empty() {

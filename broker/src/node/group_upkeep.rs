@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_storage::Term;
-use tokio::time::{Instant, MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 use tracing::debug;
 
+use super::tasks::every;
 use crate::config::GroupsConfig;
 use crate::coordination::Coordination;
 use crate::coordinator::{Command, Response};
@@ -30,21 +30,16 @@ struct Told {
     offsets_at: Instant,
 }
 
-/// Runs until `stop`.
+/// Runs until it is dropped.
 pub(super) async fn run(
     config: GroupsConfig,
     hosted: Arc<Hosted>,
     coordination: Arc<Coordination>,
-    stop: CancellationToken,
 ) {
-    let mut looks = tokio::time::interval(INTERVAL);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = every(INTERVAL);
     let mut told: HashMap<GroupId, Told> = HashMap::new();
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = looks.tick() => {}
-        }
+        looks.tick().await;
         let mut led = Vec::new();
         for coordinator in hosted.load().coordinators() {
             let group = coordinator.partition.group;
@@ -61,17 +56,15 @@ pub(super) async fn run(
             led.push((coordinator.clone(), before));
         }
         // None waits for another one that cannot write.
-        let looks = led.into_iter().map(|(coordinator, mut told)| {
+        let looked = led.into_iter().map(|(coordinator, mut told)| {
             let (config, coordination) = (&config, &coordination);
             async move {
                 look(&coordinator, &mut told, config, coordination).await;
                 (coordinator.partition.group, told)
             }
         });
-        tokio::select! {
-            () = stop.cancelled() => return,
-            looked = futures::future::join_all(looks) => told = looked.into_iter().collect(),
-        }
+        let looked = futures::future::join_all(looked).await;
+        told = looked.into_iter().collect();
     }
 }
 

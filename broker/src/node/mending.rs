@@ -14,11 +14,10 @@ use std::time::Duration;
 use highwater_proto::v1::{HealthFinding, HealthState};
 use highwater_proto::{BrokerId, PartitionIndex, TopicId};
 use highwater_storage::LogId;
-use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::treatment::{Case, Treatment};
+use super::tasks::every;
 use crate::controller::{ClusterImage, ClusterView, Command, Partition, Topic};
 use crate::controller_client::ControllerClient;
 use crate::health::{Health, Help, LogFinding, Trouble, finding};
@@ -55,19 +54,12 @@ struct Patient<'a> {
 }
 
 impl Mending {
-    /// Works until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) {
-        let mut looks = tokio::time::interval(INTERVAL);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Works until it is dropped.
+    pub(super) async fn run(self) {
+        let mut looks = every(INTERVAL);
         loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = looks.tick() => {}
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.look() => {}
-            }
+            looks.tick().await;
+            self.look().await;
         }
     }
 

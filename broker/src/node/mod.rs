@@ -18,6 +18,7 @@ mod mover;
 mod reconciler;
 mod set_back;
 mod steward;
+mod tasks;
 mod upkeep;
 mod watermark_service;
 
@@ -34,8 +35,6 @@ use highwater_storage::fs::Fs;
 use highwater_storage::{Identity, LogId, Opened, RecoveredLog, Store, Succession};
 use rand::Rng as _;
 use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::Config;
@@ -63,6 +62,7 @@ use mending::Mending;
 use mover::Mover;
 use reconciler::Reconciler;
 use steward::Steward;
+use tasks::Tasks;
 use watermark_service::Watermarks;
 
 /// How long a stop waits for other brokers to take over what this one leads.
@@ -79,8 +79,7 @@ pub(crate) struct Node {
     pub(crate) shards: Shards<Replica>,
     pub(crate) peers: Peers,
     engine: Engine,
-    tasks: TaskTracker,
-    stop: DropGuard,
+    tasks: Tasks,
 }
 
 /// What the data directory held.
@@ -125,8 +124,7 @@ impl Node {
         let (shards, threads) = start_shards(config, &recovered.store, instruments, &peers)?;
         // From here on a start that fails, or that nobody waits for any more, stops what it started.
         let engine = Engine::new(threads, Arc::clone(&recovered.store));
-        let stop = CancellationToken::new().drop_guard();
-        let tasks = TaskTracker::new();
+        let tasks = Tasks::new();
         let cluster = Arc::new(ClusterView::default());
         let timeout = Duration::from_millis(u64::from(config.requests.timeout_ms));
         let controller =
@@ -143,12 +141,9 @@ impl Node {
                     hosted: Arc::clone(&hosted),
                     cluster: Arc::clone(&cluster),
                 }));
-            let stop = stop.token();
-            tasks.spawn(peer::serve(listener, services, stop.clone()));
-            let meeting = peers
-                .clone()
-                .run(shards.clone(), Arc::clone(&cluster), stop.clone());
-            tasks.spawn(meeting);
+            tasks.spawn_until(|stop| peer::serve(listener, services, stop));
+            let meeting = peers.clone();
+            tasks.spawn_until(|stop| meeting.run(shards.clone(), Arc::clone(&cluster), stop));
         }
         let mut controller_logs = std::mem::take(&mut recovered.controller);
         let mut start = ControllerStart {
@@ -170,7 +165,7 @@ impl Node {
             controller: controller.clone(),
             wanted_voters: config.cluster.controller_voters,
         };
-        tasks.spawn(steward.run(stop.token().clone()));
+        tasks.spawn(steward.run());
         let findings = start
             .run(controller_logs, begun, !recovered.logs.is_empty())
             .await?;
@@ -196,7 +191,7 @@ impl Node {
                 .collect(),
         });
         let mut first = reconciled.clone();
-        tasks.spawn(reconciler.run(stop.token().clone()));
+        tasks.spawn(reconciler.run());
         let version = cluster.image().version();
         // The reconciler ends only with the node.
         drop(first.wait_for(|image| image.version() >= version).await);
@@ -206,13 +201,12 @@ impl Node {
             hosted: Arc::clone(&hosted),
             peers: peers.clone(),
         };
-        tasks.spawn(balance.run(stop.token().clone()));
+        tasks.spawn(balance.run());
         let coordination = Arc::new(Coordination::new(Arc::clone(&cluster)));
         tasks.spawn(group_upkeep::run(
             config.groups.clone(),
             Arc::clone(&hosted),
             Arc::clone(&coordination),
-            stop.token().clone(),
         ));
         let mover = Mover {
             shards: shards.clone(),
@@ -221,7 +215,7 @@ impl Node {
             controller: controller.clone(),
             at_once: config.cluster.moves_at_once,
         };
-        tasks.spawn(mover.run(stop.token().clone()));
+        tasks.spawn(mover.run());
         let mending = Mending {
             me: BrokerId(config.broker_id),
             shards: shards.clone(),
@@ -231,13 +225,12 @@ impl Node {
             controller: controller.clone(),
             health: Arc::clone(&health),
         };
-        tasks.spawn(mending.run(stop.token().clone()));
+        tasks.spawn(mending.run());
         tasks.spawn(upkeep::run(
             Arc::clone(config),
             Arc::clone(&hosted),
             recovered.store,
             shards.clone(),
-            stop.token().clone(),
         ));
         Ok(Self {
             hosted,
@@ -250,7 +243,6 @@ impl Node {
             peers,
             engine,
             tasks,
-            stop,
         })
     }
 
@@ -269,9 +261,7 @@ impl Node {
     /// directory free.
     pub(crate) async fn stop(self) {
         self.hand_over().await;
-        self.stop.token().cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.tasks.stop().await;
         self.hosted
             .store(crate::hosted::HostedPartitions::default());
         let engine = self.engine;

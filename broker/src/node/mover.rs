@@ -21,7 +21,6 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use highwater_proto::{PartitionIndex, TopicId};
 use highwater_storage::{RaftIndex, Term};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::operate;
@@ -171,15 +170,8 @@ pub(super) struct Mover {
 }
 
 impl Mover {
-    /// Works until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.work() => {}
-        }
-    }
-
-    async fn work(self) {
+    /// Works until it is dropped.
+    pub(super) async fn run(self) {
         let mut images = self.cluster.watch();
         while images
             .wait_for(|image| image.reassigned().len() > 0)

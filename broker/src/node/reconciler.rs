@@ -14,7 +14,6 @@ use futures::StreamExt as _;
 use highwater_proto::BrokerId;
 use highwater_storage::{LogId, LogReader, LogSpec};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::operate;
@@ -104,16 +103,13 @@ impl Reconciler {
         (reconciler, reconciled)
     }
 
-    /// Follows the images until `stop`.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    /// Follows the images until it is dropped.
+    pub(super) async fn run(mut self) {
         let mut images = self.parts.cluster.watch();
         let mut retry = FIRST_RETRY;
         loop {
             let image = Arc::clone(&images.borrow_and_update());
-            let is_done = tokio::select! {
-                is_done = self.follow(&image) => is_done,
-                () = stop.cancelled() => return,
-            };
+            let is_done = self.follow(&image).await;
             if is_done {
                 self.last = Some(Arc::clone(&image));
                 retry = FIRST_RETRY;
@@ -121,7 +117,6 @@ impl Reconciler {
             // What could not be done now is tried again, and keeps nobody from the rest.
             self.done.send_replace(image);
             tokio::select! {
-                () = stop.cancelled() => return,
                 changed = images.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(retry), if !is_done => retry = (retry * 2).min(LONGEST_RETRY),
             }

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use highwater_storage::RaftIndex;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::operate;
@@ -187,15 +186,8 @@ pub(super) struct Steward {
 }
 
 impl Steward {
-    /// Works while the group is led here, until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.work() => {}
-        }
-    }
-
-    async fn work(self) {
+    /// Works while the group is led here, until it is dropped.
+    pub(super) async fn run(self) {
         let mut role = self.cluster.watch_role();
         let leads = |role: &Option<Role>| matches!(role, Some(Role::Leader { serving: true, .. }));
         while role.wait_for(leads).await.is_ok() {

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use highwater_storage::Store;
-use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::tasks::every;
 use crate::config::Config;
 use crate::hosted::{Hosted, HostedPartition};
 use crate::partition::retention::{SegmentAges, new_log_start, should_roll};
@@ -27,14 +26,14 @@ const SIZE_CHECK_MS: u32 = 1_000;
 /// Memory of a command, for the mailbox.
 const COMMAND_BYTES: usize = 64;
 
-/// Runs until `stop`.
+/// Runs until it is dropped.
 pub(super) async fn run(
     config: Arc<Config>,
     hosted: Arc<Hosted>,
     store: Arc<Store>,
     shards: Shards<Replica>,
-    stop: CancellationToken,
 ) {
+    let timer = |period_ms: u32| every(Duration::from_millis(u64::from(period_ms)));
     let mut retention = timer(config.upkeep.retention_check_ms);
     let mut size = timer(config.upkeep.retention_check_ms.min(SIZE_CHECK_MS));
     let mut written_bytes = store.written_bytes();
@@ -45,7 +44,6 @@ pub(super) async fn run(
     let mut ages = HashMap::new();
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
             _ = retention.tick() => retain(&hosted, &mut ages, now()).await,
             _ = size.tick() => {
                 let written_before = std::mem::replace(&mut written_bytes, store.written_bytes());
@@ -85,12 +83,6 @@ fn rest(store: &Store, shards: &Shards<Replica>) {
     if store.is_behind() {
         shards.request_checkpoint();
     }
-}
-
-fn timer(period_ms: u32) -> tokio::time::Interval {
-    let mut timer = tokio::time::interval(Duration::from_millis(u64::from(period_ms)));
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    timer
 }
 
 /// Ends segments that are due and lets those go that are too old or too much.
