@@ -28,6 +28,9 @@ pub struct Config {
     pub uncommitted_bytes: u64,
     /// Entry bytes given to a machine at once.
     pub apply_bytes: u64,
+    /// Leaderships that a shard hands over at once where all are to go. A partition takes no proposals from when its handover
+    /// begins until the successor serves: with all of them at once, each would wait for the elections of all.
+    pub handovers: usize,
     /// The largest snapshot of a machine that is sent or taken, in bytes.
     pub snapshot_bytes: usize,
     /// Ticks after which a snapshot that was not answered is taken for lost.
@@ -68,6 +71,7 @@ impl Default for Config {
             inflight_messages: 64,
             uncommitted_bytes: 64 * MIB,
             apply_bytes: 16 * MIB,
+            handovers: 32,
             snapshot_bytes: 32 << 20,
             snapshot_ticks: 30,
             seeding_ticks: 100,
@@ -125,6 +129,9 @@ impl Config {
         }
         if self.snapshot_bytes == 0 || self.mailbox_bytes < self.snapshot_bytes {
             return refuse("snapshot_bytes", "must be in 1..=mailbox_bytes");
+        }
+        if self.handovers == 0 {
+            return refuse("handovers", "must be at least 1");
         }
         if self.reader_threads == 0 {
             return refuse("reader_threads", "must be at least 1");

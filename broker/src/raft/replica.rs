@@ -225,10 +225,10 @@ impl<M: Machine> Replica<M> {
 
     /// Starts an election where no leader is known.
     pub(super) fn campaign_if_leaderless(&mut self) -> Result<(), Error> {
-        match self.role {
-            Role::Follower { leader: None, .. } => self.handle(Event::Campaign, |_| {}),
-            _ => Ok(()),
+        if self.is_leaderless() {
+            self.handle(Event::Campaign, |_| {})?;
         }
+        Ok(())
     }
 
     /// Elects the only voter of a cold group.
@@ -306,6 +306,11 @@ impl<M: Machine> Replica<M> {
     /// Whether it leads its group.
     pub(super) fn leads(&self) -> bool {
         matches!(self.role, Role::Leader { .. })
+    }
+
+    /// Whether it follows, but knows of nobody who leads.
+    pub(super) fn is_leaderless(&self) -> bool {
+        matches!(self.role, Role::Follower { leader: None, .. })
     }
 
     pub(super) fn id(&self) -> ReplicaId {

@@ -154,6 +154,7 @@ impl<M: Machine> Shard<M> {
                 }
             }
         }
+        self.go_on_leaving();
         self.drive(&mut context);
         self.answer_leaving();
         context.outbox.append(&mut self.farewells);

@@ -176,8 +176,8 @@ impl<M: Machine> Shards<M> {
         sent.fold(Ok(()), Result::and)
     }
 
-    /// Has every leader of this broker hand over to another voter, as before a shutdown. Takes two election timeouts at
-    /// most, and answers how many groups this broker leads still.
+    /// Has every leader of this broker hand over to another voter, a few at a time, as before a shutdown. Ends two election
+    /// timeouts after the last that could at the latest, and answers how many groups this broker leads still.
     pub async fn transfer_all_away(&self) -> usize {
         let mut answers = Vec::new();
         let sent = self.broadcast(|| {

@@ -124,6 +124,7 @@ fn config(sleep_ticks: u32) -> Config {
         uncommitted_bytes: 256,
         inflight_messages: 4,
         apply_bytes: 64,
+        handovers: 1,
         snapshot_ticks: 4,
         seeding_ticks: 4,
         catchup_bytes: 0,
