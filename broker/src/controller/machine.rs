@@ -16,11 +16,12 @@ use super::command::{
     AddPartitions, AlterTopic, Command, CreateTopic, DeleteTopic, Registration, Response,
 };
 use super::error::Error;
-use super::event::{self, BadSnapshot, Event};
+use super::event::{self, Event};
 use super::image::{Broker, BrokerState, ClusterImage, FOUNDING_REPLICA, Topic};
 use super::name;
 use super::partition::{Partition, Replica};
 use super::placement::Placement;
+use super::snapshot::{self, BadSnapshot};
 use crate::raft::machine::{CommittedEntry, Decision, EntryKind, NewEntry, Unlawful};
 use crate::raft::{GroupId, ReplicaId};
 use crate::topic::TopicConfig;
@@ -80,7 +81,7 @@ impl ControllerMachine {
     /// [`BadSnapshot`] when no known version wrote it.
     pub fn new(snapshot: &[u8], limits: Limits) -> Result<Self, BadSnapshot> {
         Ok(Self {
-            applied: Arc::new(event::decode_snapshot(snapshot)?),
+            applied: Arc::new(snapshot::decode(snapshot)?),
             proposals: VecDeque::new(),
             projected: None,
             limits,
@@ -455,7 +456,7 @@ impl ControllerMachine {
 
     /// See [`Machine::snapshot`](crate::raft::machine::Machine::snapshot).
     pub fn snapshot(&self) -> Bytes {
-        event::encode_snapshot(&self.applied)
+        snapshot::encode(&self.applied)
     }
 }
 

@@ -13,6 +13,7 @@
 mod command;
 mod coordinators;
 mod delta;
+mod encoding;
 mod error;
 mod event;
 mod image;
@@ -24,6 +25,7 @@ mod placement;
 pub mod reconcile;
 mod registrations;
 mod replica;
+mod snapshot;
 pub(crate) mod wire;
 
 pub use command::{
@@ -33,7 +35,6 @@ pub use command::{
 };
 pub use delta::Delta;
 pub use error::Error;
-pub use event::BadSnapshot;
 pub use image::{
     Broker, BrokerState, ClusterImage, DeletedTopic, FIRST_PARTITION_GROUP, FOUNDING_REPLICA,
     Listener, Start, Topic,
@@ -43,3 +44,4 @@ pub use machine::{ControllerMachine, Limits, PRODUCER_ID_BLOCK};
 pub use partition::{Partition, Reassignment, Recovery, RemovedReplica, Replica};
 pub use registrations::Registrations;
 pub use replica::{ClusterView, ControllerReplica};
+pub use snapshot::BadSnapshot;

@@ -9,6 +9,7 @@ use highwater_proto::BrokerId;
 
 use super::event::{self, Event};
 use super::image::Broker;
+use super::snapshot;
 #[cfg(test)]
 use crate::raft::ReplicaId;
 
@@ -21,7 +22,7 @@ pub struct Registrations {
 impl Registrations {
     /// Those of the applied state that the log begins with. What no known version wrote names nobody.
     pub fn of_snapshot(snapshot: &[u8]) -> Self {
-        let image = event::decode_snapshot(snapshot).unwrap_or_default();
+        let image = snapshot::decode(snapshot).unwrap_or_default();
         let brokers = image
             .brokers()
             .map(|broker| (broker.id, (**broker).clone()));

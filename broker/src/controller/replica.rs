@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use super::command::{Command, Response};
 use super::error::Error;
-use super::event::BadSnapshot;
 use super::image::ClusterImage;
 use super::machine::{ControllerMachine, Limits};
+use super::snapshot::BadSnapshot;
 use crate::raft::machine::{
     CommittedEntry, Decision, Machine, NewEntry, Role, Timestamp, Unlawful,
 };

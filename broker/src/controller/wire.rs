@@ -16,7 +16,7 @@ use super::command::{
     AddPartitions, AlterTopic, CancelMoves, Command, CreateTopic, Decommission, DeleteTopic,
     Registration, Response, SetReplicationFactor,
 };
-use super::event::{
+use super::encoding::{
     decode_broker, decode_overrides, decode_topic_id, decode_uuid, encode_broker, encode_overrides,
     encode_uuid,
 };

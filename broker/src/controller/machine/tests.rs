@@ -285,7 +285,7 @@ fn nobody_takes_the_founders_place() {
     assert_eq!(controller.refusal_of(register(2)), Error::NotFounded);
     // An old controller founded a cluster and stopped before it registered its broker.
     controller.machine = ControllerMachine::new(
-        &event::encode_snapshot(&{
+        &snapshot::encode(&{
             let mut image = ClusterImage::default();
             let cluster_id = Uuid::from_u128(99);
             image
@@ -1024,14 +1024,14 @@ proptest! {
                 }
                 Step::Publish => {
                     let image = Arc::clone(controller.machine.image());
-                    published.push((event::encode_snapshot(&image), image));
+                    published.push((snapshot::encode(&image), image));
                 }
             }
         }
         controller.commit_all();
         assert_consistent(controller.image());
         for (bytes, image) in published {
-            prop_assert_eq!(bytes, event::encode_snapshot(&image), "a published image never changes");
+            prop_assert_eq!(bytes, snapshot::encode(&image), "a published image never changes");
         }
 
         let cut = controller.log.len() * cut / 100;
@@ -1051,7 +1051,7 @@ proptest! {
         if let Some(restored) = restored {
             prop_assert_eq!(restored.image(), controller.machine.image());
         }
-        let scratch = event::decode_snapshot(&controller.machine.snapshot()).unwrap();
+        let scratch = snapshot::decode(&controller.machine.snapshot()).unwrap();
         prop_assert_eq!(&scratch, controller.image());
         prop_assert!(Delta::between(&scratch, controller.image()).is_empty());
     }

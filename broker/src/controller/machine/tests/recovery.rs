@@ -152,8 +152,8 @@ fn a_recovery_survives_a_snapshot() {
     let mut controller = with_topic(3);
     let command = recover(&controller, &[2, 3]);
     controller.done(Command::RecoverPartition(command));
-    let bytes = crate::controller::event::encode_snapshot(controller.image());
-    let restored = crate::controller::event::decode_snapshot(&bytes).unwrap();
+    let bytes = crate::controller::snapshot::encode(controller.image());
+    let restored = crate::controller::snapshot::decode(&bytes).unwrap();
     assert_eq!(&restored, controller.image());
 }
 

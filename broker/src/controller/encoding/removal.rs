@@ -9,7 +9,7 @@ use crate::controller::image::BrokerState;
 use crate::controller::partition::RemovedReplica;
 use crate::raft::{GroupId, ReplicaId};
 
-pub(super) fn encode_state(state: BrokerState) -> wire::BrokerState {
+pub(in crate::controller) fn encode_state(state: BrokerState) -> wire::BrokerState {
     match state {
         BrokerState::Active => wire::BrokerState::Unspecified,
         BrokerState::Draining => wire::BrokerState::Draining,
@@ -17,7 +17,7 @@ pub(super) fn encode_state(state: BrokerState) -> wire::BrokerState {
     }
 }
 
-pub(super) fn decode_state(state: i32) -> Result<BrokerState, String> {
+pub(in crate::controller) fn decode_state(state: i32) -> Result<BrokerState, String> {
     match wire::BrokerState::try_from(state) {
         Ok(wire::BrokerState::Unspecified) => Ok(BrokerState::Active),
         Ok(wire::BrokerState::Draining) => Ok(BrokerState::Draining),
@@ -26,7 +26,9 @@ pub(super) fn decode_state(state: i32) -> Result<BrokerState, String> {
     }
 }
 
-pub(super) fn encode_removed((id, removed): (ReplicaId, &RemovedReplica)) -> wire::RemovedReplica {
+pub(in crate::controller) fn encode_removed(
+    (id, removed): (ReplicaId, &RemovedReplica),
+) -> wire::RemovedReplica {
     wire::RemovedReplica {
         replica_id: id.0,
         topic_id: encode_uuid(removed.topic_id.0),
@@ -36,7 +38,7 @@ pub(super) fn encode_removed((id, removed): (ReplicaId, &RemovedReplica)) -> wir
     }
 }
 
-pub(super) fn decode_removed(
+pub(in crate::controller) fn decode_removed(
     removed: wire::RemovedReplica,
 ) -> Result<(ReplicaId, RemovedReplica), String> {
     let entry = RemovedReplica {
@@ -48,14 +50,18 @@ pub(super) fn decode_removed(
     Ok((ReplicaId(removed.replica_id), entry))
 }
 
-pub(super) fn encode_retired((incarnation_id, broker): (Uuid, BrokerId)) -> wire::RetiredDirectory {
+pub(in crate::controller) fn encode_retired(
+    (incarnation_id, broker): (Uuid, BrokerId),
+) -> wire::RetiredDirectory {
     wire::RetiredDirectory {
         incarnation_id: encode_uuid(incarnation_id),
         broker_id: broker.0,
     }
 }
 
-pub(super) fn decode_retired(retired: wire::RetiredDirectory) -> Result<(Uuid, BrokerId), String> {
+pub(in crate::controller) fn decode_retired(
+    retired: wire::RetiredDirectory,
+) -> Result<(Uuid, BrokerId), String> {
     Ok((
         decode_uuid(&retired.incarnation_id)?,
         BrokerId(retired.broker_id),
