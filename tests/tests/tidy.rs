@@ -114,6 +114,7 @@ const PURE: &[&str] = &[
     "client/src/producer/partitioner.rs",
     "client/src/producer/accumulator.rs",
     "client/src/producer/core.rs",
+    "client/src/producer/core/",
     "client/src/producer/pipeline.rs",
     "client/src/producer/plan.rs",
     "client/src/consumer/by_key/lanes.rs",
