@@ -2,22 +2,17 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use highwater_client::Offset;
 use tokio::sync::Semaphore;
 
-use crate::stage::{Diary, SESSION, Stage, in_time, places, receive, until};
+use crate::stage::{Diary, SESSION, SHORT, Stage, in_time, places, receive, until};
 
 #[tokio::test]
 async fn a_partition_is_drained_before_it_is_given_away() {
-    let stage = Stage::new(2).await;
-    for partition in 0..2 {
-        stage.produce(partition, &["k", "k", "k"]).await;
-    }
+    let stage = Stage::filled(2, &["k", "k", "k"]).await;
     let (diary, gate) = (Diary::default(), Arc::new(Semaphore::new(0)));
-    let group = stage.group().on_rebalance(diary.listener("first"));
-    let mut first = group.build().await.unwrap();
+    let mut first = stage.group_noted(&diary, "first").build().await.unwrap();
     let working = tokio::spawn({
         let (diary, gate) = (diary.clone(), Arc::clone(&gate));
         async move {
@@ -41,8 +36,7 @@ async fn a_partition_is_drained_before_it_is_given_away() {
     })
     .await;
 
-    let group = stage.group().on_rebalance(diary.listener("second"));
-    let mut second = group.build().await.unwrap();
+    let mut second = stage.group_noted(&diary, "second").build().await.unwrap();
     let revoked = |partition: u32| diary.place(&format!("first revoked {partition}"));
     let asked_back = async || revoked(0).is_some() || revoked(1).is_some();
     tokio::select! {
@@ -145,16 +139,10 @@ async fn who_stops_in_the_middle_goes_on_with_what_was_not_processed() {
 
 #[tokio::test]
 async fn who_takes_too_long_to_drain_loses_all_and_its_handlers_are_ended() {
-    let stage = Stage::new(2).await;
-    for partition in 0..2 {
-        stage.produce(partition, &["a"]).await;
-    }
+    let stage = Stage::filled(2, &["a"]).await;
     let diary = Diary::default();
-    let group = stage
-        .group()
-        .rebalance_timeout(Duration::from_millis(500))
-        .on_rebalance(diary.listener("first"));
-    let mut first = group.build().await.unwrap();
+    let group = stage.group_noted(&diary, "first");
+    let mut first = group.rebalance_timeout(SHORT).build().await.unwrap();
     let mut work = first.process_by_key(2, |record| {
         let ended = EndNoted(diary.clone(), format!("ended {}", record.partition));
         let diary = diary.clone();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use highwater_client::Reason;
 
-use crate::stage::{Diary, SESSION, Stage, in_time, places, receive, turn_until, until};
+use crate::stage::{Diary, SESSION, SHORT, Stage, in_time, places, receive, turn_until, until};
 
 #[tokio::test]
 async fn a_slow_handler_costs_no_membership() {
@@ -39,16 +39,10 @@ async fn a_slow_handler_costs_no_membership() {
 
 #[tokio::test]
 async fn who_stays_away_while_others_wait_is_removed() {
-    let stage = Stage::new(2).await;
-    for partition in 0..2 {
-        stage.produce(partition, &["a"]).await;
-    }
+    let stage = Stage::filled(2, &["a"]).await;
     let diary = Diary::default();
-    let group = stage
-        .group()
-        .rebalance_timeout(Duration::from_millis(500))
-        .on_rebalance(diary.listener("away"));
-    let mut away = group.build().await.unwrap();
+    let group = stage.group_noted(&diary, "away");
+    let mut away = group.rebalance_timeout(SHORT).build().await.unwrap();
     receive(&mut away, 2).await;
     let mut other = stage.member().await;
     receive(&mut other, 1).await;
@@ -76,16 +70,12 @@ async fn who_stays_away_while_others_wait_is_removed() {
 
 #[tokio::test]
 async fn what_was_received_is_committed_before_it_is_given_away() {
-    let stage = Stage::new(2).await;
-    for partition in 0..2 {
-        stage.produce(partition, &["a", "a"]).await;
-    }
+    let stage = Stage::filled(2, &["a", "a"]).await;
     let group = stage.group().auto_commit(Duration::from_secs(3_600));
     let mut first = group.build().await.unwrap();
     receive(&mut first, 4).await;
     let diary = Diary::default();
-    let group = stage.group().on_rebalance(diary.listener("second"));
-    let mut second = group.build().await.unwrap();
+    let mut second = stage.group_noted(&diary, "second").build().await.unwrap();
     tokio::select! {
         () = until("a share for the second", async || !diary.pages().is_empty()) => {}
         _ = async { tokio::join!(first.recv(), second.recv()) } => panic!("there is nothing"),
@@ -106,17 +96,13 @@ async fn what_was_received_is_committed_before_it_is_given_away() {
 async fn a_static_member_comes_back_to_its_partitions() {
     let stage = Stage::new(2).await;
     let diary = Diary::default();
-    let group = stage
-        .group()
-        .instance_id("i")
-        .on_rebalance(diary.listener("static"));
-    let mut fixed = group.build().await.unwrap();
+    let group = stage.group_noted(&diary, "static");
+    let mut fixed = group.instance_id("i").build().await.unwrap();
     turn_until(&mut fixed, "both partitions", async || {
         diary.pages().len() == 2
     })
     .await;
-    let group = stage.group().on_rebalance(diary.listener("other"));
-    let mut other = group.build().await.unwrap();
+    let mut other = stage.group_noted(&diary, "other").build().await.unwrap();
     let share = |member: &str| {
         let pages = diary.pages();
         let prefix = format!("{member} assigned ");
@@ -132,11 +118,8 @@ async fn a_static_member_comes_back_to_its_partitions() {
     let kept = if share("other").unwrap() == "0" { 1 } else { 0 };
     fixed.close().await.unwrap();
 
-    let group = stage
-        .group()
-        .instance_id("i")
-        .on_rebalance(diary.listener("back"));
-    let mut back = group.build().await.unwrap();
+    let group = stage.group_noted(&diary, "back");
+    let mut back = group.instance_id("i").build().await.unwrap();
     tokio::select! {
         () = until("its return", async || share("back").is_some()) => {}
         _ = async { tokio::join!(back.recv(), other.recv()) } => panic!("there is nothing"),

@@ -12,6 +12,8 @@ pub(crate) const TOPIC: &str = "orders";
 pub(crate) const GROUP: &str = "billing";
 /// The shortest session that a member may ask for.
 pub(crate) const SESSION: Duration = Duration::from_secs(1);
+/// A rebalance timeout that a test can wait for.
+pub(crate) const SHORT: Duration = Duration::from_millis(500);
 /// What is waited for takes less than this, or never comes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,6 +37,15 @@ impl Stage {
         stage
     }
 
+    /// One whose topic has records with these keys in each of its partitions.
+    pub(crate) async fn filled(partitions: u32, keys: &[&str]) -> Self {
+        let stage = Self::new(partitions).await;
+        for partition in 0..partitions {
+            stage.produce(partition, keys).await;
+        }
+        stage
+    }
+
     pub(crate) async fn topic(&self, name: &str, partitions: u32) {
         let topic = NewTopic::new(name).partitions(partitions);
         self.client.admin().create_topic(topic).await.unwrap();
@@ -52,6 +63,11 @@ impl Stage {
 
     pub(crate) fn group(&self) -> GroupConsumerBuilder {
         self.client.consumer().group(GROUP).topics([TOPIC])
+    }
+
+    /// The same for a member whose share of the partitions is noted.
+    pub(crate) fn group_noted(&self, diary: &Diary, member: &'static str) -> GroupConsumerBuilder {
+        self.group().on_rebalance(diary.listener(member))
     }
 
     pub(crate) async fn member(&self) -> GroupConsumer {
@@ -94,7 +110,7 @@ impl Diary {
     }
 
     /// A listener that notes what happens to each partition of a member.
-    pub(crate) fn listener(&self, member: &'static str) -> impl FnMut(&Rebalance) + Send + use<> {
+    fn listener(&self, member: &'static str) -> impl FnMut(&Rebalance) + Send + use<> {
         let diary = self.clone();
         move |rebalance| {
             let (what, partitions) = match rebalance {
