@@ -187,12 +187,13 @@ fn one_of_two_replicas_that_is_damaged_is_given_up_by_the_command_that_health_na
             "{finding:?}"
         );
     }
-    let doomed = scene.wait_for("partitions without a leader", || {
+    // On a busy machine another broker may not be heard for a moment, and counts as lost until it is.
+    let doomed = scene.wait_for("partitions that have lost broker 3 alone", || {
         let doomed = lost(&scene, &admin);
-        (doomed.len() == damaged).then_some(doomed)
+        let is_so = doomed.len() == damaged && doomed.iter().all(|at| at.lost == [3]);
+        is_so.then_some(doomed)
     });
     for partition in &doomed {
-        assert_eq!(partition.lost, [3]);
         let recovering = admin.recover_partition(partition);
         scene.runtime.block_on(recovering).unwrap();
     }
