@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::pin::pin;
 use std::time::Duration;
 
+use highwater_client::protocol::ClusterMetadata;
 use highwater_client::{Admin, Client, ClientBuilder, Error, Reason, Tls};
 use serde::Serialize;
 use tokio::time::timeout;
@@ -17,6 +18,8 @@ use crate::profile::Connection;
 
 /// After so long without an answer the user is told what is being waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the controller is waited for by who can do without it: time for a second broker where the first is cut off.
+const CONTROLLER_PATIENCE: Duration = Duration::from_secs(4);
 
 /// The surroundings of one command.
 #[derive(Debug)]
@@ -81,6 +84,26 @@ impl Context {
                 None => failure,
             }
         })
+    }
+
+    /// Brokers and topics, in order to do `what`: with every change that anybody was told of, or, while nobody leads the
+    /// controller, as one broker knows them, which the user is told. A look at a cluster in trouble must not end in an error.
+    pub(crate) async fn overview(
+        &self,
+        admin: &Admin,
+        what: &str,
+    ) -> Result<ClusterMetadata, Failure> {
+        let why = match timeout(CONTROLLER_PATIENCE, admin.linearizable_metadata(&[])).await {
+            Ok(Ok(metadata)) => return Ok(metadata),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no controller confirmed in time what the brokers know".to_owned(),
+        };
+        let known = admin.metadata(&[]).await;
+        let known = known.map_err(|error| explain(what, &error))?;
+        self.note(&format!(
+            "this may be out of date: {why}; shown is what one broker knows by itself"
+        ));
+        Ok(known)
     }
 
     /// Tells the user of a failure on stderr; the exit status will not be 0.
@@ -167,6 +190,6 @@ pub(crate) async fn no_such_topic(admin: &Admin, what: impl Into<String>, name: 
 
 /// The names of all topics; none where they cannot be had, since the failure at hand is worth telling without them.
 async fn known_topics(admin: &Admin) -> Vec<String> {
-    let known = admin.list_topics().await.unwrap_or_default();
+    let known = admin.metadata(&[]).await.unwrap_or_default().topics;
     known.into_iter().map(|topic| topic.name).collect()
 }

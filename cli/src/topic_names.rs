@@ -7,7 +7,7 @@ use crate::completer;
 /// Completes arguments that name a topic.
 pub(crate) fn completer() -> ArgValueCompleter {
     completer::of(|client| async move {
-        let topics = client.admin().list_topics().await?;
+        let topics = client.admin().metadata(&[]).await?.topics;
         Ok(topics.into_iter().map(|topic| topic.name).collect())
     })
 }

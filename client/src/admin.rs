@@ -240,21 +240,47 @@ impl Admin {
         Ok(client.describe_topic(request).await?.into_inner())
     }
 
-    /// Every topic, by name.
+    /// Every topic, by name, as of now: see [`Admin::linearizable_metadata`].
     ///
     /// # Errors
-    /// The broker cannot be reached.
+    /// The broker cannot be reached; `NOT_CONTROLLER` while nobody leads the controller.
     pub async fn list_topics(&self) -> Result<Vec<v1::TopicMetadata>, Error> {
-        Ok(self.metadata(&[]).await?.topics)
+        Ok(self.linearizable_metadata(&[]).await?.topics)
     }
 
-    /// Brokers, and the topics named, or all when none is.
+    /// Brokers, and the topics named, or all when none is, with every change that anybody was told of before the call.
+    ///
+    /// # Errors
+    /// The broker cannot be reached; `NOT_CONTROLLER` while nobody leads the controller.
+    pub async fn linearizable_metadata(
+        &self,
+        topics: &[String],
+    ) -> Result<v1::ClusterMetadata, Error> {
+        let request = v1::GetMetadataRequest {
+            topics: topics.to_vec(),
+            linearizable: true,
+        };
+        // A broker that is cut off from the controller is not waited for long: another one may not be.
+        let answer = self.cluster.ask(Repeat::Safe, |channel| {
+            let request = self.cluster.short_request(request.clone());
+            async move {
+                let mut client = ClusterServiceClient::new(channel)
+                    .max_decoding_message_size(MAX_RESPONSE_BYTES);
+                client.get_metadata(request).await
+            }
+        });
+        Ok(answer.await?.metadata.unwrap_or_default())
+    }
+
+    /// Brokers, and the topics named, or all when none is, as the broker knows them that answers: it may not have heard yet of
+    /// a change that another one has acknowledged, and answers also while nobody leads the controller.
     ///
     /// # Errors
     /// The broker cannot be reached.
     pub async fn metadata(&self, topics: &[String]) -> Result<v1::ClusterMetadata, Error> {
         let request = v1::GetMetadataRequest {
             topics: topics.to_vec(),
+            linearizable: false,
         };
         let answer = ask!(
             self,
@@ -279,19 +305,16 @@ impl Admin {
         )
     }
 
-    /// What each broker of the cluster says of the cluster and of itself, or why it says nothing, by broker.
-    ///
-    /// # Errors
-    /// No broker can be reached.
+    /// What each of the brokers says of the cluster and of itself, or why it says nothing.
     pub async fn describe_brokers(
         &self,
-    ) -> Result<Vec<(v1::Broker, Result<v1::DescribeClusterResponse, Error>)>, Error> {
-        let brokers = self.metadata(&[]).await?.brokers;
+        brokers: Vec<v1::Broker>,
+    ) -> Vec<(v1::Broker, Result<v1::DescribeClusterResponse, Error>)> {
         let asked = brokers.into_iter().map(|broker| async move {
             let described = self.describe_broker(&broker).await;
             (broker, described)
         });
-        Ok(join_all(asked).await)
+        join_all(asked).await
     }
 
     async fn describe_broker(

@@ -204,6 +204,8 @@ impl Cluster {
         let status = loop {
             let request = v1::GetMetadataRequest {
                 topics: topics.to_vec(),
+                // The way to records must not depend on the controller.
+                linearizable: false,
             };
             match client.get_metadata(self.request(request)).await {
                 Ok(answer) => return Ok(answer.into_inner().metadata.unwrap_or_default()),

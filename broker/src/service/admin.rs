@@ -335,24 +335,20 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::DescribeTopicRequest>,
     ) -> Result<Response<v1::DescribeTopicResponse>, Status> {
-        let v1::DescribeTopicRequest {
-            name,
-            as_known_here,
-        } = request.into_inner();
+        let name = request.get_ref().name.as_str();
         if authorize(
             &Principal::Anonymous,
             Operation::Describe,
-            Resource::Topic(&name),
+            Resource::Topic(name),
         )
         .is_err()
         {
-            return Err(unknown_topic(&name).into());
+            return Err(unknown_topic(name).into());
         }
-        if !as_known_here {
-            // Whoever was told of a change anywhere sees it here.
-            self.context.controller.read_barrier().await?;
+        if !request.get_ref().as_known_here {
+            self.context.newest_image(&request).await?;
         }
-        let topic = self.find(&name)?;
+        let topic = self.find(name)?;
         Ok(Response::new(self.describe(&topic)))
     }
 

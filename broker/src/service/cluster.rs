@@ -13,7 +13,8 @@ use v1::cluster_service_server::ClusterService;
 use super::metadata::Sources;
 use super::{Context, refusals};
 use crate::authorize::{Operation, Principal, Resource, authorize};
-use crate::server::{ListenerName, Origin};
+use crate::controller::ClusterImage;
+use crate::server::{CallDeadline, ListenerName, Origin};
 
 /// Changes of leaders that come within this time after others were told are told together: after a start or a failure
 /// thousands of partitions elect at once, and each answer holds all of them.
@@ -56,6 +57,24 @@ impl Context {
         })
     }
 
+    /// The image with every change that anybody was told of before the call. Whoever asks in vain learns why before the deadline of
+    /// the call.
+    ///
+    /// # Errors
+    /// As [`read_barrier`](crate::controller_client::ControllerClient::read_barrier).
+    pub(super) async fn newest_image<T>(
+        &self,
+        request: &Request<T>,
+    ) -> Result<Arc<ClusterImage>, ApiError> {
+        let deadline = request.extensions().get::<CallDeadline>();
+        let limit = Duration::from_millis(u64::from(self.config.requests.timeout_ms));
+        let left = deadline.map_or(limit, |deadline| {
+            deadline.0.saturating_duration_since(Instant::now())
+        });
+        let controller = self.controller.with_timeout(limit.min(left) / 4 * 3);
+        controller.read_barrier().await
+    }
+
     pub(super) fn check_names(&self, names: &[String]) -> Result<(), ApiError> {
         let most = self.config.admin.max_names;
         if names.len() > most {
@@ -82,8 +101,11 @@ impl ClusterService for Cluster {
         let principal = Principal::Anonymous;
         authorize(&principal, Operation::Describe, Resource::Cluster)?;
         let listener = listener_of(&request);
+        self.context.check_names(&request.get_ref().topics)?;
+        if request.get_ref().linearizable {
+            self.context.newest_image(&request).await?;
+        }
         let names = request.into_inner().topics;
-        self.context.check_names(&names)?;
         let metadata = self.context.metadata(&principal, listener.as_str(), &names);
         Ok(Response::new(v1::GetMetadataResponse {
             metadata: Some(metadata),

@@ -287,9 +287,8 @@ impl PlacementService for Placement {
         request: Request<v1::ListMovesRequest>,
     ) -> Result<Response<v1::ListMovesResponse>, Status> {
         may(Operation::Describe, Resource::Cluster)?;
+        let image = self.context.newest_image(&request).await?;
         let named = request.into_inner().topic;
-        // Whoever was told of a change anywhere sees it here.
-        let image = self.context.controller.read_barrier().await?;
         if !named.is_empty() && image.topic_named(&named).is_none() {
             return Err(unknown_topic(&named).into());
         }

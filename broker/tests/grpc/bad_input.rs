@@ -683,6 +683,7 @@ async fn offset_and_metadata_requests_are_limited() {
     let names = vec!["t".to_owned(); 11];
     let get = v1::GetMetadataRequest {
         topics: names.clone(),
+        linearizable: false,
     };
     let watch = v1::WatchMetadataRequest { topics: names };
     let (invalid, limit) = (Reason::InvalidRequest, Reason::LimitExceeded);

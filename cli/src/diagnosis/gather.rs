@@ -37,8 +37,10 @@ impl Brokers {
     /// # Errors
     /// None answers.
     pub(crate) async fn ask(admin: &Admin) -> Result<Self, Error> {
-        let brokers = admin.describe_brokers().await?.into_iter();
+        let brokers = admin.metadata(&[]).await?.brokers;
+        let brokers = admin.describe_brokers(brokers).await;
         let brokers: Vec<_> = brokers
+            .into_iter()
             .map(|(broker, said)| (broker, said.map_err(|error| error.to_string())))
             .collect();
         let mut answers = brokers.iter().filter_map(|(_, said)| said.as_ref().ok());

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use highwater_broker::Broker;
+use serde_json::Value;
 
 use crate::stage::{
     Cluster, Member, Stage, attempt, of_group, of_topic, run, topics, until, until_says,
@@ -159,6 +160,15 @@ async fn brokers_that_are_down_and_back() {
         "broker 3 is down",
     ];
     until_says(&addresses, &explain("t"), first("t"), "no_quorum", &missing).await;
+    // Who looks around is answered without a controller, too, and told what that is worth.
+    for list in [["topic", "list"], ["cluster", "brokers"]] {
+        let output = attempt(&addresses, &list).await;
+        assert!(output.status.success(), "{output:?}");
+        let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(listed.as_array().unwrap().len(), 3, "{listed:#}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("this may be out of date"), "{told}");
+    }
     cluster.restart(2).await;
     of_topic(&cluster.addresses(), 0, "under_replicated").await;
     cluster.stop(1).await;

@@ -352,8 +352,23 @@ impl Api {
     /// # Errors
     /// The broker's or the connection's.
     pub async fn metadata(&self) -> Result<v1::ClusterMetadata, Failure> {
+        self.get_metadata(false).await
+    }
+
+    /// The same with every change of brokers and topics that anybody was told of before.
+    ///
+    /// # Errors
+    /// The broker's or the connection's.
+    pub async fn linearizable_metadata(&self) -> Result<v1::ClusterMetadata, Failure> {
+        self.get_metadata(true).await
+    }
+
+    async fn get_metadata(&self, linearizable: bool) -> Result<v1::ClusterMetadata, Failure> {
         let mut client = ClusterServiceClient::new(self.channel.clone());
-        let request = v1::GetMetadataRequest::default();
+        let request = v1::GetMetadataRequest {
+            linearizable,
+            ..Default::default()
+        };
         let answer = self.call(client.get_metadata(request)).await?;
         Ok(answer.metadata.unwrap_or_default())
     }

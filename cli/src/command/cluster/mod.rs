@@ -14,7 +14,6 @@ use clap::Subcommand;
 use highwater_client::protocol::{Broker, ClusterMetadata, DescribeClusterResponse};
 
 use crate::context::Context;
-use crate::explain::explain;
 use crate::failure::Failure;
 
 /// The commands about the cluster.
@@ -60,7 +59,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> Result<(), Failu
 
 /// The cluster, as all of its brokers together describe it.
 struct Cluster {
-    /// As the broker sees it that was asked first.
+    /// As it is, or as one broker sees it while nobody leads the controller.
     metadata: ClusterMetadata,
     /// What each says of itself, or why it says nothing.
     brokers: Vec<(Broker, Result<DescribeClusterResponse, String>)>,
@@ -70,14 +69,12 @@ impl Cluster {
     /// Asks each broker, in order to do `what`.
     async fn describe(context: &Context, what: &str) -> Result<Self, Failure> {
         let admin = context.connect(what).await?.admin();
-        let metadata = admin.metadata(&[]).await;
-        let metadata = metadata.map_err(|error| explain(what, &error))?;
-        let brokers = admin.describe_brokers().await;
-        let brokers = brokers.map_err(|error| explain(what, &error))?;
-        let brokers = brokers.into_iter();
+        let metadata = context.overview(&admin, what).await?;
+        let brokers = admin.describe_brokers(metadata.brokers.clone()).await;
         Ok(Self {
             metadata,
             brokers: brokers
+                .into_iter()
                 .map(|(broker, described)| (broker, described.map_err(|error| error.to_string())))
                 .collect(),
         })

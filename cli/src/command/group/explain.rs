@@ -63,7 +63,7 @@ async fn lines(admin: &Admin, options: &Options) -> Result<Vec<Line>, Error> {
         }
     };
     let (mut facts, deleted) = GroupFacts::new(described, offsets, now_ms());
-    let existing = admin.list_topics().await?;
+    let existing = admin.metadata(&[]).await?.topics;
     let existing: BTreeSet<String> = existing.into_iter().map(|topic| topic.name).collect();
     let mut topics = facts.topics();
     topics.extend(

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::id_text;
 use super::selection::OptionalSelection;
 use crate::context::Context;
-use crate::explain::{explain, unknown_topic};
+use crate::explain::unknown_topic;
 use crate::failure::Failure;
 use crate::table::Table;
 
@@ -30,10 +30,7 @@ struct Listed {
 pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failure> {
     const WHAT: &str = "cannot list topics";
     let admin = context.connect(WHAT).await?.admin();
-    let topics = admin
-        .list_topics()
-        .await
-        .map_err(|error| explain(WHAT, &error))?;
+    let topics = context.overview(&admin, WHAT).await?.topics;
     let known: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
     let selected = match options.selection.into_selection() {
         None => known,
