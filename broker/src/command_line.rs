@@ -17,10 +17,13 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{self, Effective, Layers, LogConfig, LogFormat};
-use crate::{Broker, Config, offline};
+use crate::{Broker, Config, Error, offline};
 
 /// Threads that serve requests when the machine has fewer cores.
 const LEAST_WORKER_THREADS: usize = 2;
+
+/// Exit status of a broker that the cluster has removed: to start it again is of no use. 2 is that of a wrong command line.
+const REMOVED_STATUS: u8 = 3;
 
 /// The Highwater event broker.
 #[derive(Debug, Parser)]
@@ -181,7 +184,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(Error::Removed { .. }) => ExitCode::from(REMOVED_STATUS),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -238,7 +244,7 @@ fn run_traced(runtime: &tokio::runtime::Runtime, config: Config) -> anyhow::Resu
     served
 }
 
-/// Serves until SIGTERM or SIGINT. A second signal ends the process at once: what was acknowledged is safe, and the
+/// Serves until SIGTERM or SIGINT, or until the cluster has removed the broker. A second signal ends the process at once: what was acknowledged is safe, and the
 /// next start takes a little longer.
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -250,14 +256,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
     };
     crate::raise_open_file_limit();
+    let removed = Error::removed(&config);
     let broker = tokio::select! {
         started = Broker::start(config) => started?,
         () = stop() => return Ok(()),
     };
     print_ready(broker.address())?;
-    stop().await;
+    let ended = tokio::select! {
+        () = stop() => Ok(()),
+        () = broker.removed() => Err(removed.into()),
+    };
     tokio::select! {
-        () = broker.shutdown() => Ok(()),
+        () = broker.shutdown() => ended,
         () = stop() => anyhow::bail!("stopped by a second signal before everything had ended"),
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Health {
     failed_replicas: Mutex<BTreeMap<LogId, HealthFinding>>,
     /// Partitions that began again with less, and how the controller's replica fares, as of the last look at them.
     told: Mutex<Vec<HealthFinding>>,
+    /// That the cluster has removed this broker, once it has.
+    removed: Mutex<Option<HealthFinding>>,
     /// Replicas that the cluster does not know, as of the last reconciliation.
     unknown_replicas: Mutex<BTreeMap<LogId, String>>,
     /// Replicas that could not be started, and why, as of the last reconciliation.
@@ -61,6 +63,7 @@ impl Health {
             found_damaged: Mutex::new(damaged),
             failed_replicas: Mutex::default(),
             told: Mutex::default(),
+            removed: Mutex::default(),
             unknown_replicas: Mutex::default(),
             failed_starts: Mutex::default(),
         }
@@ -84,6 +87,11 @@ impl Health {
     /// Replaces what was given up in partitions that began again, and what is wrong with the replica of the controller.
     pub(crate) fn set_told(&self, findings: Vec<HealthFinding>) {
         *lock(&self.told) = findings;
+    }
+
+    /// The cluster has removed this broker.
+    pub(crate) fn set_removed(&self, finding: HealthFinding) {
+        *lock(&self.removed) = Some(finding);
     }
 
     /// A log was deleted: nothing is wrong with it any more.
@@ -162,6 +170,7 @@ impl Health {
                 ),
             ));
         }
+        findings.extend(lock(&self.removed).clone());
         findings.extend(self.findings_by_log().into_values());
         findings.extend(lock(&self.told).iter().cloned());
         let space = self.store.space();

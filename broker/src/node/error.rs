@@ -3,7 +3,7 @@
 use highwater_proto::ApiError;
 
 use crate::offline::repair_command;
-use crate::{config, raft, tls};
+use crate::{Config, config, raft, tls};
 
 /// Why a broker does not start. The message says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,15 @@ pub enum Error {
     /// The cluster does not take this broker.
     #[error("the cluster does not take this broker: {0}")]
     Join(ApiError),
+    /// The cluster has removed this broker, or another data directory took its place.
+    #[error(
+        "this broker was removed from the cluster, or its place was taken by another data directory: what {data_dir} holds \
+         is of no use any more. Delete it when nobody needs it; to be a broker again, start with an empty data directory"
+    )]
+    Removed {
+        /// Path of the data directory.
+        data_dir: String,
+    },
     /// Storage failed while the broker started.
     #[error("the data directory failed: {0}")]
     Storage(#[from] highwater_storage::Error),
@@ -76,6 +85,14 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+}
+
+impl Error {
+    /// The cluster has removed the broker with this configuration.
+    pub(crate) fn removed(config: &Config) -> Self {
+        let data_dir = config.data_dir.display().to_string();
+        Self::Removed { data_dir }
+    }
 }
 
 fn open_hint(error: &highwater_storage::Error) -> &'static str {

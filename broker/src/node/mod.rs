@@ -16,6 +16,7 @@ mod joining;
 mod mending;
 mod mover;
 mod reconciler;
+mod removal;
 mod set_back;
 mod steward;
 mod tasks;
@@ -35,7 +36,8 @@ use highwater_storage::fs::Fs;
 use highwater_storage::{Identity, LogId, Opened, RecoveredLog, Store, Succession};
 use rand::Rng as _;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::controller::{
@@ -51,6 +53,7 @@ use crate::peer::{self, Me, Peers, PeersSpec};
 use crate::raft::{self, FoundLog, Instruments, ReplicaStatus, ShardThreads, Shards, ShardsSpec};
 use crate::replica::Replica;
 use crate::server::Listener;
+use crate::service::refusals::REMOVED_BROKER;
 
 pub use error::Error;
 pub(crate) use watermark_service::{MAX_QUESTIONS, high_watermark, measure_lags};
@@ -78,6 +81,8 @@ pub(crate) struct Node {
     pub(crate) health: Arc<Health>,
     pub(crate) shards: Shards<Replica>,
     pub(crate) peers: Peers,
+    /// Cancelled when the cluster has removed this broker.
+    removed: CancellationToken,
     engine: Engine,
     tasks: Tasks,
 }
@@ -166,9 +171,14 @@ impl Node {
             wanted_voters: config.cluster.controller_voters,
         };
         tasks.spawn(steward.run());
-        let findings = start
-            .run(controller_logs, begun, !recovered.logs.is_empty())
-            .await?;
+        let holds_others = !recovered.logs.is_empty();
+        let findings = tokio::select! {
+            started = start.run(controller_logs, begun, holds_others) => started.map_err(|error| match error {
+                Error::Join(refused) if refused.metadata.contains_key(REMOVED_BROKER) => Error::removed(config),
+                error => error,
+            })?,
+            () = removal::removed(&peers, &cluster) => return Err(Error::removed(config)),
+        };
         recovered.findings.extend(findings);
 
         let health = Arc::new(Health::new(
@@ -226,6 +236,14 @@ impl Node {
             health: Arc::clone(&health),
         };
         tasks.spawn(mending.run());
+        let removed = CancellationToken::new();
+        tasks.spawn(note_removal(
+            Arc::clone(config),
+            peers.clone(),
+            Arc::clone(&cluster),
+            Arc::clone(&health),
+            removed.clone(),
+        ));
         tasks.spawn(upkeep::run(
             Arc::clone(config),
             Arc::clone(&hosted),
@@ -241,9 +259,15 @@ impl Node {
             health,
             shards,
             peers,
+            removed,
             engine,
             tasks,
         })
+    }
+
+    /// Waits until the cluster has removed this broker.
+    pub(crate) async fn removed(&self) {
+        self.removed.cancelled().await;
     }
 
     /// Has other brokers take over what this one leads, as far as there are any.
@@ -376,6 +400,21 @@ fn start_shards(
         instruments,
     };
     Shards::start(spec).map_err(Error::Raft)
+}
+
+/// Tells everybody once the cluster has removed this broker.
+async fn note_removal(
+    config: Arc<Config>,
+    peers: Peers,
+    cluster: Arc<ClusterView>,
+    health: Arc<Health>,
+    told: CancellationToken,
+) {
+    removal::removed(&peers, &cluster).await;
+    let message = Error::removed(&config).to_string();
+    error!("{message}");
+    health.set_removed(finding(HealthState::Critical, "BROKER_REMOVED", message));
+    told.cancel();
 }
 
 /// How a group's replica here stands; `None` when there is none.

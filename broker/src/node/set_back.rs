@@ -12,13 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
-use highwater_proto::internal::v1::DescribeRequest;
-use highwater_proto::internal::v1::peer_service_client::PeerServiceClient;
 use highwater_proto::{ApiError, BrokerId};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::steward;
+use super::{removal, steward};
 use crate::controller::Registrations;
 use crate::peer::{Address, Peers};
 use crate::raft::Members;
@@ -104,19 +102,8 @@ pub(super) async fn last_known_start(
 
 /// What a broker of the same cluster knows; `None` of another one.
 async fn ask(peers: &Peers, broker: BrokerId) -> Result<Option<u64>, ApiError> {
-    let mut client = PeerServiceClient::new(peers.channel(broker)?);
-    let mut request = tonic::Request::new(DescribeRequest {
-        asking_broker_id: peers.me().broker.0,
-    });
-    request.set_timeout(ANSWER_TIMEOUT);
-    let described = client.describe(request).await;
-    let described = described.map_err(|status| ApiError::from_status(&status))?;
-    let described = described.into_inner();
-    let is_meant = described.broker_id == broker.0
-        && peers
-            .cluster_id()
-            .is_some_and(|own| described.cluster_id == own.as_bytes()[..]);
-    Ok(is_meant.then_some(described.known_start_number))
+    let described = removal::describe(peers, broker, ANSWER_TIMEOUT).await?;
+    Ok(described.map(|described| described.known_start_number))
 }
 
 #[cfg(test)]

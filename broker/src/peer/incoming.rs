@@ -13,6 +13,7 @@ use highwater_proto::internal::v1::{
 use highwater_storage::Term;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
 
 use super::me::Sender;
 use super::seeding::{Given, give};
@@ -49,9 +50,13 @@ impl PeerService for Incoming {
         &self,
         request: Request<DescribeRequest>,
     ) -> Result<Response<DescribeResponse>, Status> {
-        let asking = BrokerId(request.get_ref().asking_broker_id);
+        let request = request.get_ref();
+        let asking = BrokerId(request.asking_broker_id);
+        let directory = Uuid::from_slice(&request.asking_incarnation_id);
+        let routes = &self.shared.routes;
         Ok(Response::new(DescribeResponse {
-            known_start_number: self.shared.routes.known_start(asking),
+            known_start_number: routes.known_start(asking),
+            is_asking_retired: directory.is_ok_and(|directory| routes.is_retired(directory)),
             ..self.shared.identity.describe()
         }))
     }

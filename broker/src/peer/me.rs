@@ -120,6 +120,7 @@ impl Identity {
             seeds: self.me.seeds.clone(),
             is_empty: self.me.was_empty && cluster_id.is_none(),
             known_start_number: 0,
+            is_asking_retired: false,
         }
     }
 }

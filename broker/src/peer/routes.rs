@@ -51,6 +51,8 @@ pub(super) struct Table {
     given: HashMap<BrokerId, Address>,
     /// Numbers of the last starts of brokers that were ever heard of.
     starts: HashMap<BrokerId, u64>,
+    /// Data directories of brokers that were removed from the cluster or replaced.
+    retired: HashSet<Uuid>,
 }
 
 /// What the image says of a broker.
@@ -117,6 +119,11 @@ impl Routes {
     /// Number of the last start of `broker` that was ever heard of; 0: none was.
     pub(super) fn known_start(&self, broker: BrokerId) -> u64 {
         self.read().starts.get(&broker).copied().unwrap_or_default()
+    }
+
+    /// Whether this data directory was that of a broker which was removed from the cluster or replaced.
+    pub(super) fn is_retired(&self, incarnation_id: Uuid) -> bool {
+        self.read().retired.contains(&incarnation_id)
     }
 
     /// Where `broker` is reached.
@@ -244,6 +251,7 @@ impl Table {
             (broker.id, registered)
         });
         self.registered = registered.collect();
+        self.retired = image.retired().map(|(directory, _)| directory).collect();
         let controllers = image.controller_replicas();
         self.controllers = controllers
             .map(|replica| (replica.id, replica.broker))

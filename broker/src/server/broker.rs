@@ -214,6 +214,12 @@ impl Broker {
         self.connector.clone()
     }
 
+    /// Waits until the cluster has removed this broker, which was decommissioned or replaced. It has nothing to do from then on: shut
+    /// it down.
+    pub async fn removed(&self) {
+        self.node.removed().await;
+    }
+
     /// Stops: hands leaderships over, so that clients are told where to go on while they are still served here, accepts
     /// nothing more, answers what is in flight, ends streams, then stops the shards, makes a last checkpoint and gives
     /// the data directory free.

@@ -12,6 +12,8 @@ use crate::raft::machine::Refusal;
 use crate::replica;
 use crate::topic::config_keys::ConfigError;
 
+/// Key of the fact that says which broker the data directory was that of, where it is refused because that broker was removed.
+pub(crate) const REMOVED_BROKER: &str = "removed_broker_id";
 /// Advice for what clears by itself within a moment: an election, a full queue.
 const RETRY_SOON: Duration = Duration::from_millis(50);
 /// Advice for what needs somebody's doing: a full disk.
@@ -104,6 +106,7 @@ pub(crate) fn of_controller(error: &controller::Error) -> ApiError {
         Error::TooManyPartitions { limit, .. } => api.with("limit", limit),
         Error::InvalidReplicationFactor { brokers, .. } => api.with("brokers", brokers),
         Error::OtherTopicId { actual, .. } => api.with("topic_id", actual),
+        Error::DirectoryRetired { id } => api.with(REMOVED_BROKER, id),
         Error::Config(ConfigError::Unknown {
             suggestion: Some(suggestion),
             ..

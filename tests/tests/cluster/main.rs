@@ -20,6 +20,7 @@ mod kill;
 mod moves;
 mod partition;
 mod recover;
+mod removal;
 mod restart;
 mod scene;
 mod topics;

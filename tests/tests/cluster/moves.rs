@@ -1,6 +1,6 @@
 //! Replicas move, and brokers come and go, while records go in and out and brokers are killed.
 
-use highwater_client::{Admin, Client, Moves};
+use highwater_client::{Admin, Moves};
 use highwater_tests::cluster::Cluster;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -17,14 +17,6 @@ fn scene() -> Scene {
 }
 
 impl Scene {
-    fn admin(&self) -> Admin {
-        let addresses = self.cluster.addresses();
-        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        let addresses = addresses.join(",");
-        let client = self.runtime.block_on(Client::connect(&addresses));
-        client.unwrap().admin()
-    }
-
     /// Waits until nothing moves any more.
     fn until_moved(&self, admin: &Admin) {
         self.wait_for("the end of all moves", || {
@@ -120,12 +112,8 @@ fn a_broker_is_decommissioned_under_load() {
     let other = (1..=BROKERS).find(|id| *id != leaving).unwrap();
     scene.cluster.kill(other).unwrap();
     scene.cluster.start(other).unwrap();
-    scene.wait_for("the end of the broker", || {
-        let metadata = scene.runtime.block_on(admin.metadata(&[])).ok()?;
-        let mut brokers = metadata.brokers.iter();
-        (!brokers.any(|broker| broker.broker_id == leaving)).then_some(())
-    });
-    scene.cluster.kill(leaving).unwrap();
+    scene.until_removed(&admin, leaving);
+    scene.ends_as_removed(leaving);
     wait_for_acks_in(&load, &places, 20);
     for place in &places {
         assert!(!scene.replicas(&admin, place.partition.0).contains(&leaving));

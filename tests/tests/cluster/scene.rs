@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use highwater_client::{Admin, Client};
 use highwater_proto::TopicId;
 use highwater_tests::checker::{Circumstances, Summary, check};
 use highwater_tests::cluster::Cluster;
@@ -97,6 +98,15 @@ impl Scene {
             let address = self.runtime.block_on(router.leader_address(place))?;
             self.cluster.number_at(address)
         })
+    }
+
+    /// Administers the cluster.
+    pub(crate) fn admin(&self) -> Admin {
+        let addresses = self.cluster.addresses();
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        let addresses = addresses.join(",");
+        let client = self.runtime.block_on(Client::connect(&addresses));
+        client.unwrap().admin()
     }
 
     /// Looks until there is something.
