@@ -13,13 +13,12 @@ use highwater_proto::internal::v1 as wire;
 use highwater_proto::{ApiError, BrokerId, Reason, never_left};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use uuid::Uuid;
 use wire::controller_service_client::ControllerServiceClient;
 
 use crate::controller::wire::{decode_response, encode_command};
 use crate::controller::{ClusterImage, ClusterView, Command, Response};
-use crate::peer::Peers;
+use crate::peer::{CountedChannel, Peers};
 use crate::raft::machine::Role;
 use crate::raft::{self, Acks, GroupId, Operation, Reply, Request, Shards};
 use crate::replica::{self, Replica};
@@ -266,7 +265,7 @@ fn avoiding(mut command: Command, down: &BTreeSet<BrokerId>) -> Command {
 
 /// Puts the question to the broker at the other end.
 async fn call(
-    channel: Channel,
+    channel: CountedChannel,
     cluster_id: Uuid,
     question: &Question,
 ) -> Result<Answered, ApiError> {

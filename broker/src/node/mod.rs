@@ -146,7 +146,8 @@ impl Node {
                     hosted: Arc::clone(&hosted),
                     cluster: Arc::clone(&cluster),
                 }));
-            tasks.spawn_until(|stop| peer::serve(listener, services, stop));
+            let counting = peers.counting();
+            tasks.spawn_until(|stop| peer::serve(listener, services, counting, stop));
             let meeting = peers.clone();
             tasks.spawn_until(|stop| meeting.run(shards.clone(), Arc::clone(&cluster), stop));
         }

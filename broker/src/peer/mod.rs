@@ -18,6 +18,7 @@
 //!
 //! Left out, for now: encryption, and knowing a broker by more than what it says of itself.
 
+mod counting;
 mod endpoint;
 mod incoming;
 mod leaders;
@@ -45,7 +46,6 @@ use highwater_proto::{ApiError, BrokerId, Reason};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes as Services;
-use tonic::transport::Channel;
 use uuid::Uuid;
 
 use crate::config::Config;
@@ -55,6 +55,7 @@ use crate::partition::Leaderships;
 use crate::raft::{NoPeers, PeerTransport, Pull};
 use crate::tls::Tls;
 
+pub(crate) use counting::{CountedChannel, Counting};
 pub(crate) use leaders::LeaderTable;
 pub(crate) use listener::serve;
 pub(crate) use me::Me;
@@ -80,6 +81,7 @@ const MESSAGE_ROOM_BYTES: usize = 4 << 20;
 pub(crate) struct Peers {
     shared: Arc<Shared>,
     channels: Arc<Channels>,
+    counting: Counting,
     /// What replicas here want pulled, until somebody does it.
     wanted: Arc<Mutex<Option<mpsc::Receiver<Pull>>>>,
     limits: SeedingLimits,
@@ -95,7 +97,7 @@ struct SeedingLimits {
 }
 
 /// Connections for calls, made when they are first used, by broker and with the address that each leads to.
-type Channels = Mutex<HashMap<BrokerId, (Address, Channel)>>;
+type Channels = Mutex<HashMap<BrokerId, (Address, CountedChannel)>>;
 
 /// What [`Peers::new`] needs.
 pub(crate) struct PeersSpec<'a> {
@@ -136,6 +138,7 @@ impl Peers {
             .shards
             .to_raft(spec.config.requests.max_produce_bytes);
         let (wanted, to_pull) = mpsc::channel(MAX_WANTED);
+        let counting = Counting::new(spec.metrics.refused.clone());
         let limits = SeedingLimits {
             at_once: cluster.seedings,
             bytes_per_second: cluster.seeding_bytes_per_second,
@@ -166,6 +169,7 @@ impl Peers {
         Self {
             shared: Arc::new(shared),
             channels: Arc::default(),
+            counting,
             wanted: Arc::new(Mutex::new(Some(to_pull))),
             limits,
             is_reachable: spec.is_reachable,
@@ -207,7 +211,7 @@ impl Peers {
     ///
     /// # Errors
     /// [`Reason::BrokerNotAvailable`] when it is not known where the broker is.
-    pub(crate) fn channel(&self, broker: BrokerId) -> Result<Channel, ApiError> {
+    pub(crate) fn channel(&self, broker: BrokerId) -> Result<CountedChannel, ApiError> {
         let unknown = || {
             ApiError::new(
                 Reason::BrokerNotAvailable,
@@ -222,6 +226,7 @@ impl Peers {
             _ => {
                 let way = Way::to(broker, &address, self.shared.tls.as_ref());
                 let channel = way.ok_or_else(unknown)?.connect_lazy();
+                let channel = CountedChannel::new(channel, self.counting.clone());
                 channels.insert(broker, (address, channel.clone()));
                 Ok(channel)
             }
@@ -245,6 +250,11 @@ impl Peers {
         };
         let services = PeerServiceServer::new(incoming);
         Services::new(services.max_decoding_message_size(self.message_bytes()))
+    }
+
+    /// Counts what is inside messages that other brokers send to those services.
+    pub(crate) fn counting(&self) -> Counting {
+        self.counting.clone()
     }
 
     /// The largest message that is taken.

@@ -16,7 +16,7 @@ use crate::raft::{GroupId, PeerMessage, TERM_LIMIT, entry_from_peer, kind_of_ent
 /// Bytes of a message's context. Ours have up to sixteen.
 const MAX_CONTEXT_BYTES: usize = 256;
 /// Entries of one message. A leader puts 1 MiB into one, which the smallest do not fill beyond this.
-const MAX_ENTRIES: usize = 256 << 10;
+pub(super) const MAX_ENTRIES: usize = 256 << 10;
 /// Members in one list of a snapshot. More than any group has.
 const MAX_MEMBERS: usize = 256;
 /// Where a batch's own checksum begins to cover it.

@@ -21,7 +21,8 @@ use tower::{Layer, Service};
 
 use super::call_span::CallSpan;
 use super::listener::Origin;
-use super::metered_body::{Measure, MessageCharges, MeteredBody};
+use super::meter::Measure;
+use super::metered_body::{MessageCharges, MeteredBody};
 use super::schema::{Method, Schema};
 use super::stall::Stalls;
 use crate::budget::{Budget, Charge};
@@ -177,6 +178,7 @@ impl Rules {
             } else {
                 self.requests.max_control_bytes
             },
+            elements_limit_name: "requests.max_elements",
             max_elements: self.requests.max_elements,
             memory_wait: is_stream
                 .then(|| Duration::from_millis(u64::from(self.requests.memory_wait_ms))),

@@ -13,28 +13,8 @@ use highwater_proto::{ApiError, Reason};
 use hyper::body::{Body, Frame, SizeHint};
 use tonic::Status;
 
-use super::schema::{MessageId, Scanner, Schema};
+use super::meter::{Measure, Meter, Need};
 use crate::budget::{Budget, Charge};
-
-/// Bytes of memory that decoding builds for each message, string or byte string inside a message, rounded up.
-const ELEMENT_BYTES: u64 = 256;
-
-/// What a request of one method may hold.
-#[derive(Clone, Debug)]
-pub(super) struct Measure {
-    /// Shapes of messages.
-    pub(super) schema: Arc<Schema>,
-    /// The request message; `None`: only its size is checked.
-    pub(super) message: Option<MessageId>,
-    /// Name of the limit on the size of a message.
-    pub(super) limit_name: &'static str,
-    /// Bytes of one message.
-    pub(super) max_bytes: u32,
-    /// Elements of one message.
-    pub(super) max_elements: u32,
-    /// How long to wait for memory; `None`: a message that does not fit at once is refused.
-    pub(super) memory_wait: Option<Duration>,
-}
 
 /// The memory of the messages that have arrived and that nobody has taken over yet, oldest first.
 ///
@@ -64,155 +44,6 @@ impl MessageCharges {
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Charge>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Finds the messages in a byte stream framed as gRPC does it: one byte flag, four bytes length, message.
-struct Meter {
-    measure: Measure,
-    state: Framing,
-}
-
-enum Framing {
-    Prefix {
-        bytes: [u8; 5],
-        filled: usize,
-    },
-    Message {
-        left: u64,
-        scanner: Option<Scanner>,
-        elements: u64,
-    },
-}
-
-/// Memory that a piece of the body needs.
-#[derive(Debug, PartialEq, Eq)]
-enum Need {
-    /// A message of so many bytes begins.
-    Begin(u64),
-    /// The message that goes on holds more elements.
-    More(u64),
-}
-
-impl Meter {
-    fn new(measure: Measure) -> Self {
-        Self {
-            measure,
-            state: Framing::prefix(),
-        }
-    }
-
-    /// Takes the next bytes and says what memory they need.
-    fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Need>, ApiError> {
-        let mut needs = Vec::new();
-        while !bytes.is_empty() {
-            match &mut self.state {
-                Framing::Prefix {
-                    bytes: prefix,
-                    filled,
-                } => {
-                    let used = bytes.len().min(prefix.len() - *filled);
-                    prefix[*filled..*filled + used].copy_from_slice(&bytes[..used]);
-                    *filled += used;
-                    bytes = &bytes[used..];
-                    if *filled == prefix.len() {
-                        let prefix = *prefix;
-                        let length = self.begin(prefix)?;
-                        needs.push(Need::Begin(u64::from(length)));
-                    }
-                }
-                Framing::Message {
-                    left,
-                    scanner,
-                    elements,
-                } => {
-                    let used = usize::try_from(*left)
-                        .unwrap_or(usize::MAX)
-                        .min(bytes.len());
-                    if let Some(scanner) = scanner {
-                        scanner
-                            .push(&self.measure.schema, &bytes[..used])
-                            .map_err(|error| {
-                                ApiError::new(Reason::InvalidRequest, error.to_string())
-                            })?;
-                        let found = scanner.elements() - *elements;
-                        *elements += found;
-                        if *elements > u64::from(self.measure.max_elements) {
-                            return Err(too_many_elements(self.measure.max_elements));
-                        }
-                        if found > 0 {
-                            needs.push(Need::More(found * ELEMENT_BYTES));
-                        }
-                    }
-                    *left -= used as u64;
-                    bytes = &bytes[used..];
-                    if *left == 0 {
-                        self.state = Framing::prefix();
-                    }
-                }
-            }
-        }
-        Ok(needs)
-    }
-
-    /// Begins the message behind a prefix and returns its length.
-    fn begin(&mut self, prefix: [u8; 5]) -> Result<u32, ApiError> {
-        let [flag, length @ ..] = prefix;
-        if flag != 0 {
-            return Err(ApiError::new(
-                Reason::InvalidRequest,
-                "the message is marked as compressed: send messages uncompressed, batches are compressed inside",
-            ));
-        }
-        let length = u32::from_be_bytes(length);
-        if length > self.measure.max_bytes {
-            return Err(too_large(&self.measure, length));
-        }
-        self.state = if length == 0 {
-            Framing::prefix()
-        } else {
-            Framing::Message {
-                left: u64::from(length),
-                scanner: self
-                    .measure
-                    .message
-                    .map(|message| Scanner::new(message, u64::from(length))),
-                elements: 0,
-            }
-        };
-        Ok(length)
-    }
-}
-
-impl Framing {
-    fn prefix() -> Self {
-        Self::Prefix {
-            bytes: [0; 5],
-            filled: 0,
-        }
-    }
-}
-
-fn too_large(measure: &Measure, length: u32) -> ApiError {
-    let (limit, most) = (measure.limit_name, measure.max_bytes);
-    ApiError::new(
-        Reason::LimitExceeded,
-        format!(
-            "the message has {length} bytes, {limit} allows {most}: send less at once or raise the limit"
-        ),
-    )
-    .with("limit", limit)
-    .with("most", most)
-}
-
-fn too_many_elements(most: u32) -> ApiError {
-    ApiError::new(
-        Reason::LimitExceeded,
-        format!(
-            "the message holds more than {most} messages and strings (requests.max_elements): send less at once"
-        ),
-    )
-    .with("limit", "requests.max_elements")
-    .with("most", most)
 }
 
 /// The answer to what does not fit the memory budget now.
@@ -338,6 +169,8 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
+    use crate::server::meter::ELEMENT_BYTES;
+    use crate::server::schema::Schema;
 
     fn measure(max_bytes: u32, max_elements: u32) -> Measure {
         let schema = Schema::parse(highwater_proto::FILE_DESCRIPTOR_SET).unwrap();
@@ -347,6 +180,7 @@ mod tests {
             message: Some(method.request),
             limit_name: "requests.max_control_bytes",
             max_bytes,
+            elements_limit_name: "requests.max_elements",
             max_elements,
             memory_wait: None,
         }

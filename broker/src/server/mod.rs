@@ -8,8 +8,9 @@ mod doors;
 mod gate;
 mod handshake;
 pub(crate) mod listener;
+pub(crate) mod meter;
 mod metered_body;
-mod schema;
+pub(crate) mod schema;
 mod stall;
 
 pub use broker::{Addresses, Broker};

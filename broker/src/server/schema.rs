@@ -19,6 +19,8 @@ pub(crate) struct Method {
     pub(crate) number: usize,
     /// What it takes.
     pub(crate) request: MessageId,
+    /// What it answers.
+    pub(crate) response: MessageId,
     /// Whether messages flow after the first of either side.
     pub(crate) is_stream: bool,
 }
@@ -85,11 +87,15 @@ impl Schema {
             for service in &file.service {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    if let Some(request) = ids.get(method.input_type()) {
+                    let types = ids
+                        .get(method.input_type())
+                        .zip(ids.get(method.output_type()));
+                    if let Some((request, response)) = types {
                         let is_stream = method.client_streaming() || method.server_streaming();
                         let method_of_path = Method {
                             number: method_names.len(),
                             request: *request,
+                            response: *response,
                             is_stream,
                         };
                         methods.insert(path, method_of_path);

@@ -166,7 +166,7 @@ impl TestBroker {
             .clone()
             .run(Arc::clone(&groups), Arc::clone(&view), stop.clone());
         let tasks = vec![
-            tokio::spawn(serve(listener, services, stop.clone())),
+            tokio::spawn(serve(listener, services, peers.counting(), stop.clone())),
             tokio::spawn(running),
         ];
         Self {

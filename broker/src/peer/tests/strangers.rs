@@ -293,6 +293,31 @@ async fn call_raw(broker: &TestBroker, path: &'static str, messages: Vec<Bytes>)
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_full_of_empty_ones_is_refused_before_it_is_decoded() {
+    use prost::Message as _;
+
+    let (a, b) = pair().await;
+    let hello = first(hello(2)).encode_to_vec();
+    // Two bytes make a message of some hundred, and of an entry inside of one.
+    let messages = [0x12, 0].repeat(1 << 20);
+    let mut message = v1::RaftMessage::default().encode_to_vec();
+    message.extend([0x6a, 0].repeat(1 << 20));
+    let mut entries = vec![0x12];
+    prost::encoding::encode_varint(message.len() as u64, &mut entries);
+    entries.extend(message);
+    let path = "/highwater.internal.v1.PeerService/Data";
+    for (refused, many) in (1..).zip([messages, entries]) {
+        let stream = vec![Bytes::from(hello.clone()), Bytes::from(many)];
+        let code = call_raw(&a, path, stream).await;
+        assert_eq!(code, Code::ResourceExhausted);
+        assert_eq!(a.refused("elements"), refused);
+    }
+    let sent = b.messages_to(a.id(), MessageType::MsgHeartbeat);
+    b.send(sent.clone());
+    assert_eq!(a.receives(sent.len()).await.len(), sent.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_ends_its_stream_and_nothing_else() {
     use prost::Message as _;
 
