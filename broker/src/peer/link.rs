@@ -122,11 +122,12 @@ impl Link {
 
     fn connected(&self) {
         let broker = self.broker;
+        // What is announced from here on is queued; what was before is in the table.
+        self.outbox.connected(|| self.shared.leaders.own());
+        // Whoever sees that there is a connection can send on it.
         info!(%broker, address = %self.address, "connected to a broker");
         let connects = &self.shared.metrics.connects;
         connects.with_label_values(&[broker.to_string()]).inc();
-        // What is announced from here on is queued; what was before is in the table.
-        self.outbox.connected(|| self.shared.leaders.own());
     }
 
     fn lane(&self, lane: Lane, hello: Hello) -> LaneEnd {
