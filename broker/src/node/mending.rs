@@ -14,7 +14,7 @@ use std::time::Duration;
 use highwater_proto::v1::{HealthFinding, HealthState};
 use highwater_proto::{BrokerId, PartitionIndex, TopicId};
 use highwater_storage::LogId;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::treatment::{Case, Treatment};
 use super::tasks::every;
@@ -57,13 +57,19 @@ impl Mending {
     /// Works until it is dropped.
     pub(super) async fn run(self) {
         let mut looks = every(INTERVAL);
+        let mut had_controller_failed = false;
         loop {
             looks.tick().await;
-            self.look().await;
+            let controller = self.controller_failure();
+            if let Some(failure) = controller.as_ref().filter(|_| !had_controller_failed) {
+                error!("{}", failure.message);
+            }
+            had_controller_failed = controller.is_some();
+            self.look(controller).await;
         }
     }
 
-    async fn look(&self) {
+    async fn look(&self, controller: Option<HealthFinding>) {
         let image = self.cluster.image();
         self.stop_damaged(&image);
         let mut findings = self.being_rebuilt(&image);
@@ -84,7 +90,7 @@ impl Mending {
         }
         self.health.set_failed_replicas(findings);
         let mut told = self.recoveries(&image);
-        told.extend(self.controller_failure());
+        told.extend(controller);
         self.health.set_told(told);
     }
 

@@ -327,3 +327,35 @@ async fn unless_aborted(abort: CancellationToken, work: impl Future<Output = ()>
         () = abort.cancelled() => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::FOUNDING_REPLICA;
+    use crate::controller_client::CONTROLLER_GROUP;
+    use crate::raft::Operation;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_controller_that_fails_while_it_runs_is_told_of_with_what_to_do() {
+        let broker = Broker::builder().in_memory().start().await.unwrap();
+        let failing = Operation::Fail {
+            replica: FOUNDING_REPLICA,
+            reason: "for a test".to_owned(),
+        };
+        let node = &broker.node;
+        node.shards.operate(CONTROLLER_GROUP, failing).unwrap();
+        let told = async {
+            loop {
+                let mut findings = node.health.findings().into_iter();
+                if let Some(told) = findings.find(|one| one.reason == "CONTROLLER_FAILED") {
+                    return told;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+        let told = told.unwrap().message;
+        assert!(told.contains("Restart the broker"), "{told}");
+        broker.shutdown().await;
+    }
+}
