@@ -255,6 +255,7 @@ fn avoiding(mut command: Command, down: &BTreeSet<BrokerId>) -> Command {
         Command::CreateCoordinators { avoid, .. } => avoid.clone_from(down),
         Command::SetReplicationFactor(set) => set.avoid.clone_from(down),
         Command::Decommission(decommission) => decommission.avoid.clone_from(down),
+        Command::CancelMoves(cancel) => cancel.down.clone_from(down),
         Command::AllowReplacement { avoid, .. } | Command::ContinueMoves { avoid } => {
             avoid.clone_from(down);
         }

@@ -251,6 +251,8 @@ pub struct CancelMoves {
     pub topic: Option<String>,
     /// Of this partition of it; `None`: of all.
     pub partition: Option<PartitionIndex>,
+    /// Brokers that are down: what is rebuilt on them does not come to an end.
+    pub down: BTreeSet<BrokerId>,
 }
 
 /// What the group of a partition consists of.

@@ -135,6 +135,19 @@ pub enum Error {
         /// The broker.
         broker: BrokerId,
     },
+    /// The change of replicas puts one in place of another that is of no use.
+    #[error(
+        "partition {partition} of topic `{topic}` gets a new replica on broker {broker} in place of one that is damaged or lost: \
+         undone, that would only begin again. Let it end, or take the broker out: highwater cluster decommission {broker}"
+    )]
+    Rebuilt {
+        /// Name of the topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The broker.
+        broker: BrokerId,
+    },
     /// The name breaks a rule.
     #[error("`{name}` cannot be the name of a topic: {problem}")]
     InvalidName {
@@ -252,7 +265,8 @@ impl Error {
             | Self::StillHolds { .. }
             | Self::CannotDrain { .. }
             | Self::CannotRecover { .. }
-            | Self::MovedByDraining { .. } => Reason::PolicyViolation,
+            | Self::MovedByDraining { .. }
+            | Self::Rebuilt { .. } => Reason::PolicyViolation,
             Self::UnknownPartition { .. } => Reason::UnknownTopicOrPartition,
             Self::InvalidReplicas { .. } => Reason::InvalidReplicaAssignment,
             Self::AlreadyMoving { .. } => Reason::ReassignmentInProgress,

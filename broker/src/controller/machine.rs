@@ -1,6 +1,7 @@
 //! The rules of the cluster.
 
 mod brokers;
+mod cancelling;
 mod moves;
 mod recovery;
 

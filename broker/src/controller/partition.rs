@@ -106,6 +106,14 @@ impl Partition {
         self.replicas.iter().filter(leaves)
     }
 
+    /// The replicas that a reassignment which is not cancelled adds on one of these brokers.
+    pub fn leads_to(&self, brokers: &BTreeSet<BrokerId>) -> impl Iterator<Item = &Replica> {
+        let moving = self.reassignment.as_ref();
+        let is_meant = moving.is_some_and(|moving| !moving.is_cancelled);
+        let new = self.adding().filter(move |_| is_meant);
+        new.filter(|new| brokers.contains(&new.broker))
+    }
+
     /// Whether its replicas are being changed, or it has not yet begun again.
     pub fn is_changing(&self) -> bool {
         self.reassignment.is_some() || self.is_refounding()

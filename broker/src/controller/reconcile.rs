@@ -44,6 +44,8 @@ pub enum Presence {
 pub enum Action {
     /// Start a replica; create its log when it is not there.
     StartReplica(StartReplica),
+    /// Let a replica that was laid aside take its place again: the one that was to take it did not come to be.
+    TakeUp(StartReplica),
     /// Start a replica as the only one of a new group, whether it runs in another one or was only found, and report when that
     /// is durable.
     Refound(StartReplica),
@@ -177,8 +179,7 @@ impl Plan {
                 continue;
             }
             match present.get(&location) {
-                // It starts again with the process.
-                Some(Presence::LaidAside) => {}
+                Some(Presence::LaidAside) => self.actions.push(Action::TakeUp(start())),
                 Some(Presence::Running) if is_in_force => {}
                 Some(Presence::Running) => self.actions.push(Action::Reconfigure {
                     location,
@@ -615,6 +616,24 @@ mod tests {
         };
         image.apply(RaftIndex(3), &[reported]).unwrap();
         assert_eq!(actions(Some(&image), &image, &new), []);
+    }
+
+    #[test]
+    fn a_replica_takes_its_place_again_where_the_new_one_came_for_nothing() {
+        let mut image = image(&moving(&[(500, ME), (111, OTHER)]));
+        let both = [(at(110), Presence::LaidAside), (at(500), Presence::Running)];
+        image.apply(RaftIndex(2), &[ended(false)]).unwrap();
+        let Action::StartReplica(start) = start(1) else {
+            unreachable!("it starts a replica")
+        };
+        let delete = Action::DeleteReplica {
+            location: at(500),
+            group: GROUP,
+        };
+        assert_eq!(
+            actions(Some(&image), &image, &both),
+            [delete, Action::TakeUp(start)]
+        );
     }
 
     #[test]

@@ -194,6 +194,7 @@ pub(crate) fn decode_command(command: WireCommand) -> Result<Command, String> {
         WireCommand::CancelMoves(command) => Command::CancelMoves(CancelMoves {
             topic: command.topic,
             partition: command.partition.map(PartitionIndex),
+            down: BTreeSet::new(),
         }),
         WireCommand::ReportMembers(report) => moves::decode_report(report)?,
         WireCommand::ReportRemoval(report) => Command::ReportRemoval {
@@ -473,6 +474,7 @@ mod tests {
             Command::CancelMoves(CancelMoves {
                 topic: Some("a".to_owned()),
                 partition: Some(PartitionIndex(0)),
+                down: BTreeSet::new(),
             }),
             Command::ReportMembers(MembersReport {
                 topic_id: id(2),

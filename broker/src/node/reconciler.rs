@@ -3,6 +3,7 @@
 //! One task follows the images; what to do about each is decided by [`reconcile`]. What fails is tried again, because
 //! most failures here (a full disk) clear by themselves.
 
+mod laying_aside;
 mod refounding;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -57,7 +58,7 @@ pub(super) struct Reconciler {
     coordinator_limits: coordinator::Limits,
     running: HashMap<Location, Running>,
     /// Replicas that were laid aside for others that take their places.
-    laid_aside: HashSet<Location>,
+    laid_aside: HashMap<Location, Running>,
     /// Why replicas cannot be started whose logs are lost.
     lost: HashMap<Location, String>,
     done: watch::Sender<Arc<ClusterImage>>,
@@ -95,7 +96,7 @@ impl Reconciler {
             parts,
             limits,
             running: HashMap::new(),
-            laid_aside: HashSet::new(),
+            laid_aside: HashMap::new(),
             lost: HashMap::new(),
             done,
             last: None,
@@ -131,11 +132,13 @@ impl Reconciler {
             .health
             .set_unknown_replicas(self.unknown(&plan.unknown, image));
         let mut starts = Vec::new();
+        let mut take_ups = Vec::new();
         let mut refounds = Vec::new();
         let mut others = Vec::new();
         for action in plan.actions {
             match action {
                 Action::StartReplica(start) => starts.push(start),
+                Action::TakeUp(start) => take_ups.push(start),
                 Action::Refound(start) => refounds.push(start),
                 other => others.push(other),
             }
@@ -154,6 +157,15 @@ impl Reconciler {
         // A new replica of a group starts where an old one has gone.
         for action in leaving {
             is_done &= self.carry_out(action).await;
+        }
+        for start in take_ups {
+            match self.take_up(start).await {
+                Ok(to_start) => starts.extend(to_start),
+                Err(error) => {
+                    error!(%error, "a replica whose place nobody takes cannot go on");
+                    is_done = false;
+                }
+            }
         }
         let mut begun = Vec::new();
         for start in refounds {
@@ -181,7 +193,7 @@ impl Reconciler {
             .keys()
             .map(|location| (*location, Presence::Running))
             .collect();
-        let laid_aside = self.laid_aside.iter();
+        let laid_aside = self.laid_aside.keys();
         present.extend(laid_aside.map(|location| (*location, Presence::LaidAside)));
         let mut note = |topic_id, partition, replica: ReplicaId| {
             if self.parts.recovered.contains_key(&LogId(replica.0)) {
@@ -382,7 +394,7 @@ impl Reconciler {
 
     async fn carry_out(&mut self, action: Action) -> bool {
         let result = match action {
-            Action::StartReplica(_) | Action::Refound(_) => return true,
+            Action::StartReplica(_) | Action::TakeUp(_) | Action::Refound(_) => return true,
             Action::Reconfigure {
                 location,
                 group,
@@ -453,27 +465,6 @@ impl Reconciler {
         self.parts.recovered.remove(&log);
         self.parts.health.log_deleted(log);
         info!(topic = %location.topic_id, partition = %location.partition, replica = location.replica.0, "replica deleted");
-        Ok(())
-    }
-
-    /// Stops a replica whose place another one takes, or that was given up, and keeps its data. Of a group that is no more it is
-    /// the one that it runs in.
-    async fn lay_aside(&mut self, location: Location, group: GroupId) -> Result<(), raft::Error> {
-        let running = self.running.get(&location);
-        let group = running.map_or(group, |running| running.group);
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        self.parts.shards.operate(
-            group,
-            Operation::LayAside {
-                group,
-                replica: location.replica,
-                answer,
-            },
-        )?;
-        answered.await.map_err(|_| raft::Error::ShardBusy)?;
-        self.running.remove(&location);
-        self.laid_aside.insert(location);
-        info!(topic = %location.topic_id, partition = %location.partition, replica = location.replica.0, "replica laid aside for a new one");
         Ok(())
     }
 

@@ -62,6 +62,14 @@ impl<M: Machine> Registry<M> {
         }
     }
 
+    /// Makes a replica that was laid aside the one of its group again. False where another one is that.
+    pub(super) fn take_up(&mut self, slot: Slot) -> bool {
+        let Some(group) = self.get(slot).map(Replica::group_id) else {
+            return false;
+        };
+        *self.by_group.entry(group).or_insert(slot) == slot
+    }
+
     fn release_group(&mut self, group: GroupId, slot: Slot) {
         if self.by_group.get(&group) == Some(&slot) {
             self.by_group.remove(&group);

@@ -155,6 +155,15 @@ pub enum Operation<M: Machine> {
         /// Answered when it is laid aside, also where it was not here.
         answer: Answer<()>,
     },
+    /// Undoes [`LayAside`](Self::LayAside): the replica is the one of its group again, as it failed.
+    TakeUp {
+        /// The group.
+        group: GroupId,
+        /// The replica.
+        replica: ReplicaId,
+        /// Answered with the log of one that had not failed, which is to be started anew.
+        answer: Answer<Result<Option<FoundLog>, Error>>,
+    },
     /// Stops a replica and gives its log away, to be started again in this process.
     Release {
         /// The group.
@@ -403,6 +412,7 @@ impl<M: Machine> fmt::Debug for Operation<M> {
             Self::Start { group, .. } => ("Start", group),
             Self::Stop { group, .. } => ("Stop", group),
             Self::LayAside { group, .. } => ("LayAside", group),
+            Self::TakeUp { group, .. } => ("TakeUp", group),
             Self::Release { group, .. } => ("Release", group),
             Self::Delete { group, .. } => ("Delete", group),
             Self::SetLogConfig { group, .. } => ("SetLogConfig", group),

@@ -277,6 +277,7 @@ impl PlacementService for Placement {
         let command = Command::CancelMoves(CancelMoves {
             topic: (!request.topic.is_empty()).then_some(request.topic),
             partition: request.partition.map(PartitionIndex),
+            down: BTreeSet::new(),
         });
         let moves = self.change(command).await?;
         Ok(Response::new(v1::CancelMovesResponse { moves }))

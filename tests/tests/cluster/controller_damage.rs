@@ -9,7 +9,6 @@ use highwater_tests::process::Broker;
 use highwater_tests::workload::api::Api;
 
 use crate::damage::{assert_equal_replicas, replicas};
-use crate::recover::admin;
 use crate::scene::{BROKERS, Scene, calm, wait_for_acks_in};
 
 /// What a broker says that somebody should know.
@@ -208,7 +207,7 @@ fn a_controller_whose_majority_is_gone_for_good_begins_again_with_the_broker_tha
     assert!(scene.cluster.broker(1).log().contains("begins again"));
     create(&scene, 1, "later", 1);
     // The topic had three replicas in each partition, of which one is left.
-    let admin = admin(&scene);
+    let admin = scene.admin();
     let lost = scene.wait_for("partitions without a leader", || {
         let lost = scene.runtime.block_on(admin.lost_partitions(&[])).ok()?;
         (lost.len() == places.len()).then_some(lost)

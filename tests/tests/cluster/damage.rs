@@ -5,7 +5,8 @@ use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use highwater_proto::{Offset, v1};
+use highwater_client::{Admin, Moves};
+use highwater_proto::{Offset, Reason, v1};
 use highwater_tests::cluster::Cluster;
 use highwater_tests::data_files::{FileKind, copy_folder, files, flip_bit};
 use highwater_tests::process::Broker;
@@ -15,7 +16,7 @@ use highwater_tests::workload::api::{Api, named};
 use v1::fetched_partition::Data;
 
 use crate::controller_damage::reasons;
-use crate::scene::{BROKERS, Scene, calm, setup, wait_for_acks_in};
+use crate::scene::{BROKERS, Scene, calm, lingering, setup, wait_for_acks_in};
 
 /// The directories of a broker's replicas of a partition.
 pub(crate) fn replicas(scene: &Scene, broker: u32, place: Place) -> BTreeSet<PathBuf> {
@@ -242,6 +243,82 @@ fn what_a_damaged_journal_held_is_rebuilt() {
     assert!(found.contains("JOURNAL_DAMAGED"), "{found:?}");
     hurt.wait_until_well();
     hurt.judge();
+}
+
+/// Waits until the replicas of a partition move, or do not any more.
+fn wait_for_moves(scene: &Scene, admin: &Admin, what: &str, wanted: impl Fn(&[v1::Move]) -> bool) {
+    scene.wait_for(what, || {
+        let moves = scene.runtime.block_on(admin.moves(Some("events")));
+        moves.ok().filter(|moves| wanted(moves))
+    });
+}
+
+#[test]
+fn a_rebuilding_that_is_cancelled_while_its_broker_is_away_begins_again_in_the_same_run() {
+    const SPARE: u32 = 4;
+    let setup = setup().set("cluster.moves_at_once", 1);
+    let mut scene = Scene::around(Cluster::started(&setup, SPARE).unwrap());
+    let places = scene.topic("events", 2);
+    let admin = scene.admin();
+    let move_to = |scene: &Scene, partition, brokers: &[u32]| {
+        let moves = Moves::new().partition("events", partition, brokers);
+        scene.runtime.block_on(admin.move_replicas(moves)).unwrap();
+    };
+    for partition in 0..2 {
+        move_to(&scene, partition, &[1, 2, 3]);
+    }
+    wait_for_moves(&scene, &admin, "the end of the moves", <[_]>::is_empty);
+    for place in &places {
+        scene.wait_for("the first broker to lead", || {
+            let transfer = admin.transfer_leader("events", place.partition.0, Some(1));
+            scene.runtime.block_on(transfer).ok()?;
+            (scene.leader(*place) == 1).then_some(())
+        });
+    }
+    let load = scene.load(places.clone());
+    wait_for_acks_in(&load, &places, 200);
+    let victim = 3;
+    scene.cluster.change(victim, Broker::terminate).unwrap();
+    let segments = files(
+        scene.cluster.broker(victim).data_dir(),
+        FileKind::Segment(places[0]),
+    );
+    fs::remove_file(&segments.unwrap()[0]).unwrap();
+    // The leader makes one move at a time, and this one does not come to an end.
+    scene.cluster.kill(SPARE).unwrap();
+    move_to(&scene, 1, &[1, 2, SPARE]);
+    let before = replicas(&scene, victim, places[0]);
+    scene.cluster.start(victim).unwrap();
+    wait_for_moves(&scene, &admin, "a rebuilding", |moves| {
+        let is_rebuilding = |at: &v1::Move| at.partition == 0 && at.adding_broker_ids == [victim];
+        moves.iter().any(is_rebuilding)
+    });
+
+    let cancel = |scene: &Scene, partition| {
+        let cancelling = admin.cancel_moves(Some("events"), Some(partition));
+        let cancelled = scene.runtime.block_on(cancelling);
+        cancelled.map_err(|error| error.reason())
+    };
+    assert_eq!(cancel(&scene, 0), Err(Reason::PolicyViolation));
+    scene.cluster.freeze(victim).unwrap();
+    scene.wait_for("its absence to be known", || cancel(&scene, 0).ok());
+    wait_for_moves(&scene, &admin, "the end of the rebuilding", |moves| {
+        moves.iter().all(|at| at.partition != 0)
+    });
+    scene.cluster.thaw(victim).unwrap();
+    scene.wait_for("the old replica", || {
+        let log = scene.cluster.broker(victim).log();
+        log.contains("replica is back in its place").then_some(())
+    });
+    cancel(&scene, 1).unwrap();
+    scene.wait_for("another replica", || {
+        let now = replicas(&scene, victim, places[0]);
+        (!now.is_empty() && now.is_disjoint(&before)).then_some(())
+    });
+    let log = scene.cluster.broker(victim).log();
+    assert_eq!(log.matches("--- start ").count(), 2, "{log}");
+    wait_for_acks_in(&load, &places, 50);
+    Scene::judge(load, &lingering());
 }
 
 #[test]

@@ -25,10 +25,6 @@ fn client(scene: &Scene) -> Client {
     scene.runtime.block_on(connecting).unwrap()
 }
 
-pub(crate) fn admin(scene: &Scene) -> Admin {
-    client(scene).admin()
-}
-
 /// The findings of all brokers that answer with this reason.
 fn findings(scene: &Scene, reason: &str) -> Vec<v1::HealthFinding> {
     let _context = scene.runtime.enter();
@@ -67,7 +63,7 @@ fn topic(scene: &Scene) -> Vec<Place> {
 fn partitions_begin_again_without_a_broker_that_is_gone_and_that_comes_back_too_late() {
     let mut scene = Scene::new();
     let places = topic(&scene);
-    let admin = admin(&scene);
+    let admin = scene.admin();
     let load = scene.load(places.clone());
     wait_for_acks_in(&load, &places, 100);
     assert_eq!(lost(&scene, &admin), [], "everything is led");
@@ -125,7 +121,7 @@ fn partitions_begin_again_without_a_broker_that_is_gone_and_that_comes_back_too_
 fn a_partition_that_begins_again_survives_a_crash_at_any_moment() {
     let mut scene = Scene::new();
     let places = topic(&scene);
-    let admin = admin(&scene);
+    let admin = scene.admin();
     let load = scene.load(places.clone());
     wait_for_acks_in(&load, &places, 100);
     scene.cluster.kill(3).unwrap();
@@ -156,7 +152,7 @@ fn a_partition_that_begins_again_survives_a_crash_at_any_moment() {
 fn one_of_two_replicas_that_is_damaged_is_given_up_by_the_command_that_health_names() {
     let mut scene = Scene::new();
     let places = topic(&scene);
-    let admin = admin(&scene);
+    let admin = scene.admin();
     let load = scene.load(places.clone());
     wait_for_acks_in(&load, &places, 100);
     scene.cluster.terminate(3).unwrap();

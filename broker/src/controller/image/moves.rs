@@ -1,5 +1,6 @@
 //! How replicas of partitions, and brokers, come and go.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_proto::{BrokerId, PartitionIndex, TopicId};
@@ -48,17 +49,26 @@ impl ClusterImage {
         partitions.any(|partition| partition.everybody().any(|at| at.broker == broker))
     }
 
-    /// Whether draining brokers, lost replicas or coordinators with too few call for changes of replicas that did not begin yet.
+    /// Brokers that are being decommissioned.
+    pub fn draining(&self) -> BTreeSet<BrokerId> {
+        let draining = |broker: &&Arc<Broker>| broker.state == BrokerState::Draining;
+        self.brokers()
+            .filter(draining)
+            .map(|broker| broker.id)
+            .collect()
+    }
+
+    /// Whether draining brokers, lost replicas or coordinators with too few call for changes of replicas that did not begin yet, or
+    /// are to be undone.
     pub fn wants_moves(&self) -> bool {
-        let is_draining = |id: BrokerId| {
-            let broker = self.broker(id);
-            broker.is_some_and(|broker| broker.state == BrokerState::Draining)
-        };
+        let draining = self.draining();
         let mut partitions = self.topics().flat_map(|topic| &topic.partitions);
         let is_called_for = partitions.any(|partition| {
-            !partition.is_changing()
-                && (!partition.lost.is_empty()
-                    || partition.replicas.iter().any(|at| is_draining(at.broker)))
+            let mut replicas = partition.replicas.iter();
+            partition.leads_to(&draining).next().is_some()
+                || !partition.is_changing()
+                    && (!partition.lost.is_empty()
+                        || replicas.any(|at| draining.contains(&at.broker)))
         });
         is_called_for || self.small_coordinators().next().is_some()
     }

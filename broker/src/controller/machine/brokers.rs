@@ -142,7 +142,7 @@ impl ControllerMachine {
             let leaves = partition.removing().any(|replica| replica.broker == id);
             let is_on = partition.reassignment.as_ref();
             if leaves && is_on.is_some_and(|moving| !moving.is_cancelled) {
-                let (event, undone) = super::moves::cancellation(topic, index, partition);
+                let (event, undone) = super::cancelling::cancellation(topic, index, partition);
                 events.push(event);
                 planned.push(undone);
             }

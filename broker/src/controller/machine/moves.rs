@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use highwater_proto::{BrokerId, PartitionIndex, TopicId};
 
+use super::cancelling::{cancellation, factor_set, settled_factor};
 use super::{
     ControllerMachine, Decided, check_min_insync_replicas, check_replication_factor, propose,
 };
 use crate::controller::command::{
-    CancelMoves, MembersReport, MoveReplicas, PartitionMove, PlannedMove, Response,
-    SetReplicationFactor,
+    MembersReport, MoveReplicas, PartitionMove, PlannedMove, Response, SetReplicationFactor,
 };
 use crate::controller::coordinators;
 use crate::controller::error::Error;
@@ -158,49 +158,6 @@ impl ControllerMachine {
         Ok(self.begin(&events, planned, false))
     }
 
-    pub(super) fn cancel_moves(&self, command: &CancelMoves) -> Decided {
-        let view = self.view();
-        let named = match &command.topic {
-            Some(name) => Some(self.find(name, None)?.id),
-            None => None,
-        };
-        let mut events = Vec::new();
-        let mut planned = Vec::new();
-        for (topic, index, partition) in view.reassigned() {
-            let is_meant = named.is_none_or(|id| id == topic.id)
-                && command.partition.is_none_or(|wanted| wanted == index);
-            if !is_meant {
-                continue;
-            }
-            let is_draining = |replica: &&Replica| {
-                let broker = view.broker(replica.broker);
-                broker.is_some_and(|broker| broker.state == BrokerState::Draining)
-            };
-            match partition.removing().find(is_draining) {
-                // It would only be started again.
-                Some(_) if command.partition.is_none() => continue,
-                Some(replica) => {
-                    return Err(Error::MovedByDraining {
-                        topic: topic.name.clone(),
-                        partition: index,
-                        broker: replica.broker,
-                    });
-                }
-                None => {}
-            }
-            let (event, undone) = cancellation(topic, index, partition);
-            let moving = partition.reassignment.as_ref();
-            if moving.is_some_and(|moving| !moving.is_cancelled) {
-                events.push(event);
-            }
-            planned.push(undone);
-        }
-        if planned.is_empty() {
-            return Err(Error::NothingToCancel);
-        }
-        Ok(self.begin(&events, planned, false))
-    }
-
     /// What a leader reports ends the change that it is about, or says nothing new. A report of an earlier epoch of the
     /// partition is about something else.
     pub(super) fn report_members(&self, report: &MembersReport) -> Decision<Response> {
@@ -219,15 +176,25 @@ impl ControllerMachine {
                 None
             }
         });
-        let Some(is_done) = is_done else {
+        let (Some(is_done), Some(topic)) = (is_done, self.view().topic(topic_id)) else {
             return self.unchanged(Response::Done);
         };
-        let ended = Event::ReassignmentEnded {
+        let mut events = vec![Event::ReassignmentEnded {
             topic_id,
             partition: index,
             is_done,
-        };
-        propose(&[ended], Response::Done)
+        }];
+        // One that was cancelled may have ended as it was meant.
+        let ended = partition.and_then(|partition| partition.reassignment.as_ref());
+        if let Some(cancelled) = ended.filter(|moving| moving.is_cancelled) {
+            let settled =
+                settled_factor(topic, |other, partition| match is_done && other == index {
+                    true => cancelled.target.len(),
+                    false => partition.coming().len(),
+                });
+            events.extend(settled.map(|factor| factor_set(topic, factor)));
+        }
+        propose(&events, Response::Done)
     }
 
     /// A report may come twice.
@@ -245,14 +212,19 @@ impl ControllerMachine {
 
     pub(super) fn continue_moves(&self, avoid: &BTreeSet<BrokerId>) -> Decision<Response> {
         let view = self.view();
-        let draining = view
-            .brokers()
-            .filter(|broker| broker.state == BrokerState::Draining);
-        let draining = draining.map(|broker| broker.id).collect();
+        let draining = view.draining();
         let room = UNDER_WAY.saturating_sub(view.reassigned().len());
         let mut ids = NewIds::of(view);
         let mut events = Vec::new();
         let mut planned = Vec::new();
+        for (topic, index, partition) in view.reassigned() {
+            let is_hopeless = |new: &Replica| avoid.contains(&new.broker);
+            if partition.leads_to(&draining).any(is_hopeless) {
+                let (event, undone) = cancellation(topic, index, partition);
+                events.push(event);
+                planned.push(undone);
+            }
+        }
         for due in self.due_moves(avoid, &draining, room) {
             let index = due.planned.partition;
             if let Some(partition) = view.partition(due.topic_id, index) {
@@ -334,7 +306,7 @@ impl ControllerMachine {
     }
 
     /// Starts or undoes changes of replicas, unless that is only to be checked.
-    fn begin(
+    pub(super) fn begin(
         &self,
         events: &[Event],
         planned: Vec<PlannedMove>,
@@ -409,21 +381,6 @@ fn invalid(wanted: &PartitionMove, problem: String) -> Error {
     }
 }
 
-/// The end of a change before its time, and what it was.
-pub(super) fn cancellation(
-    topic: &Topic,
-    index: PartitionIndex,
-    partition: &Partition,
-) -> (Event, PlannedMove) {
-    let moving = partition.reassignment.as_ref();
-    let target = moving.map_or(&[][..], |moving| &moving.target);
-    let event = Event::ReassignmentCancelled {
-        topic_id: topic.id,
-        partition: index,
-    };
-    (event, plan(topic, index, partition, &brokers_of(target)))
-}
-
 /// A change that only puts the same replicas in another order is done at once.
 fn start(
     events: &mut Vec<Event>,
@@ -448,7 +405,7 @@ fn start(
     }
 }
 
-fn plan(
+pub(super) fn plan(
     topic: &Topic,
     index: PartitionIndex,
     partition: &Partition,
@@ -462,7 +419,7 @@ fn plan(
     }
 }
 
-fn brokers_of(replicas: &[Replica]) -> Vec<BrokerId> {
+pub(super) fn brokers_of(replicas: &[Replica]) -> Vec<BrokerId> {
     replicas.iter().map(|replica| replica.broker).collect()
 }
 

@@ -925,6 +925,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (name, any::<bool>()).prop_map(|(name, all)| Command::CancelMoves(CancelMoves {
             topic: (!all).then(|| name.to_owned()),
             partition: None,
+            down: BTreeSet::new(),
         })),
         2 => (2..40_u64, broker_id.clone()).prop_map(|(replica, broker)| Command::ReportRemoval {
             replica: ReplicaId(replica),

@@ -3,9 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Consensus, Released, Replica};
-use crate::raft::Error;
 use crate::raft::machine::{Machine, Refusal, Role};
 use crate::raft::message::PeerMessage;
+use crate::raft::{Ailment, Error};
 
 impl<M: Machine> Replica<M> {
     /// Ends the replica's part in its group. What was proposed may have committed or not; what was not is refused.
@@ -51,6 +51,17 @@ impl<M: Machine> Replica<M> {
         }
         self.show_quarantine();
         (released, farewell)
+    }
+
+    /// Whether it was stopped without having failed.
+    pub(in crate::raft) fn is_stopped(&self) -> bool {
+        matches!(
+            self.consensus,
+            Consensus::Quarantined {
+                ailment: Ailment::Stopped,
+                ..
+            }
+        )
     }
 
     /// Why commands are refused.

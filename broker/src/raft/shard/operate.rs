@@ -58,6 +58,11 @@ impl<M: Machine> Shard<M> {
                     tracing::debug!(replica = replica.0, "who had a replica laid aside has gone");
                 }
             }
+            Operation::TakeUp {
+                group,
+                replica,
+                answer,
+            } => drop(answer.send(self.take_up(group, replica))),
             Operation::Delete {
                 replica,
                 found,
@@ -227,6 +232,18 @@ impl<M: Machine> Shard<M> {
         let (log, released) = self.replicas.remove(slot)?.stop();
         self.released.merge(released);
         log
+    }
+
+    fn take_up(&mut self, group: GroupId, replica: ReplicaId) -> Result<Option<FoundLog>, Error> {
+        let slot = self.replicas.slot_of_replica(replica);
+        let slot = slot.ok_or(Error::UnknownGroup(group))?;
+        if self.replicas.get(slot).is_some_and(Replica::is_stopped) {
+            return Ok(self.release(replica));
+        }
+        if self.replicas.take_up(slot) {
+            return Ok(None);
+        }
+        Err(Error::AlreadyStarted { group, replica })
     }
 
     fn release(&mut self, replica: ReplicaId) -> Option<FoundLog> {

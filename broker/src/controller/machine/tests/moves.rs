@@ -1,5 +1,7 @@
 //! How replicas and brokers come and go.
 
+mod cancelling;
+
 use super::*;
 use crate::controller::command::{
     CancelMoves, Decommission, MembersReport, MoveReplicas, PartitionMove, PlannedMove,
@@ -48,6 +50,7 @@ fn cancel(topic: Option<&str>, partition: Option<u32>) -> Command {
     Command::CancelMoves(CancelMoves {
         topic: topic.map(str::to_owned),
         partition: partition.map(PartitionIndex),
+        down: BTreeSet::new(),
     })
 }
 
@@ -328,16 +331,11 @@ fn fewer_replicas_than_must_be_in_sync_are_refused() {
 fn a_replica_of_no_use_is_replaced_where_it_is() {
     let mut controller = with_topic(3, 1, 3);
     let old = controller.partition(0).replicas[1];
-    let replace = |replica| Command::ReplaceReplica {
-        topic_id: topic_id(1),
-        partition: FIRST,
-        replica,
-    };
     assert!(matches!(
-        controller.refusal_of(replace(ReplicaId(99))),
+        controller.refusal_of(replacement(ReplicaId(99))),
         Error::InvalidReplicas { .. }
     ));
-    controller.done(replace(old.id));
+    controller.done(replacement(old.id));
     let new = controller.target(0)[1];
     assert_eq!(new.broker, old.broker);
     assert_eq!(controller.partition(0).replica_on(old.broker), Some(&new));
@@ -345,6 +343,14 @@ fn a_replica_of_no_use_is_replaced_where_it_is() {
     controller.commit_all();
     assert_eq!(controller.partition(0).replicas[1], new);
     assert_eq!(controller.removed(), [(old.id, old.broker)]);
+}
+
+fn replacement(replica: ReplicaId) -> Command {
+    Command::ReplaceReplica {
+        topic_id: topic_id(1),
+        partition: FIRST,
+        replica,
+    }
 }
 
 #[test]
