@@ -256,13 +256,25 @@ fn wait_for_moves(scene: &Scene, admin: &Admin, what: &str, wanted: impl Fn(&[v1
 #[test]
 fn a_rebuilding_that_is_cancelled_while_its_broker_is_away_begins_again_in_the_same_run() {
     const SPARE: u32 = 4;
-    let setup = setup().set("cluster.moves_at_once", 1);
+    // The first broker decides, so that two others can be away.
+    let setup = setup()
+        .set("cluster.moves_at_once", 1)
+        .set("cluster.controller_voters", 1);
     let mut scene = Scene::around(Cluster::started(&setup, SPARE).unwrap());
     let places = scene.topic("events", 2);
     let admin = scene.admin();
     let move_to = |scene: &Scene, partition, brokers: &[u32]| {
         let moves = Moves::new().partition("events", partition, brokers);
-        scene.runtime.block_on(admin.move_replicas(moves)).unwrap();
+        scene.wait_for("a move to begin", || {
+            let moving = admin.move_replicas(moves.clone());
+            match scene.runtime.block_on(moving) {
+                Ok(_) => Some(()),
+                // An earlier try of which nothing was heard.
+                Err(error) if error.reason() == Reason::ReassignmentInProgress => Some(()),
+                Err(error) if error.is_retriable() => None,
+                Err(error) => panic!("{error}"),
+            }
+        });
     };
     for partition in 0..2 {
         move_to(&scene, partition, &[1, 2, 3]);
