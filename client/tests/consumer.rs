@@ -266,6 +266,33 @@ async fn brokers_push_no_more_than_there_is_room_for() {
 }
 
 #[tokio::test]
+async fn a_partition_that_is_far_ahead_leaves_room_to_another() {
+    let (broker, client) = filled(300).await;
+    let mut consumer = client
+        .consumer()
+        .buffer_bytes(1 << 20)
+        .partition_buffer_bytes(600)
+        .partition_fetch_bytes(150)
+        .assign("t", 0, Start::Earliest)
+        .assign("t", 1, Start::Earliest)
+        .build()
+        .await
+        .unwrap();
+    // All of it would fit into the buffer.
+    broker.until(|state| state.pushed_bytes > 300).await;
+    produce(&client, 1, 0..1).await;
+    let mut before = 0;
+    while consumer.recv().await.unwrap().partition == 0 {
+        before += 1;
+    }
+    assert!(before < 150, "{before} records came first");
+    assert_eq!(
+        read(&mut consumer, 300 - before).await,
+        numbered(before as u64..300)
+    );
+}
+
+#[tokio::test]
 async fn assigning_again_replaces_what_is_read() {
     let (_broker, client) = filled(20).await;
     produce(&client, 1, 0..20).await;

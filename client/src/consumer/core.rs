@@ -6,6 +6,12 @@
 //! Each broker that leads an assigned partition is read through one subscription, a [`Feed`]. The broker pushes batches
 //! as long as it has credit; credit is what the buffer has room for. A change of what is read there is a new assignment
 //! of all its partitions, each from behind the last batch that came: what still comes of an older one is dropped.
+//!
+//! Credit says nothing of partitions, so one that is much busier than the others of its broker would take it all. What one
+//! may take is its [`Share`]: credit ends where it does, and a partition that keeps the others from going on is left out of
+//! the assignment until most of what was fetched of it is taken out.
+
+mod sharing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,6 +58,8 @@ pub(crate) struct Rules {
     /// Bytes of batches fetched and not yet taken out, or allowed to come; each broker has an equal share. One batch
     /// may go beyond.
     pub(crate) buffer_bytes: u32,
+    /// How much of that one partition may take.
+    pub(crate) partition_buffer_bytes: u32,
     /// Bytes of one partition in one message.
     pub(crate) partition_fetch_bytes: u32,
     pub(crate) reset: OffsetReset,
@@ -63,8 +71,6 @@ pub(crate) struct Rules {
 const MAX_NOT_FOUND: u32 = 6;
 /// A partition that was read for this long without a failure is well: the next failure counts as the first.
 const WELL_AFTER: Duration = Duration::from_secs(5);
-/// Credit is added when this fraction of a broker's share is missing.
-const CREDIT_STEPS: u64 = 4;
 
 /// See the module.
 ///
@@ -268,6 +274,7 @@ impl Core {
             self.poll_partition(now, place, metadata, &mut plan);
         }
         self.close_feeds(&mut plan);
+        self.share_out();
         self.doubt_the_silent(now, &mut plan);
         let feeds = self.feeds.iter();
         plan.asks = feeds
@@ -318,11 +325,14 @@ impl Core {
         let near = self.near(place, metadata);
         let (broker, address) = near.unwrap_or((leader.broker, address));
         let feed = self.feed_of(now, broker, address, plan);
+        // The credit of the feed was given without regard to it.
+        let is_full = self.share().is_full(self.prefetched.bytes_at(place));
         self.partitions[place].state = State::Reading {
             feed,
             assignment_id: None,
             leader,
             is_near: near.is_some(),
+            is_full,
             since: now,
         };
     }
@@ -405,12 +415,14 @@ impl Core {
                 feed: of,
                 assignment_id,
                 leader,
+                is_full,
                 ..
             } = &mut partition.state
             else {
                 continue;
             };
-            if *of == feed {
+            // What is on its way of one that is full stays welcome: its number is not changed.
+            if *of == feed && !*is_full {
                 *assignment_id = Some(id);
                 reads.push(Read {
                     topic: Arc::clone(&partition.topic),
@@ -423,22 +435,6 @@ impl Core {
             }
         }
         reads
-    }
-
-    /// The credit that a broker should get now: what it may send and has sent stays within its share of the buffer.
-    fn credit_due(&self, feed: &Feed) -> Option<u64> {
-        let buffer = u64::from(self.rules.buffer_bytes);
-        let share = (buffer / self.feeds.len() as u64).max(1);
-        let of_share = share.saturating_sub(self.prefetched.bytes_of(feed.broker));
-        let room = buffer.saturating_sub(self.prefetched.bytes());
-        feed.credit_due(of_share.min(room), (share / CREDIT_STEPS).max(1))
-    }
-
-    /// Whether taking out what was fetched has made room that brokers should know of.
-    pub(crate) fn has_room(&self) -> bool {
-        self.feeds
-            .iter()
-            .any(|feed| self.credit_due(feed).is_some())
     }
 
     /// A broker has sent a message.
@@ -673,12 +669,12 @@ mod tests {
     use super::*;
     use crate::consumer::plan::PushedPartition;
 
-    fn metadata() -> Metadata {
+    pub(super) fn metadata() -> Metadata {
         metadata_led_by([1, 1, 1], 4)
     }
 
     /// A topic of three partitions, and who leads them.
-    fn metadata_led_by(leaders: [u32; 3], leader_epoch: u64) -> Metadata {
+    pub(super) fn metadata_led_by(leaders: [u32; 3], leader_epoch: u64) -> Metadata {
         let broker = |broker_id, host: &str| v1::Broker {
             broker_id,
             host: host.into(),
@@ -714,6 +710,7 @@ mod tests {
     fn core_with(reset: OffsetReset, starts: &[Start]) -> Core {
         let rules = Rules {
             buffer_bytes: 1_000,
+            partition_buffer_bytes: 2_000,
             partition_fetch_bytes: 300,
             reset,
             backoff: Backoff::default(),
@@ -728,7 +725,7 @@ mod tests {
         core
     }
 
-    fn topic_id() -> TopicId {
+    pub(super) fn topic_id() -> TopicId {
         TopicId::from_slice(&[1; 16]).unwrap()
     }
 
@@ -737,7 +734,7 @@ mod tests {
     }
 
     /// A batch of `records` records at `base_offset`, about `bytes` long.
-    fn batch(base_offset: u64, records: u32, bytes: usize) -> Bytes {
+    pub(super) fn batch(base_offset: u64, records: u32, bytes: usize) -> Bytes {
         let mut builder = BatchBuilder::new();
         let value = vec![0; bytes / records as usize];
         for _ in 0..records {
@@ -752,7 +749,7 @@ mod tests {
         Bytes::from(batch)
     }
 
-    fn fetched(batches: Vec<Bytes>) -> Result<Fetched, ApiError> {
+    pub(super) fn fetched(batches: Vec<Bytes>) -> Result<Fetched, ApiError> {
         Ok(Fetched {
             batches,
             next_offset: Offset(0),

@@ -6,6 +6,7 @@ mod feed;
 mod partition;
 mod plan;
 mod prefetched;
+mod share;
 mod subscription;
 mod task;
 
@@ -87,6 +88,7 @@ impl ConsumerBuilder {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
         let rules = Rules {
             buffer_bytes: 32 << 20,
+            partition_buffer_bytes: 16 << 20,
             partition_fetch_bytes: 1 << 20,
             reset: OffsetReset::default(),
             backoff: cluster.settings.backoff,
@@ -139,8 +141,16 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes of one partition in one message of a broker; 1 MiB unless set. Smaller ones let partitions take turns more
-    /// often.
+    /// Bytes of those that may be of one partition; 16 MiB unless set. One batch may go beyond. A partition that is busier than
+    /// the others, or whose records are handled slowly, waits at its broker with what is beyond this, while the others go on. A
+    /// broker may have half of this on its way.
+    pub fn partition_buffer_bytes(mut self, bytes: u32) -> Self {
+        self.rules.partition_buffer_bytes = bytes;
+        self
+    }
+
+    /// Bytes of one partition in one message of a broker, which is what Kafka calls `max.partition.fetch.bytes`; 1 MiB unless
+    /// set. One batch may go beyond. Smaller ones let partitions take turns more often.
     pub fn partition_fetch_bytes(mut self, bytes: u32) -> Self {
         self.rules.partition_fetch_bytes = bytes;
         self
@@ -159,6 +169,7 @@ impl ConsumerBuilder {
     pub async fn build(self) -> Result<Consumer, Error> {
         for (name, bytes) in [
             ("buffer_bytes", self.rules.buffer_bytes),
+            ("partition_buffer_bytes", self.rules.partition_buffer_bytes),
             ("partition_fetch_bytes", self.rules.partition_fetch_bytes),
         ] {
             if bytes == 0 {

@@ -26,6 +26,8 @@ pub(super) enum State {
         leader: Leader,
         /// Whether the feed is that of a follower nearby.
         is_near: bool,
+        /// It has its share of the buffer, and is left out of what the broker is to push.
+        is_full: bool,
         since: Instant,
     },
     /// Nothing is read of it until it is resumed, from there.
@@ -95,6 +97,11 @@ impl Partition {
 
     pub(super) fn is_in(&self, id: FeedId) -> bool {
         matches!(self.state, State::Reading { feed, .. } if feed == id)
+    }
+
+    /// Whether it is left out of what its broker is to push, because it has its share of the buffer.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self.state, State::Reading { is_full: true, .. })
     }
 
     /// Whether what its broker sends in an assignment is what is wanted of it now.

@@ -28,13 +28,23 @@ pub(crate) struct Batch {
     pub(crate) broker: BrokerId,
 }
 
-/// Invariants: `bytes` is the sum of the batches in `items`, and `bytes_of` splits it by broker; batches of a partition
-/// stand in offset order.
+/// Invariants: `bytes` is the sum of the batches in `queues`, and `bytes_of` splits it by broker; batches of a partition
+/// stand in offset order; `turns` names each place with something in its queue once.
 #[derive(Debug, Default)]
 pub(super) struct Prefetched {
-    items: VecDeque<Item>,
+    /// By place among the assigned partitions.
+    queues: Vec<Queue>,
+    /// Whose turn it is: partitions give out one batch each, so that what is much of one does not keep the others waiting.
+    turns: VecDeque<usize>,
     bytes: u64,
     bytes_of: HashMap<BrokerId, u64>,
+}
+
+/// What was fetched of one partition. `bytes` is the sum of its batches.
+#[derive(Debug, Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    bytes: u64,
 }
 
 impl Prefetched {
@@ -48,24 +58,37 @@ impl Prefetched {
         self.bytes_of.get(&broker).copied().unwrap_or_default()
     }
 
+    /// Bytes of the batches of one partition.
+    pub(super) fn bytes_at(&self, place: usize) -> u64 {
+        self.queues.get(place).map_or(0, |queue| queue.bytes)
+    }
+
     pub(super) fn push(&mut self, item: Item) {
+        let place = item.cursor.place;
+        if self.queues.len() <= place {
+            self.queues.resize_with(place + 1, Queue::default);
+        }
+        let queue = &mut self.queues[place];
         if let Ok(batch) = &item.content {
             let bytes = batch.bytes.len() as u64;
+            queue.bytes += bytes;
             self.bytes += bytes;
             *self.bytes_of.entry(batch.broker).or_default() += bytes;
         }
-        self.items.push_back(item);
+        if queue.items.is_empty() {
+            self.turns.push_back(place);
+        }
+        queue.items.push_back(item);
     }
 
     pub(super) fn take(&mut self) -> Option<Item> {
-        let item = self.items.pop_front()?;
-        if let Ok(batch) = &item.content {
-            let bytes = batch.bytes.len() as u64;
-            self.bytes -= bytes;
-            if let Some(of_broker) = self.bytes_of.get_mut(&batch.broker) {
-                *of_broker -= bytes;
-            }
+        let place = self.turns.pop_front()?;
+        let queue = &mut self.queues[place];
+        let item = queue.items.pop_front()?;
+        if !queue.items.is_empty() {
+            self.turns.push_back(place);
         }
+        self.forget(&item);
         Some(item)
     }
 
@@ -75,11 +98,24 @@ impl Prefetched {
 
     /// Drops what was fetched of one partition.
     pub(super) fn drop_place(&mut self, place: usize) {
-        if self.items.iter().any(|item| item.cursor.place == place) {
-            for item in std::mem::take(self).items {
-                if item.cursor.place != place {
-                    self.push(item);
-                }
+        let Some(queue) = self.queues.get_mut(place) else {
+            return;
+        };
+        let items = std::mem::take(&mut queue.items);
+        if !items.is_empty() {
+            self.turns.retain(|of| *of != place);
+        }
+        items.iter().for_each(|item| self.forget(item));
+    }
+
+    /// Takes an item out of the sums.
+    fn forget(&mut self, item: &Item) {
+        if let Ok(batch) = &item.content {
+            let bytes = batch.bytes.len() as u64;
+            self.queues[item.cursor.place].bytes -= bytes;
+            self.bytes -= bytes;
+            if let Some(of_broker) = self.bytes_of.get_mut(&batch.broker) {
+                *of_broker -= bytes;
             }
         }
     }

@@ -542,6 +542,7 @@ impl Subscription {
                 return Some(Err(Status::unavailable("connection reset")));
             }
             if let Some(message) = self.look() {
+                self.service.changed();
                 return Some(Ok(message));
             }
             tokio::select! {
