@@ -17,7 +17,7 @@ async fn main() -> anyhow::Result<()> {
         .consumer()
         .group(&group)
         .topics([&topic])
-        .on_rebalance(|rebalance| match rebalance {
+        .on_rebalance(|rebalance, _| match rebalance {
             Rebalance::Assigned(partitions) => eprintln!("reads {partitions:?}"),
             Rebalance::Revoked(partitions) => eprintln!("gives away {partitions:?}"),
             Rebalance::Lost(partitions) => eprintln!("lost {partitions:?}"),

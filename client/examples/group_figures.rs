@@ -83,7 +83,7 @@ async fn member(client: &Client, number: usize, seen: &Shared) -> anyhow::Result
         .group(GROUP)
         .topics([TOPIC])
         .session_timeout(SESSION)
-        .on_rebalance(move |rebalance| {
+        .on_rebalance(move |rebalance, _| {
             let mut seen = lock(&told);
             match rebalance {
                 Rebalance::Assigned(partitions) => {

@@ -63,7 +63,9 @@ pub use consumer::{
     ProcessingError,
 };
 pub use error::Error;
-pub use group::{GroupByKey, GroupConsumer, GroupConsumerBuilder, GroupPartition, Rebalance};
+pub use group::{
+    Commits, Committed, GroupByKey, GroupConsumer, GroupConsumerBuilder, GroupPartition, Rebalance,
+};
 pub use highwater_proto::batch::{Compression, Header, Headers};
 pub use highwater_proto::{ApiError, Offset, Reason, TopicId};
 pub use offsets::{FoundOffset, Start};

@@ -79,7 +79,7 @@ async fn join(job: &Job<'_>, what: &str, client: &Client) -> Result<GroupConsume
         .group(job.group)
         .topics([job.topic])
         .client_id("highwater")
-        .on_rebalance(|rebalance| tell(&format!("{}\n", news(rebalance))))
+        .on_rebalance(|rebalance, _| tell(&format!("{}\n", news(rebalance))))
         .build()
         .await;
     consumer.map_err(|error| explain(what, &error))

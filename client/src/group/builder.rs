@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::AbortOnDropHandle;
 
+use super::commits::{Asking, Requested};
 use super::membership::{Membership, Settings};
 use super::task::{Shared, Task};
-use super::{GroupConsumer, Listener, Rebalance};
+use super::{Commits, GroupConsumer, Listener, Rebalance};
 use crate::cluster::Cluster;
 use crate::{ConsumerBuilder, Error, OffsetReset};
 
@@ -110,14 +111,52 @@ impl GroupConsumerBuilder {
         self
     }
 
-    /// Commits nothing by itself: see [`GroupConsumer::commit`].
+    /// Commits nothing by itself: see [`GroupConsumer::commit`], and [`GroupConsumerBuilder::on_rebalance`] for what is
+    /// revoked.
     pub fn no_auto_commit(mut self) -> Self {
         self.auto_commit = None;
         self
     }
 
-    /// Is told of changes, inside of [`GroupConsumer::recv`].
-    pub fn on_rebalance(mut self, listener: impl FnMut(&Rebalance) + Send + 'static) -> Self {
+    /// Is told of changes, inside of [`GroupConsumer::recv`], and may commit: what it commits of partitions that are revoked is
+    /// where their next owner goes on.
+    ///
+    /// ```no_run
+    /// # use std::collections::HashMap;
+    /// # use std::sync::{Arc, Mutex};
+    /// # use highwater_client::{Client, Error, GroupConsumer, GroupPartition, Offset, Rebalance};
+    /// # async fn join(client: &Client) -> Result<GroupConsumer, Error> {
+    /// // Offsets behind what was processed; kept by whoever handles the records.
+    /// let processed: Arc<Mutex<HashMap<GroupPartition, Offset>>> = Arc::default();
+    /// client
+    ///     .consumer()
+    ///     .group("billing")
+    ///     .topics(["orders"])
+    ///     .no_auto_commit()
+    ///     .on_rebalance(move |rebalance, commits| {
+    ///         let mut processed = processed.lock().expect("nobody panicked with it");
+    ///         match rebalance {
+    ///             Rebalance::Assigned(_) => {}
+    ///             Rebalance::Revoked(partitions) => {
+    ///                 let offsets = partitions.iter().filter_map(|p| processed.remove_entry(p));
+    ///                 let committed = commits.commit(offsets).expect("they are still this member's");
+    ///                 tokio::spawn(async move {
+    ///                     if let Err(error) = committed.await {
+    ///                         eprintln!("the next owner repeats some records: {error}");
+    ///                     }
+    ///                 });
+    ///             }
+    ///             Rebalance::Lost(partitions) => processed.retain(|p, _| !partitions.contains(p)),
+    ///         }
+    ///     })
+    ///     .build()
+    ///     .await
+    /// # }
+    /// ```
+    pub fn on_rebalance(
+        mut self,
+        listener: impl FnMut(&Rebalance, &mut Commits<'_>) + Send + 'static,
+    ) -> Self {
         self.listener = Some(Box::new(listener));
         self
     }
@@ -149,6 +188,8 @@ impl GroupConsumerBuilder {
             committed_at: Instant::now(),
             listener: self.listener,
             committing: None,
+            asking: Asking::default(),
+            requested: Requested::default(),
             leaving: Vec::new(),
             departing: Vec::new(),
             _task: AbortOnDropHandle::new(tokio::spawn(task.run())),

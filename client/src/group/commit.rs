@@ -21,8 +21,7 @@ pub(super) async fn commit(
         (membership.group().to_owned(), membership.identity())
     };
     let Some((member_id, member_epoch)) = identity else {
-        let problem = "the member was removed from its group";
-        return Err(Error::Api(ApiError::new(Reason::UnknownMemberId, problem)));
+        return Err(removed());
     };
     let to_commit = |(owned, offset): &(Owned, Offset)| v1::OffsetToCommit {
         partition: Some(named(owned)),
@@ -57,4 +56,10 @@ pub(super) async fn commit(
         }
     }
     Ok(())
+}
+
+/// Why somebody who is no member any more cannot commit.
+pub(super) fn removed() -> Error {
+    let problem = "the member was removed from its group";
+    Error::Api(ApiError::new(Reason::UnknownMemberId, problem))
 }

@@ -3,6 +3,7 @@
 mod builder;
 mod by_key;
 mod commit;
+mod commits;
 mod membership;
 mod task;
 
@@ -16,6 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::builder::GroupConsumerBuilder;
 pub use self::by_key::GroupByKey;
+use self::commits::{Asking, Requested};
+pub use self::commits::{Commits, Committed};
 use self::membership::{Key, Owned};
 use self::task::{Event, Shared};
 use crate::cluster::{Cluster, Repeat};
@@ -49,7 +52,7 @@ pub enum Rebalance {
     /// The member reads these from now on, beside what it had.
     Assigned(Vec<GroupPartition>),
     /// The member is about to give these away. What was received of them is committed right after, where the consumer commits
-    /// by itself; nobody else reads them before.
+    /// by itself, and what the listener commits, in any case; nobody else reads them before.
     Revoked(Vec<GroupPartition>),
     /// The member was removed from its group, and others may read these by now. What was received and not committed is read
     /// again by them.
@@ -58,7 +61,7 @@ pub enum Rebalance {
 
 /// Offsets behind what was processed.
 type Offsets = Vec<(Owned, Offset)>;
-type Listener = Box<dyn FnMut(&Rebalance) + Send>;
+type Listener = Box<dyn FnMut(&Rebalance, &mut Commits<'_>) + Send>;
 
 /// What is known of an owned partition.
 #[derive(Clone, Debug)]
@@ -96,8 +99,7 @@ enum Turn {
 /// from the committed offset on. [`GroupConsumer::process_by_key`] processes many records at a time.
 ///
 /// What is fetched ahead is bounded by [`crate::ConsumerBuilder::buffer_bytes`] in total, and by
-/// [`crate::ConsumerBuilder::partition_fetch_bytes`] for a partition in its turn; a slow handler makes brokers wait, and fills
-/// no memory.
+/// [`crate::ConsumerBuilder::partition_buffer_bytes`] for each partition; a slow handler makes brokers wait, and fills no memory.
 ///
 /// [`GroupConsumer::close`] leaves at once; a consumer that is dropped is missed when its session ends.
 pub struct GroupConsumer {
@@ -110,6 +112,10 @@ pub struct GroupConsumer {
     listener: Option<Listener>,
     /// The commit under way: one at a time, since two could arrive in the other order.
     committing: Option<AbortOnDropHandle<Result<Offsets, Error>>>,
+    /// Who in the listener asked for it.
+    asking: Asking,
+    /// What the listener wants committed next.
+    requested: Requested,
     /// What is to be given away, and is read no longer: others wait for it.
     leaving: Vec<Owned>,
     /// What is given away when the commit under way has ended.
@@ -230,7 +236,7 @@ impl GroupConsumer {
     }
 
     /// Commits, where the consumer commits by itself, and leaves the group, so that others go on at once. A static member
-    /// leaves for a while.
+    /// leaves for a while. The listener is not told: who commits by hand does so before.
     ///
     /// # Errors
     /// The commit failed. The group is left in any case, as far as the coordinator can be reached.
@@ -316,6 +322,8 @@ impl GroupConsumer {
                 self.leaving.clear();
                 self.departing.clear();
                 self.release(&lost);
+                let removed = Err(commit::removed());
+                self.requested.take().1.answer(&removed);
                 if !lost.is_empty() {
                     let named = lost.iter().map(GroupPartition::from).collect();
                     self.tell(&Rebalance::Lost(named));
@@ -352,26 +360,32 @@ impl GroupConsumer {
         self.tell(&Rebalance::Assigned(assigned));
     }
 
-    /// Gives away what is to be given away and `is_done` with, behind a last commit where the consumer commits by itself. For
-    /// that it waits in the background.
+    /// Gives away what is to be given away and `is_done` with, behind a last commit of what the listener asked for, and of what was
+    /// received where the consumer commits by itself. For that it waits in the background.
     fn depart(
         &mut self,
         is_done: impl Fn(&Owned) -> bool,
         unfinished: impl Fn(&Owned) -> Option<Offset>,
     ) {
-        if self.leaving.is_empty() || self.committing.is_some() {
+        let has_something = !(self.leaving.is_empty() && self.requested.is_empty());
+        if !has_something || self.committing.is_some() {
             return;
         }
         self.departing = self
             .leaving
             .extract_if(.., |owned| is_done(owned))
             .collect();
-        let mut offsets = Offsets::new();
+        let (mut offsets, asking) = self.requested.take();
         if self.auto_commit.is_some() {
-            offsets = self.uncommitted(unfinished);
-            offsets.retain(|(owned, _)| self.departing.contains(owned));
+            let mut received = self.uncommitted(unfinished);
+            // The listener knows better.
+            let is_named = |owned: &Owned| offsets.iter().any(|(named, _)| named == owned);
+            received.retain(|(owned, _)| self.departing.contains(owned) && !is_named(owned));
+            offsets.extend(received);
         }
+        self.asking = asking;
         if offsets.is_empty() {
+            self.asking.answer(&Ok(()));
             self.part();
         } else {
             self.start_commit(offsets);
@@ -397,9 +411,15 @@ impl GroupConsumer {
     }
 
     fn tell(&mut self, rebalance: &Rebalance) {
-        if let Some(listener) = &mut self.listener {
-            listener(rebalance);
-        }
+        let Some(listener) = &mut self.listener else {
+            return;
+        };
+        let mut commits = Commits {
+            consumer: &self.consumer,
+            owned: &self.owned,
+            requested: &mut self.requested,
+        };
+        listener(rebalance, &mut commits);
     }
 
     /// When to commit next: not while a commit is under way.
@@ -455,6 +475,7 @@ impl GroupConsumer {
     fn note(&mut self, ended: Result<Offsets, Error>) -> Result<(), Error> {
         self.committing = None;
         let result = ended.map(|offsets| self.note_committed(&offsets));
+        self.asking.answer(&result);
         if let (Err(error), false) = (&result, self.departing.is_empty()) {
             tracing::warn!(%error, "what was received last could not be committed before it is given away: it is read again");
         }

@@ -69,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
             session_ms.parse().context("SESSION_MS")?,
         ))
         .auto_commit(COMMIT_INTERVAL)
-        .on_rebalance(move |rebalance| listener.follow(rebalance))
+        .on_rebalance(move |rebalance, _| listener.follow(rebalance))
         .build()
         .await?;
     tokio::select! {

@@ -107,7 +107,7 @@ async fn read(client: Client, number: usize, seen: Shared, stop: Arc<Notify>) {
         .topics([TOPIC])
         .session_timeout(SESSION)
         .auto_commit(Duration::from_millis(200))
-        .on_rebalance(move |rebalance| told.lock().unwrap().follow(number, rebalance))
+        .on_rebalance(move |rebalance, _| told.lock().unwrap().follow(number, rebalance))
         .build()
         .await
         .unwrap();

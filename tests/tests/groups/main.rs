@@ -4,6 +4,7 @@
 
 mod api;
 mod by_key;
+mod commits;
 mod membership;
 mod reset;
 mod stage;

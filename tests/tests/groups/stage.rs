@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use highwater_broker::Broker;
 use highwater_client::{
-    Client, ConsumedRecord, GroupConsumer, GroupConsumerBuilder, NewTopic, Rebalance, Record,
+    Client, Commits, ConsumedRecord, GroupConsumer, GroupConsumerBuilder, NewTopic, Rebalance,
+    Record,
 };
 
 pub(crate) const TOPIC: &str = "orders";
@@ -110,9 +111,12 @@ impl Diary {
     }
 
     /// A listener that notes what happens to each partition of a member.
-    fn listener(&self, member: &'static str) -> impl FnMut(&Rebalance) + Send + use<> {
+    fn listener(
+        &self,
+        member: &'static str,
+    ) -> impl FnMut(&Rebalance, &mut Commits<'_>) + Send + use<> {
         let diary = self.clone();
-        move |rebalance| {
+        move |rebalance, _| {
             let (what, partitions) = match rebalance {
                 Rebalance::Assigned(partitions) => ("assigned", partitions),
                 Rebalance::Revoked(partitions) => ("revoked", partitions),
