@@ -156,6 +156,7 @@ const PURE: &[&str] = &[
     "cli/src/near_names.rs",
     "cli/src/offset_spec.rs",
     "cli/src/pair.rs",
+    "cli/src/profile/field.rs",
     "cli/src/profile/mod.rs",
     "cli/src/quantity.rs",
     "cli/src/record.rs",

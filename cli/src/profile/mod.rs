@@ -4,12 +4,15 @@
 //! profile that is named by `--profile`, or else from the one in use. This module is the rules; [`mod@file`] reads and
 //! writes.
 
+mod field;
 pub(crate) mod file;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::field::{Field, parse_setting};
 
 use crate::arguments::DEFAULT_BROKERS;
 use crate::failure::Failure;

@@ -1,10 +1,9 @@
 //! `highwater profile create`
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::Shown;
+use super::check::checked;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::profile::{Connection, Profile, file, parse_name};
@@ -28,27 +27,19 @@ pub(super) fn run(options: Options, given: Connection, context: &Context) -> Res
     if profiles.by_name.contains_key(&name) {
         return Err(
             Failure::new(what, "there is one of this name").remedy(format!(
-                "delete that first: highwater profile delete {name}"
+                "change it: highwater profile set KEY=VALUE --profile {name}; or delete it first: highwater profile delete {name}"
             )),
         );
     }
-    if given.brokers.is_empty() {
-        return Err(Failure::misuse(what, "no brokers are named")
-            .remedy("name some: --brokers HOST:PORT,.."));
-    }
-    // Files that cannot be used now will not be better later.
-    given.tls.read()?;
-    let absolute = |path: Option<PathBuf>| {
-        let path = path.map(std::path::absolute).transpose();
-        path.map_err(|error| Failure::new(&what, error))
-    };
+    let tls = given.tls;
     let profile = Profile {
         brokers: given.brokers,
-        tls: given.tls.tls,
-        tls_ca: absolute(given.tls.tls_ca)?,
-        tls_certificate: absolute(given.tls.tls_certificate)?,
-        tls_key: absolute(given.tls.tls_key)?,
+        tls: tls.tls,
+        tls_ca: tls.tls_ca,
+        tls_certificate: tls.tls_certificate,
+        tls_key: tls.tls_key,
     };
+    let profile = checked(profile, &what)?;
     let shown = Shown::new(&name, &profile, Some(&name));
     profiles.by_name.insert(name.clone(), profile);
     profiles.current = Some(name.clone());

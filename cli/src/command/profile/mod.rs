@@ -1,9 +1,15 @@
-//! `highwater profile`: create, list, use, show, delete.
+//! `highwater profile`: create, list, use, show, change, delete.
 
+mod check;
+mod clear;
 mod create;
+mod current;
 mod delete;
+mod edit;
 mod list;
+mod rename;
 mod select;
+mod set;
 mod show;
 
 use std::ffi::OsStr;
@@ -15,7 +21,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::profile::{Given, Profile, file};
+use crate::profile::{Given, Profile, Profiles, file};
 
 /// The commands about profiles.
 #[derive(Debug, Subcommand)]
@@ -26,21 +32,53 @@ pub(crate) enum Command {
     List,
     /// Use a profile from now on
     Use(select::Options),
-    /// Show a profile
+    /// Use no profile from now on
+    Clear,
+    /// Print the name of the profile in use
+    Current,
+    /// Show a profile, or one value of it
     Show(show::Options),
+    /// Change values of a profile
+    Set(set::Options),
+    /// Change a profile in an editor
+    Edit(edit::Options),
+    /// Give a profile another name
+    Rename(rename::Options),
     /// Delete profiles
     Delete(delete::Options),
 }
 
 /// Runs a command about profiles.
 pub(crate) fn run(command: Command, given: Given, context: &Context) -> Result<(), Failure> {
+    let named = given.profile.as_deref();
     match command {
         Command::Create(options) => create::run(options, given.connection, context),
         Command::List => list::run(context),
         Command::Use(options) => select::run(&options, context),
-        Command::Show(options) => show::run(options, given.profile.as_deref(), context),
+        Command::Clear => clear::run(context),
+        Command::Current => current::run(named, context),
+        Command::Show(options) => show::run(&options, named, context),
+        Command::Set(options) => set::run(&options, named, context),
+        Command::Edit(options) => edit::run(options, named, context),
+        Command::Rename(options) => rename::run(options, context),
         Command::Delete(options) => delete::run(options, context),
     }
+}
+
+/// The name of the profile that a command is about: the one that it names, or else the one that is `named` for every command, or
+/// the one in use. In order to do `what`.
+fn which(
+    profiles: &Profiles,
+    name: Option<&str>,
+    named: Option<&str>,
+    what: &str,
+) -> Result<String, Failure> {
+    let named = named.filter(|name| !name.is_empty());
+    let name = name.or(named).or(profiles.current.as_deref());
+    name.map(str::to_owned).ok_or_else(|| {
+        Failure::new(what, "none is in use")
+            .remedy("name one: --profile NAME; see: highwater profile list")
+    })
 }
 
 /// Completes arguments that name a profile.
@@ -78,7 +116,7 @@ impl Shown {
             profile: name.to_owned(),
             current: current == Some(name),
             brokers: profile.brokers.clone(),
-            tls: profile.tls || profile.tls_ca.is_some() || profile.tls_certificate.is_some(),
+            tls: profile.uses_tls(),
             tls_ca: text(&profile.tls_ca),
             tls_certificate: text(&profile.tls_certificate),
             tls_key: text(&profile.tls_key),

@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::{Shown, completer};
+use super::{Shown, completer, which};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::profile::file;
+use crate::profile::{Field, file};
 use crate::table::Summary;
 
 /// What fails.
@@ -17,19 +17,26 @@ pub(crate) struct Options {
     /// Name of the profile [default: the one in use]
     #[arg(value_name = "NAME", add = completer())]
     name: Option<String>,
+
+    /// Print this value alone, as `profile set` takes it
+    #[arg(long, value_name = "KEY")]
+    key: Option<Field>,
 }
 
 /// Shows a profile; where none is given, the `named` one or the one in use.
-pub(super) fn run(options: Options, named: Option<&str>, context: &Context) -> Result<(), Failure> {
+pub(super) fn run(
+    options: &Options,
+    named: Option<&str>,
+    context: &Context,
+) -> Result<(), Failure> {
     let profiles = file::read()?;
-    let current = profiles.current.as_deref();
-    let named = named.filter(|name| !name.is_empty());
-    let name = options.name.as_deref().or(named).or(current);
-    let name = name.ok_or_else(|| {
-        Failure::new(WHAT, "none is in use")
-            .remedy("name one: highwater profile show NAME; see: highwater profile list")
-    })?;
-    let shown = Shown::new(name, profiles.get(name, WHAT)?, current);
+    let name = which(&profiles, options.name.as_deref(), named, WHAT)?;
+    let profile = profiles.get(&name, WHAT)?;
+    if let Some(key) = options.key {
+        let value = profile.value(key);
+        return context.answer(|| format!("{value}\n"), || &value);
+    }
+    let shown = Shown::new(&name, profile, profiles.current.as_deref());
     context.answer(|| text(&shown), || &shown)
 }
 
