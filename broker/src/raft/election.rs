@@ -5,8 +5,11 @@ use raft::{Raft, StateRole};
 use super::config::Config;
 use super::storage::LogStorage;
 
-/// A leader's broker that is known to be gone is mourned for less than this many ticks.
-const LEADER_LOST_JITTER_TICKS: u32 = 2;
+/// Where the leader is known to be gone its voters campaign in turn, so many ticks one after the other: two that campaigned at once would
+/// split the votes, and lose an election timeout.
+const TURN_TICKS: u32 = 3;
+/// Attempts in turn before patience is as usual again. One may be lost on a voter that has not heard of the loss yet.
+const HURRIED_ATTEMPTS: u32 = 4;
 
 /// Counts a replica's ticks up to its election timeout plus a jitter of its own.
 ///
@@ -18,7 +21,17 @@ pub(super) struct ElectionClock {
     limit_ticks: u32,
     random: SplitMix64,
     /// The term, role and leader that the present limit was drawn for.
-    seen: (u64, StateRole, u64),
+    seen: Option<(u64, StateRole, u64)>,
+    /// Since the leader was lost, until there is another.
+    hurry: Option<Hurry>,
+}
+
+/// The leader is known to be gone.
+#[derive(Clone, Copy)]
+struct Hurry {
+    /// How many other voters campaign before.
+    turn: u32,
+    attempts_left: u32,
 }
 
 impl ElectionClock {
@@ -28,7 +41,8 @@ impl ElectionClock {
             jitter_ticks: config.election_jitter_ticks,
             limit_ticks: 0,
             random: SplitMix64(seed),
-            seen: (0, StateRole::Follower, raft::INVALID_ID),
+            seen: None,
+            hurry: None,
         };
         clock.draw();
         clock
@@ -40,25 +54,54 @@ impl ElectionClock {
             raft.election_elapsed += 1;
             return false;
         }
-        self.draw();
+        // Whatever becomes of it, the next limit is drawn for that.
+        self.seen = None;
         true
     }
 
-    /// Draws anew when term, role or leader changed.
-    pub(super) fn observe(&mut self, raft: &Raft<LogStorage>) {
+    /// Draws anew when term, role or leader changed, or an attempt was made.
+    pub(super) fn observe(&mut self, raft: &mut Raft<LogStorage>) {
         let now = (raft.term, raft.state, raft.leader_id);
-        if self.seen != now {
-            self.seen = now;
-            self.draw();
+        if self.seen.replace(now) == Some(now) {
+            return;
+        }
+        if raft.leader_id != raft::INVALID_ID {
+            self.hurry = None;
+        }
+        self.draw();
+        let campaigns = matches!(raft.state, StateRole::PreCandidate | StateRole::Candidate);
+        if let Some(hurry) = &mut self.hurry
+            && campaigns
+            && hurry.attempts_left > 0
+        {
+            hurry.attempts_left -= 1;
+            let ticks = (hurry.turn + 1) * TURN_TICKS;
+            self.wait(raft, ticks);
         }
     }
 
-    /// Lets a replica without a leader campaign after a short jitter.
-    pub(super) fn hurry(&mut self, raft: &mut Raft<LogStorage>) {
-        self.seen = (raft.term, raft.state, raft.leader_id);
-        let jitter = self.random.below(LEADER_LOST_JITTER_TICKS);
-        self.limit_ticks = self.election_ticks + jitter;
+    /// The leader is gone: lets a replica campaign at its turn, the first one at the next tick.
+    pub(super) fn hurry(&mut self, raft: &mut Raft<LogStorage>, turn: u32) {
+        self.seen = Some((raft.term, raft.state, raft.leader_id));
+        self.hurry = Some(Hurry {
+            turn,
+            attempts_left: HURRIED_ATTEMPTS,
+        });
+        self.wait(raft, 1 + turn * TURN_TICKS);
+    }
+
+    /// Another voter asked whether it would be elected. One that lacks what this one has will not be: it is this one's turn then. Else the
+    /// other one is given time.
+    pub(super) fn asked(&mut self, raft: &mut Raft<LogStorage>, lacks_some: bool) {
+        if self.hurry.is_some() && raft.state == StateRole::Follower {
+            self.wait(raft, if lacks_some { 1 } else { TURN_TICKS });
+        }
+    }
+
+    /// Has Raft see the tick that is `ticks` from now.
+    fn wait(&mut self, raft: &mut Raft<LogStorage>, ticks: u32) {
         raft.election_elapsed = self.election_ticks as usize - 1;
+        self.limit_ticks = self.election_ticks - 1 + ticks;
     }
 
     fn draw(&mut self) {

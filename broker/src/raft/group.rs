@@ -355,6 +355,9 @@ impl Group {
             return Err(Ignored::NoMembers);
         }
         let lulled = self.hear(&mut message);
+        if message.get_msg_type() == MessageType::MsgRequestPreVote {
+            self.asked_before_vote(&message);
+        }
         if self.is_offer(&message) {
             self.take_offer(message);
             return Ok(());
@@ -464,7 +467,7 @@ impl Group {
 
     /// What has to be seen to after any event.
     fn settle(&mut self) {
-        self.clock.observe(&self.node.raft);
+        self.clock.observe(&mut self.node.raft);
         let raft = &self.node.raft;
         if raft.state != StateRole::Leader {
             self.seeding.clear();

@@ -172,11 +172,12 @@ impl<M: Machine> Replica<M> {
 
     /// The brokers of some of its group's members are gone; perhaps that of its leader.
     pub(super) fn members_lost(&mut self, lost: &Arc<HashSet<ReplicaId>>) -> Result<(), Error> {
+        self.is_in_sync_stale = true;
+        self.handle(Event::MembersLost(Arc::clone(lost)), |_| {})?;
         if self.leader().is_some_and(|leader| lost.contains(&leader)) {
             self.handle(Event::LeaderLost, |_| {})?;
         }
-        self.is_in_sync_stale = true;
-        self.handle(Event::MembersLost(Arc::clone(lost)), |_| {})
+        Ok(())
     }
 
     /// The brokers of some of its group's members are back.

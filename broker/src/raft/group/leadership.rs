@@ -30,13 +30,38 @@ impl Group {
             && (is_settled || !self.is_sole_voter())
     }
 
+    /// The leader is known to be gone.
     pub(super) fn forget_leader(&mut self) {
         let raft = &mut self.node.raft;
         if raft.state == StateRole::Follower {
-            let term = raft.term;
+            let (term, lost) = (raft.term, raft.leader_id);
             raft.become_follower(term, raft::INVALID_ID);
-            self.clock.hurry(raft);
+            let turn = self.turn_after(lost);
+            self.clock.hurry(&mut self.node.raft, turn);
         }
+    }
+
+    /// How many other voters campaign before this one when the leader `lost` is gone: each of them knows without asking. Who is first
+    /// goes by the leader's id, so that the partitions of a broker are shared out.
+    fn turn_after(&self, lost: u64) -> u32 {
+        let is_left = |id: &&ReplicaId| id.0 != lost && !self.is_gone(**id);
+        let left: Vec<_> = self.members.voters.iter().filter(is_left).collect();
+        let count = left.len() as u64;
+        let Some(first) = (lost + 1).checked_rem(count) else {
+            return 0;
+        };
+        let mut places = (0..count).zip(left);
+        let mine = places.find(|(_, id)| **id == self.replica);
+        let turn = mine.map(|(place, _)| (place + count - first) % count);
+        turn.and_then(|turn| u32::try_from(turn).ok()).unwrap_or(0)
+    }
+
+    /// Another voter asked, before it campaigns, whether it would be elected.
+    pub(super) fn asked_before_vote(&mut self, request: &Message) {
+        let raft = &mut self.node.raft;
+        let log = &raft.raft_log;
+        let lacks_some = (request.log_term, request.index) < (log.last_term(), log.last_index());
+        self.clock.asked(raft, lacks_some);
     }
 
     /// The voter to lead next, if this replica no longer did: of those who were heard of lately the one that has most.
