@@ -81,6 +81,8 @@ pub mod tls;
 pub mod topic;
 
 pub use config::Config;
+/// What [`BrokerBuilder::file_system`] takes.
+pub use highwater_storage::fs;
 pub use node::Error;
 pub use open_files::raise_open_file_limit;
 pub use server::{Addresses, Broker, BrokerBuilder, Connector};

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use highwater_storage::{Offset, Term};
@@ -54,6 +55,8 @@ pub struct PartitionShared {
     /// Kind of standing in the low bits, term above: one word, so that a reader never pairs one's term with the other.
     standing: AtomicU64,
     leader: AtomicU64,
+    /// Since when no leader is known, while none is. Taken where that changes, and where somebody asks.
+    leaderless_since: Mutex<Option<Instant>>,
     high_watermark: AtomicU64,
     log_start: AtomicU64,
     log_end: AtomicU64,
@@ -68,6 +71,7 @@ impl PartitionShared {
         Self {
             standing: AtomicU64::new(FOLLOWING),
             leader: AtomicU64::new(NO_LEADER),
+            leaderless_since: Mutex::new(Some(Instant::now())),
             high_watermark: AtomicU64::new(0),
             log_start: AtomicU64::new(0),
             log_end: AtomicU64::new(0),
@@ -91,6 +95,13 @@ impl PartitionShared {
             }
             _ => Standing::Quarantined,
         }
+    }
+
+    /// For how long the replica has known no leader; `None` while it leads, knows who does, or is quarantined.
+    pub(crate) fn leaderless_for(&self) -> Option<Duration> {
+        let since = self.leaderless_since.lock();
+        let since = since.unwrap_or_else(PoisonError::into_inner);
+        since.map(|since| since.elapsed())
     }
 
     /// First offset that is not committed and applied.
@@ -145,9 +156,17 @@ impl PartitionShared {
         let word = term.0 << KIND_BITS | kind;
         let word_before = self.standing.swap(word, Ordering::SeqCst);
         if (word_before, leader_before) != (word, leader) {
+            self.note_leaderless(kind == FOLLOWING && leader == NO_LEADER);
             self.watchers.wake();
             self.leaderships.changed();
         }
+    }
+
+    /// Terms may pass while nobody is elected: the time goes on.
+    fn note_leaderless(&self, is_leaderless: bool) {
+        let since = self.leaderless_since.lock();
+        let mut since = since.unwrap_or_else(PoisonError::into_inner);
+        *since = is_leaderless.then(|| since.unwrap_or_else(Instant::now));
     }
 
     pub(super) fn set_log_end(&self, log_end: Offset) {
@@ -239,6 +258,33 @@ mod tests {
     fn woken(notify: &Notify) -> bool {
         let mut waiting = std::pin::pin!(notify.notified());
         waiting.as_mut().enable()
+    }
+
+    #[test]
+    fn the_time_without_a_leader_goes_on_over_terms_and_ends_with_a_leader() {
+        let shared = shared();
+        let follower = |term, leader: Option<u64>| Role::Follower {
+            term: Term(term),
+            leader: leader.map(ReplicaId),
+        };
+        let at_first = shared.leaderless_for().unwrap();
+        shared.set_role(follower(3, None));
+        let later = shared.leaderless_for().unwrap();
+        assert!(later >= at_first);
+        shared.set_role(follower(3, Some(7)));
+        assert_eq!(shared.leaderless_for(), None);
+        shared.set_role(follower(4, None));
+        assert!(shared.leaderless_for().is_some());
+        for role in [
+            Role::Quarantined,
+            Role::Leader {
+                term: Term(5),
+                serving: false,
+            },
+        ] {
+            shared.set_role(role);
+            assert_eq!(shared.leaderless_for(), None);
+        }
     }
 
     #[test]

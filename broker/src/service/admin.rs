@@ -251,6 +251,10 @@ fn describe_replica(
         finding,
         high_watermark: here.shared.high_watermark().0,
         newest_timestamp_ms: newest.filter(|newest| *newest >= 0),
+        leaderless_ms: here
+            .shared
+            .leaderless_for()
+            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

@@ -47,6 +47,15 @@ pub(crate) struct Moving {
     pub(crate) is_cancelled: bool,
 }
 
+/// That a replica knows no leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leaderless {
+    /// The broker that holds the replica.
+    pub(crate) broker: u32,
+    /// For how long, in milliseconds.
+    pub(crate) for_ms: u64,
+}
+
 /// Memory for requests of a broker, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RequestMemory {
@@ -63,6 +72,8 @@ pub(crate) struct PartitionFacts {
     pub(crate) leader: Option<u32>,
     /// That term.
     pub(crate) epoch: u64,
+    /// Of the replicas that know no leader, the one that has known none for longest.
+    pub(crate) leaderless: Option<Leaderless>,
     pub(crate) replicas: Vec<Replica>,
     /// Brokers whose replica keeps up, as the leader said last.
     pub(crate) in_sync: Vec<u32>,
@@ -125,6 +136,9 @@ pub(crate) struct CommittedFacts {
 pub(crate) struct GroupFacts {
     pub(crate) group: String,
     pub(crate) now_ms: i64,
+    /// Records that wait for longer, while nothing was committed for longer either, are not about to be committed. In
+    /// milliseconds.
+    pub(crate) commits_within_ms: u64,
     pub(crate) members: Vec<MemberFacts>,
     pub(crate) empty_since_ms: Option<i64>,
     /// The last one first.

@@ -14,8 +14,8 @@ use highwater_client::{Admin, Error, Offset};
 use crate::context::PATIENCE;
 
 use super::facts::{
-    CommittedFacts, FencedFacts, Finding, GroupFacts, MemberFacts, Moving, PartitionFacts, Place,
-    Replica, RequestMemory, Standing,
+    CommittedFacts, FencedFacts, Finding, GroupFacts, Leaderless, MemberFacts, Moving,
+    PartitionFacts, Place, Replica, RequestMemory, Standing,
 };
 
 /// The brokers of the cluster, and what is going on among them.
@@ -123,12 +123,18 @@ impl Brokers {
             None => views.iter().map(|(_, seen)| *seen).collect(),
         };
         let newest_ms = told.iter().filter_map(|seen| seen.replica.as_ref());
+        let leaderless = views.iter().filter_map(|(broker, seen)| {
+            let for_ms = seen.replica.as_ref()?.leaderless_ms?;
+            let broker = *broker;
+            Some(Leaderless { broker, for_ms })
+        });
         let leading = leader.and_then(|leader| self.described(leader));
         PartitionFacts {
             topic: topic.to_owned(),
             partition: newest.partition,
             leader,
             epoch: newest.leader_epoch,
+            leaderless: leaderless.max_by_key(|one| one.for_ms),
             replicas,
             in_sync: newest.in_sync_broker_ids.clone(),
             min_in_sync: 1,
@@ -213,11 +219,13 @@ impl From<&HealthFinding> for Finding {
 }
 
 impl GroupFacts {
-    /// What the coordinator says, at `now_ms`. Second, the number of partitions with offsets whose topic is gone.
+    /// What the coordinator says, at `now_ms`. Members that have something to read are taken to commit within this many
+    /// milliseconds. Second, the number of partitions with offsets whose topic is gone.
     pub(crate) fn new(
         described: DescribedGroup,
         offsets: Vec<CommittedOffset>,
         now_ms: i64,
+        commits_within_ms: u64,
     ) -> (Self, usize) {
         let mut committed = BTreeMap::new();
         let mut gone = 0;
@@ -239,6 +247,7 @@ impl GroupFacts {
         let facts = Self {
             group: described.group_id,
             now_ms,
+            commits_within_ms,
             members: described.members.into_iter().map(Into::into).collect(),
             empty_since_ms: described.empty_since_ms,
             fenced: described.fenced.into_iter().map(Into::into).collect(),

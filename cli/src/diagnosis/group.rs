@@ -7,8 +7,6 @@ use super::cause::{Cause, Verdict};
 use super::facts::{CommittedFacts, FencedFacts, GroupFacts, MemberFacts, PartitionFacts, Place};
 use super::partition;
 
-/// Records that wait for longer, while nothing was committed for longer either, are not about to be committed.
-const PATIENCE_MS: u64 = 30_000;
 /// A member is heard three times in a session at least; one that was not for more than half of it is in trouble.
 const SILENT_PART_OF_SESSION: u64 = 2;
 
@@ -321,7 +319,8 @@ impl<'a> Case<'a> {
         }
         (offset > end).then(|| {
             let why = format!(
-                "the group committed {offset} and the partition ends at {end}: records that it had read were lost in a recovery; \
+                "the group committed {offset} and the partition ends at {end}: records that it had read were lost, in a recovery or \
+                 with the power where `write.caching` is on; \
                  stop the members and say where to go on: highwater group seek {group} --to end --topics {topic}"
             );
             Verdict::new(Cause::CommittedBeyondEnd, why)
@@ -343,7 +342,7 @@ impl<'a> Case<'a> {
         let waiting_since_ms = committed.next_record_ms.or(self.partition.newest_ms);
         let waits = waiting_since_ms.map_or(committed_ago, |then_ms| since(then_ms, now_ms));
         let (name, lag) = (owner.name(), self.lag_text());
-        if waits.min(committed_ago) > PATIENCE_MS {
+        if waits.min(committed_ago) > self.group.commits_within_ms {
             let why = format!(
                 "{name} has it and has committed nothing for {}; {lag}; its heartbeats come, so look at what the program does \
                  with the records it received, and whether it commits",

@@ -2,7 +2,7 @@
 
 use super::age::{since, span};
 use super::cause::{Cause, Verdict};
-use super::facts::{Finding, PartitionFacts, Replica, Standing};
+use super::facts::{Finding, Leaderless, PartitionFacts, Replica, Standing};
 
 /// What is said of a partition at `now_ms`.
 pub(crate) fn explain(facts: &PartitionFacts, now_ms: i64) -> Verdict {
@@ -32,6 +32,41 @@ impl PartitionFacts {
 
     fn majority(&self) -> usize {
         self.replicas.len() / 2 + 1
+    }
+
+    /// What is said where those that are there, or about to be, are enough to elect a leader.
+    fn electing(&self) -> String {
+        let voting =
+            self.brokers_where(|standing| matches!(standing, Standing::Leads | Standing::Votes));
+        let starting = self.brokers_where(|standing| matches!(standing, Standing::Starting));
+        let what = if voting.len() < self.majority() {
+            format!(
+                "it has no leader before the replicas on {} have started, which takes a second or two",
+                brokers_text(&starting)
+            )
+        } else {
+            format!(
+                "it has no leader at the moment: its replicas on {} elect one, which takes a second or two",
+                brokers_text(&voting)
+            )
+        };
+        let since = self.since_when();
+        format!("{what}; {since}if it stays so, see: highwater cluster health")
+    }
+
+    fn brokers_where(&self, is_meant: impl Fn(&Standing) -> bool) -> Vec<String> {
+        let replicas = self.replicas.iter();
+        let meant = replicas.filter(|one| is_meant(&one.standing));
+        meant.map(|one| one.broker.to_string()).collect()
+    }
+
+    /// For how long nobody has led it, as far as anybody says, with what separates it from what follows. Nobody sees the whole
+    /// cluster, so it is said who says so.
+    fn since_when(&self) -> String {
+        self.leaderless.map_or(String::new(), |leaderless| {
+            let Leaderless { broker, for_ms } = leaderless;
+            format!("broker {broker} has known no leader for {}; ", span(for_ms))
+        })
     }
 }
 
@@ -74,7 +109,7 @@ fn unreadable(facts: &PartitionFacts) -> Option<Verdict> {
         return Some(Verdict::new(
             Cause::NoQuorum,
             format!(
-                "no leader can be elected, because {} missing: {}; bring {} back, or see `highwater cluster \
+                "no leader can be elected, because {} missing: {}; {}bring {} back, or see `highwater cluster \
                  recover` where what they hold is gone for good",
                 match (count, missing.len()) {
                     (1, _) => "its only replica is".to_owned(),
@@ -82,20 +117,12 @@ fn unreadable(facts: &PartitionFacts) -> Option<Verdict> {
                     (_, gone) => format!("{gone} of its {count} replicas are"),
                 },
                 list(missing.iter().map(|replica| told(replica))),
+                facts.since_when(),
                 brokers_text(&brokers),
             ),
         ));
     }
-    let there = facts.replicas.iter().filter(|one| !missing.contains(one));
-    let there: Vec<String> = there.map(|one| one.broker.to_string()).collect();
-    Some(Verdict::new(
-        Cause::Electing,
-        format!(
-            "it has no leader at the moment: its replicas on {} elect one, which takes a second or two; if it stays so, see: \
-             highwater cluster health",
-            brokers_text(&there)
-        ),
-    ))
+    Some(Verdict::new(Cause::Electing, facts.electing()))
 }
 
 /// The replica that counts takes no records.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::cause::{Cause, Verdict};
 use super::facts::{
-    CommittedFacts, FencedFacts, Finding, GroupFacts, MemberFacts, Moving, PartitionFacts, Place,
-    Replica, RequestMemory, Standing,
+    CommittedFacts, FencedFacts, Finding, GroupFacts, Leaderless, MemberFacts, Moving,
+    PartitionFacts, Place, Replica, RequestMemory, Standing,
 };
 use super::{explain_partition, partition};
 
@@ -91,6 +91,7 @@ fn group(member: MemberFacts, offset: u64, ago_ms: i64) -> GroupFacts {
     GroupFacts {
         group: "g".to_owned(),
         now_ms: NOW_MS,
+        commits_within_ms: 30_000,
         members: vec![member],
         committed: BTreeMap::from([(place(), committed)]),
         ..GroupFacts::default()
@@ -131,11 +132,15 @@ fn a_majority_that_is_missing_is_told_by_replica() {
     facts.leader = None;
     facts.replicas[0].standing = Standing::Down;
     facts.replicas[1].standing = Standing::Failed(finding("LOG_DAMAGED", "a hole."));
+    facts.leaderless = Some(Leaderless {
+        broker: 3,
+        for_ms: 5_000,
+    });
     let words = [
         "2 of its 3 replicas are missing",
         "broker 1 is down",
         "the replica on broker 2 failed (a hole)",
-        "bring brokers 1, 2 back",
+        "; broker 3 has known no leader for 5 s; bring brokers 1, 2 back",
     ];
     assert_said(&of_topic(&facts), Cause::NoQuorum, &words);
     let words = ["because its only replica is missing: broker 1 is down; bring broker 1 back"];
@@ -147,8 +152,15 @@ fn replicas_that_are_there_elect_a_leader() {
     let mut facts = replicated();
     facts.leader = None;
     facts.replicas[0].standing = Standing::Down;
+    facts.leaderless = Some(Leaderless {
+        broker: 3,
+        for_ms: 700,
+    });
+    let since = "; broker 3 has known no leader for 700 ms; if it stays so";
+    let words = ["brokers 2, 3 elect one", since];
+    assert_said(&of_topic(&facts), Cause::Electing, &words);
     facts.replicas[1].standing = Standing::Starting;
-    let words = ["brokers 2, 3 elect one"];
+    let words = ["before the replicas on broker 2 have started", since];
     assert_said(&of_topic(&facts), Cause::Electing, &words);
     // Who is said to lead says otherwise.
     let mut facts = replicated();

@@ -51,6 +51,13 @@ async fn a_member_reads_pauses_and_catches_up() {
     let said = of_group(&address, "g", 0, "consuming").await;
     assert!(said.contains("2 records are left to read"), "{said}");
 
+    // Who commits seldom is not stuck: how seldom, the user says.
+    let impatient = ["group", "explain", "g", "--commit-within", "1ms"];
+    let place = (Some("t"), Some(0));
+    let said = until(&address, &impatient, place, "not_committing").await;
+    assert!(said.contains("has committed nothing for"), "{said}");
+    assert!(said.contains("its heartbeats come"), "{said}");
+
     consumer.pause("t", 0).unwrap();
     let said = of_group(&address, "g", 0, "paused").await;
     assert!(said.contains("has paused it; 2 records are left"), "{said}");

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use highwater_broker::{Broker, BrokerBuilder};
+use highwater_broker::{Broker, BrokerBuilder, Config};
 use highwater_client::{Admin, Client, NewTopic, Record};
 use highwater_proto::v1;
 use serde_json::Value;
@@ -72,6 +72,17 @@ pub(crate) async fn until_says(
             Instant::now() < give_up_at,
             "no {cause} {words:?} in {lines:#}"
         );
+    }
+}
+
+/// Looks again and again until something is found.
+pub(crate) async fn seek<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let give_up_at = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < give_up_at, "it is not found");
     }
 }
 
@@ -231,6 +242,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_, _| ()).await
+    }
+
+    /// With a configuration that `change` makes of the usual one, by the number of the broker.
+    pub(crate) async fn start_with(change: impl Fn(usize, &mut Config)) -> Self {
         let listeners: Vec<_> = (0..3)
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
             .collect();
@@ -243,7 +259,10 @@ impl Cluster {
             brokers: Vec::new(),
         };
         drop(listeners);
-        let starts = (0..3).map(|at| cluster.builder(at).start());
+        let starts = (0..3).map(|at| {
+            let builder = cluster.builder(at);
+            builder.configure(|config| change(at + 1, config)).start()
+        });
         let started = futures::future::join_all(starts).await;
         cluster.brokers = started
             .into_iter()
@@ -273,6 +292,13 @@ impl Cluster {
     pub(crate) fn addresses(&self) -> String {
         let running = self.brokers.iter().flatten();
         let addresses: Vec<_> = running.map(Broker::address).collect();
+        addresses.join(",")
+    }
+
+    /// Of these brokers, which run.
+    pub(crate) fn addresses_of(&self, brokers: &[usize]) -> String {
+        let running = brokers.iter().map(|broker| &self.brokers[broker - 1]);
+        let addresses: Vec<_> = running.flatten().map(Broker::address).collect();
         addresses.join(",")
     }
 

@@ -158,6 +158,7 @@ async fn brokers_that_are_down_and_back() {
         "2 of its 3 replicas are missing: ",
         "broker 2 is down",
         "broker 3 is down",
+        "broker 1 has known no leader for ",
     ];
     until_says(&addresses, &explain("t"), first("t"), "no_quorum", &missing).await;
     // Who looks around is answered without a controller, too, and told what that is worth.

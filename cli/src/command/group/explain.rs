@@ -6,7 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use highwater_client::{Admin, Error, Reason};
 use regex::Regex;
+use serde::Serialize;
 
+use super::selection::Selection;
+use crate::command::bench::amount::Time;
 use crate::context::Context;
 use crate::diagnosis::gather::{Brokers, now_ms};
 use crate::diagnosis::report::{self, Line};
@@ -16,6 +19,7 @@ use crate::diagnosis::{
 };
 use crate::explain::explain;
 use crate::failure::Failure;
+use crate::table::section;
 
 /// A coordinator that is elected in this time is not missing.
 const COORDINATOR_PATIENCE: Duration = Duration::from_secs(8);
@@ -23,13 +27,16 @@ const COORDINATOR_PATIENCE: Duration = Duration::from_secs(8);
 /// Options of `highwater group explain`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Id of the group
-    #[arg(value_name = "GROUP")]
-    group: String,
+    #[command(flatten)]
+    selection: Selection,
 
     /// Only topics whose whole name matches this regular expression, those included that nobody in the group reads
     #[arg(long, value_name = "REGEX", value_parser = whole_name)]
     topics: Option<Regex>,
+
+    /// How long a member that has records to read may commit nothing before that counts as stuck
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    commit_within: Time,
 }
 
 /// An expression that matches whole names.
@@ -37,17 +44,62 @@ fn whole_name(text: &str) -> Result<Regex, regex::Error> {
     Regex::new(&format!("^(?:{text})$"))
 }
 
-/// Explains a group. What is wrong with it is no failure of this command.
+/// Explains the groups, each for itself. What is wrong with one is no failure of this command.
 pub(crate) async fn run(options: Options, context: &Context) -> Result<(), Failure> {
-    let what = format!("cannot explain group \"{}\"", options.group);
-    let admin = context.connect(&what).await?.admin();
-    let lines = lines(&admin, &options).await;
-    let lines = lines.map_err(|error| explain(what, &error))?;
-    context.answer(|| report::table(&lines).to_string(), || &lines)
+    let admin = context.connect("cannot explain groups").await?.admin();
+    let mut of_groups = Vec::new();
+    for group in options.selection.names(&admin).await? {
+        match lines(&admin, &group, &options).await {
+            Ok(lines) => of_groups.push(OfGroup { group, lines }),
+            Err(error) => {
+                let what = format!("cannot explain group \"{group}\"");
+                context.report(&explain(what, &error));
+            }
+        }
+    }
+    let lines = of_groups.iter().flat_map(OfGroup::lines);
+    context.answer(|| text(&of_groups), || lines.collect::<Vec<_>>())
 }
 
-async fn lines(admin: &Admin, options: &Options) -> Result<Vec<Line>, Error> {
-    let group = &options.group;
+/// What is said of a group.
+struct OfGroup {
+    group: String,
+    lines: Vec<Line>,
+}
+
+/// A line that says of which group it is, as JSON.
+#[derive(Debug, Serialize)]
+struct LineOfGroup<'a> {
+    group: &'a str,
+    #[serde(flatten)]
+    line: &'a Line,
+}
+
+impl OfGroup {
+    fn lines(&self) -> impl Iterator<Item = LineOfGroup<'_>> {
+        let group = &self.group;
+        self.lines
+            .iter()
+            .map(move |line| LineOfGroup { group, line })
+    }
+}
+
+/// A table; with a heading each where there are several.
+fn text(of_groups: &[OfGroup]) -> String {
+    match of_groups {
+        [sole] => report::table(&sole.lines).to_string(),
+        many => {
+            let texts = many.iter().map(|of_group| {
+                let table = report::table(&of_group.lines);
+                format!("{}{table}", section(&of_group.group))
+            });
+            texts.collect::<Vec<_>>().join("\n")
+        }
+    }
+}
+
+async fn lines(admin: &Admin, group: &str, options: &Options) -> Result<Vec<Line>, Error> {
+    let wanted = options.topics.as_ref();
     let asked = async {
         let described = admin.describe_group(group).await?;
         let offsets = admin.group_offsets(group).await?;
@@ -62,17 +114,14 @@ async fn lines(admin: &Admin, options: &Options) -> Result<Vec<Line>, Error> {
             return Ok(vec![Line::of_group(no_coordinator(&silence))]);
         }
     };
-    let (mut facts, deleted) = GroupFacts::new(described, offsets, now_ms());
+    let commit_within = options.commit_within.0.as_millis();
+    let commit_within_ms = u64::try_from(commit_within).unwrap_or(u64::MAX);
+    let (mut facts, deleted) = GroupFacts::new(described, offsets, now_ms(), commit_within_ms);
     let existing = admin.metadata(&[]).await?.topics;
     let existing: BTreeSet<String> = existing.into_iter().map(|topic| topic.name).collect();
     let mut topics = facts.topics();
-    topics.extend(
-        existing
-            .iter()
-            .filter(|_| options.topics.is_some())
-            .cloned(),
-    );
-    if let Some(regex) = &options.topics {
+    topics.extend(existing.iter().filter(|_| wanted.is_some()).cloned());
+    if let Some(regex) = wanted {
         topics.retain(|topic| regex.is_match(topic));
     }
     let brokers = Brokers::ask(admin).await?;
@@ -89,7 +138,7 @@ async fn lines(admin: &Admin, options: &Options) -> Result<Vec<Line>, Error> {
             Line::of_partition(&topic, partition.partition, verdict)
         }));
     }
-    if options.topics.is_none() {
+    if wanted.is_none() {
         lines.extend(about_group(&facts, deleted, &existing));
     }
     Ok(lines)
