@@ -75,6 +75,7 @@ impl World {
     pub(super) fn step_moves(&mut self) {
         for moving in self.moves.clone() {
             let Some((leader, members)) = self.leader_of(moving.group) else {
+                self.wake_if_cold(&moving);
                 continue;
             };
             match stage(&moving, &members) {
@@ -98,6 +99,20 @@ impl World {
         }
         if !self.moves.is_empty() {
             self.schedule.after(LOOK, Event::Move);
+        }
+    }
+
+    /// Has a group be led whose only voter waits for somebody to ask, as brokers do with what moves.
+    fn wake_if_cold(&mut self, moving: &Move) {
+        let group = moving.group;
+        for replica in [moving.old, moving.new] {
+            let Some(node) = self.node_of(replica) else {
+                continue;
+            };
+            if let Some(process) = &mut self.nodes[node.0].process {
+                process.operate(Operation::CampaignIfCold { group });
+                self.plan_turn(node);
+            }
         }
     }
 
