@@ -89,30 +89,17 @@ fn image_of(snapshot: &[u8]) -> Result<ClusterImage, String> {
             replica: ReplicaId(snapshot.next_replica_id),
             producer: ProducerId(snapshot.next_producer_id),
         },
-        brokers: snapshot
-            .brokers
-            .into_iter()
-            .map(decode_broker)
-            .collect::<Result<_, _>>()?,
-        topics: snapshot
-            .topics
-            .into_iter()
-            .map(decode_shared)
-            .collect::<Result<_, _>>()?,
-        deleted: snapshot
-            .deleted_topics
-            .into_iter()
-            .map(decode_deleted)
-            .collect::<Result<_, _>>()?,
-        removed: snapshot
-            .removed_replicas
-            .into_iter()
-            .map(decode_removed)
-            .collect::<Result<_, _>>()?,
-        retired: snapshot
-            .retired_directories
-            .into_iter()
-            .map(decode_retired)
-            .collect::<Result<_, _>>()?,
+        brokers: decode_each(snapshot.brokers, decode_broker)?,
+        topics: decode_each(snapshot.topics, decode_shared)?,
+        deleted: decode_each(snapshot.deleted_topics, decode_deleted)?,
+        removed: decode_each(snapshot.removed_replicas, decode_removed)?,
+        retired: decode_each(snapshot.retired_directories, decode_retired)?,
     })
+}
+
+fn decode_each<W, T, C: FromIterator<T>>(
+    parts: Vec<W>,
+    decode: impl Fn(W) -> Result<T, String>,
+) -> Result<C, String> {
+    parts.into_iter().map(decode).collect()
 }

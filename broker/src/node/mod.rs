@@ -8,6 +8,7 @@
 mod balance;
 mod controller_service;
 mod controller_start;
+mod describe;
 mod engine;
 mod error;
 mod founding;

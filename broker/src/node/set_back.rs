@@ -16,7 +16,8 @@ use highwater_proto::{ApiError, BrokerId};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{removal, steward};
+use super::describe::describe;
+use super::steward;
 use crate::controller::Registrations;
 use crate::peer::{Address, Peers};
 use crate::raft::Members;
@@ -102,7 +103,7 @@ pub(super) async fn last_known_start(
 
 /// What a broker of the same cluster knows; `None` of another one.
 async fn ask(peers: &Peers, broker: BrokerId) -> Result<Option<u64>, ApiError> {
-    let described = removal::describe(peers, broker, ANSWER_TIMEOUT).await?;
+    let described = describe(peers, broker, ANSWER_TIMEOUT).await?;
     Ok(described.map(|described| described.known_start_number))
 }
 

@@ -90,11 +90,11 @@ impl ElectionClock {
         self.wait(raft, 1 + turn * TURN_TICKS);
     }
 
-    /// Another voter asked whether it would be elected. One that lacks what this one has will not be: it is this one's turn then. Else the
-    /// other one is given time.
-    pub(super) fn asked(&mut self, raft: &mut Raft<LogStorage>, lacks_some: bool) {
+    /// Another voter asked whether it would be elected. One that has all that this one has is given time. Another one will not be: it is
+    /// this one's turn then.
+    pub(super) fn asked(&mut self, raft: &mut Raft<LogStorage>, has_all: bool) {
         if self.hurry.is_some() && raft.state == StateRole::Follower {
-            self.wait(raft, if lacks_some { 1 } else { TURN_TICKS });
+            self.wait(raft, if has_all { TURN_TICKS } else { 1 });
         }
     }
 

@@ -59,9 +59,8 @@ impl Group {
     /// Another voter asked, before it campaigns, whether it would be elected.
     pub(super) fn asked_before_vote(&mut self, request: &Message) {
         let raft = &mut self.node.raft;
-        let log = &raft.raft_log;
-        let lacks_some = (request.log_term, request.index) < (log.last_term(), log.last_index());
-        self.clock.asked(raft, lacks_some);
+        let has_all = raft.raft_log.is_up_to_date(request.index, request.log_term);
+        self.clock.asked(raft, has_all);
     }
 
     /// The voter to lead next, if this replica no longer did: of those who were heard of lately the one that has most.
