@@ -104,7 +104,14 @@ impl Groups {
                 return Ok(answer::left(request.member_epoch));
             };
             let is_news = assignment.is_some() || !matches!(heartbeat.presence, Presence::Stay(_));
-            let is_over = is_news || Instant::now() >= answer_by || context.stop.is_cancelled();
+            // What it said to want is known by now.
+            heartbeat.subscription = None;
+            let is_over = is_news
+                || tokio::select! {
+                    () = watch.changed() => false,
+                    () = tokio::time::sleep_until(answer_by) => true,
+                    () = context.stop.cancelled() => true,
+                };
             if is_over {
                 let assignment = assignment.map(|partitions| context.name_partitions(&partitions));
                 return Ok(v1::HeartbeatResponse {
@@ -113,13 +120,6 @@ impl Groups {
                     assignment: assignment.map(|partitions| v1::Assignment { partitions }),
                     session_timeout_ms,
                 });
-            }
-            // What it said to want is known by now.
-            heartbeat.subscription = None;
-            tokio::select! {
-                () = watch.changed() => {}
-                () = tokio::time::sleep_until(answer_by) => {}
-                () = context.stop.cancelled() => {}
             }
         }
     }
