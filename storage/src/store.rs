@@ -429,7 +429,7 @@ impl Store {
     pub fn close(&self) -> Result<()> {
         self.sync()?;
         self.directory.journal.heartbeat()?;
-        self.directory.frontiers.sync_all();
+        self.directory.frontiers.sync_all(|_, all| all);
         let health = self.health();
         if health.poisoned.is_none() && health.poisoned_logs.is_empty() {
             self.directory.run_mark.set_clean(&*self.directory.fs)?;

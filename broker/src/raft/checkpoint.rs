@@ -1,6 +1,6 @@
 //! When checkpoints are made, and by whom.
 //!
-//! The checkpoint thread rolls the journal, syncs the segments (the long part, during which the shards go on), has
+//! The checkpoint thread rolls the journal, syncs the segments (the long part, during which the shards go on, at a [`Pace`]), has
 //! each shard capture its changed replicas between two turns, and writes the checkpoint. Without all captures there is
 //! none; one that failed is tried again.
 
@@ -15,12 +15,15 @@ use tokio::sync::{oneshot, watch};
 use super::instruments::Instruments;
 use super::journal::Journal;
 use super::machine::Machine;
+use super::pace::Pace;
 use super::request::Operation;
 use super::thread::ShardPort;
 use super::{Error, ReplicaId};
 
 /// How long after a failed checkpoint the next is tried.
 const RETRY_PERIOD: Duration = Duration::from_millis(100);
+/// Between two looks at how many segments are due.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Asks the checkpoint thread for a checkpoint.
 pub(super) struct CheckpointSignal {
@@ -116,8 +119,8 @@ pub(super) struct Checkpointer<M: Machine> {
     pub(super) ports: Vec<Arc<ShardPort<M>>>,
     pub(super) signal: Arc<CheckpointSignal>,
     pub(super) instruments: Instruments,
-    /// What the store had written when the last checkpoint began.
-    pub(super) covered_bytes: Cell<u64>,
+    /// When the last checkpoint began, and what the store had written then.
+    pub(super) last: Cell<(Instant, u64)>,
 }
 
 impl<M: Machine> Checkpointer<M> {
@@ -149,13 +152,15 @@ impl<M: Machine> Checkpointer<M> {
             let reason = Arc::clone(reason);
             return Err(Error::DirectoryFailed { reason });
         }
-        let began = Instant::now();
-        let written = self.store.written_bytes();
-        let done = self.checkpoint();
+        let (began, written) = (Instant::now(), self.store.written_bytes());
+        let (last_began, last_written) = self.last.get();
+        let bytes = written.saturating_sub(last_written);
+        let pace = Pace::after(began.duration_since(last_began), bytes);
+        let done = self.checkpoint(&pace);
         self.report_failures();
         match done {
             Ok(()) => {
-                let bytes = written.saturating_sub(self.covered_bytes.replace(written));
+                self.last.set((began, written));
                 self.instruments.checkpointed(began.elapsed(), bytes);
             }
             Err(_) => self.instruments.checkpoint_failures.inc(),
@@ -163,9 +168,19 @@ impl<M: Machine> Checkpointer<M> {
         done
     }
 
-    fn checkpoint(&self) -> Result<(), Error> {
+    fn checkpoint(&self, pace: &Pace) -> Result<(), Error> {
         let mut checkpoint = self.store.begin_checkpoint()?;
-        checkpoint.sync_segments()?;
+        let (began, written) = (Instant::now(), self.store.written_bytes());
+        checkpoint.sync_segments_as_due(|done, all| {
+            loop {
+                let bytes = self.store.written_bytes().saturating_sub(written);
+                let due = pace.due(done, all, began.elapsed(), bytes);
+                if due > 0 {
+                    return due;
+                }
+                std::thread::sleep(PAUSE);
+            }
+        })?;
         let logs: Arc<HashSet<LogId>> = Arc::new(checkpoint.changed().iter().copied().collect());
         let answers = self.ports.iter().map(|port| {
             let (answer, captured) = oneshot::channel();

@@ -38,6 +38,7 @@ pub mod machine;
 mod mailbox;
 mod membership;
 mod message;
+mod pace;
 mod registry;
 mod replica;
 mod reply;

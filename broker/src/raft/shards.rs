@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use highwater_storage::Store;
 use tokio::sync::oneshot;
@@ -116,7 +116,7 @@ impl<M: Machine> Shards<M> {
             ports: ports.clone(),
             signal: Arc::clone(&checkpoints),
             instruments: spec.instruments,
-            covered_bytes: Cell::default(),
+            last: Cell::new((Instant::now(), 0)),
         };
         let mut reader_threads = Vec::new();
         for number in 0..config.reader_threads {

@@ -112,8 +112,17 @@ impl Checkpoint {
     /// [`Error::Poisoned`] when the directory is; [`Error::NoSpace`] or [`Error::Corrupt`] when what only the journal has cannot be
     /// written to its new end, so that the old one has to stay.
     pub fn sync_segments(&mut self) -> Result<()> {
+        self.sync_segments_as_due(|_, all| all)
+    }
+
+    /// The same, piece by piece: `due` is told how many segments are done and how many there are, may take its time, and says how many to
+    /// sync next, all at once.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::sync_segments`].
+    pub fn sync_segments_as_due(&mut self, due: impl FnMut(usize, usize) -> usize) -> Result<()> {
         self.directory.check()?;
-        self.directory.frontiers.sync_all();
+        self.directory.frontiers.sync_all(due);
         let unsynced = self.directory.frontiers.unsynced();
         match &mut self.begun {
             Some(begun) if !unsynced.is_empty() => {

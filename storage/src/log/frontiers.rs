@@ -28,15 +28,30 @@ impl Frontiers {
         self.lock().push(frontier);
     }
 
-    /// Makes all segments durable as far as they are written now. One that fails poisons its log and nothing else.
-    pub(crate) fn sync_all(&self) {
+    /// Makes all segments durable as far as they are written now, piece by piece: `due` is told how many are done and how many there are,
+    /// and says how many to do next. One that fails poisons its log and nothing else.
+    pub(crate) fn sync_all(&self, mut due: impl FnMut(usize, usize) -> usize) {
         let frontiers: Vec<_> = self
             .lock()
             .iter()
             .filter(|frontier| !frontier.is_retired() && frontier.log().check().is_ok())
             .map(Arc::clone)
             .collect();
-        if let Err(error) = self.sync(&frontiers) {
+        // Those that were not written since their last sync take no time.
+        let (written, unwritten): (Vec<_>, Vec<_>) = frontiers
+            .iter()
+            .map(Arc::clone)
+            .partition(|frontier| frontier.is_dirty());
+        let mut synced = sync_bytes(&unwritten);
+        let mut rest = &written[..];
+        while !rest.is_empty() {
+            let done = written.len() - rest.len();
+            let piece = due(done, written.len()).clamp(1, rest.len());
+            let (next, later) = rest.split_at(piece);
+            synced = synced.and(sync_bytes(next));
+            rest = later;
+        }
+        if let Err(error) = synced.and(self.sync_names(&frontiers)) {
             tracing::warn!(%error, "a segment could not be synced");
         }
         self.lock().retain(|frontier| !frontier.is_done());
@@ -59,12 +74,7 @@ impl Frontiers {
     /// # Errors
     /// The log of one of them is poisoned.
     pub(crate) fn sync(&self, frontiers: &[Arc<Frontier>]) -> Result<()> {
-        let synced = parallel::try_for_each(frontiers, |frontier| {
-            if frontier.is_done() {
-                return Ok(());
-            }
-            frontier.sync()
-        });
+        let synced = sync_bytes(frontiers);
         let named = self.sync_names(frontiers);
         synced.and(named)
     }
@@ -104,4 +114,14 @@ impl Frontiers {
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Frontier>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes what was written of some segments durable, but for their names.
+fn sync_bytes(frontiers: &[Arc<Frontier>]) -> Result<()> {
+    parallel::try_for_each(frontiers, |frontier| {
+        if frontier.is_done() {
+            return Ok(());
+        }
+        frontier.sync()
+    })
 }

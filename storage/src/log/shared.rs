@@ -210,6 +210,11 @@ impl Frontier {
         Ok(())
     }
 
+    /// Whether bytes were written that no sync covers.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.segment.is_dirty()
+    }
+
     /// The directory, if the file's name is not durable yet.
     pub(crate) fn unsynced_directory(&self) -> Option<&PathBuf> {
         (!self.has_name.load(Ordering::Acquire)).then_some(&self.directory)

@@ -423,6 +423,28 @@ fn many_logs_are_synced_at_once_before_the_start_ends() {
 }
 
 #[test]
+fn checkpoint_syncs_segments_piece_by_piece_as_they_are_due() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut logs: Vec<_> = (1..=5).map(|id| create(&opened.store, id)).collect();
+    for log in &mut logs {
+        append(&opened.store, log, &[batch(1, 1, 100)]);
+    }
+    opened.store.sync().unwrap();
+    let mut asked = vec![];
+    let mut checkpoint = opened.store.begin_checkpoint().unwrap();
+    let begun = fs.steps();
+    let due = |done, all| {
+        asked.push((done, all, fs.steps() - begun));
+        // None is taken for one, and more than are left for all of them.
+        if done < 3 { done } else { 100 }
+    };
+    checkpoint.sync_segments_as_due(due).unwrap();
+    // Each sync is a step of the disk.
+    assert_eq!(asked, [(0, 5, 0), (1, 5, 1), (2, 5, 2), (4, 5, 4)]);
+}
+
+#[test]
 fn space_after_the_last_segment_is_given_back_at_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let fs = || Arc::new(crate::fs::RealFs::new(directory.path()).unwrap());
