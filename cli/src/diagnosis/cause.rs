@@ -81,8 +81,6 @@ causes! {
     Electing = "electing", Waiting;
     /// The broker that leads does not answer.
     LeaderUnreachable = "leader_unreachable", Stuck;
-    /// No broker that holds it says anything of it.
-    NothingKnown = "nothing_known", Stuck;
 
     /// There is no such group.
     GroupUnknown = "group_unknown", Stuck;
@@ -131,7 +129,7 @@ impl Cause {
     pub(crate) fn stops_readers(self) -> bool {
         matches!(
             self,
-            Self::NoQuorum | Self::Electing | Self::LeaderUnreachable | Self::NothingKnown
+            Self::NoQuorum | Self::Electing | Self::LeaderUnreachable
         )
     }
 

@@ -86,23 +86,27 @@ impl Brokers {
                 let seen = partitions.find(|seen| seen.partition == number)?;
                 Some((*broker, seen))
             });
-            let mut facts = self.partition(name, &views.collect::<Vec<_>>());
-            facts.partition = number;
+            let mut facts = self.partition(name, partition, &views.collect::<Vec<_>>());
             facts.min_in_sync = min_in_sync.unwrap_or(1);
             facts
         };
         Some(any.partitions.iter().map(one).collect())
     }
 
-    /// One partition, as these brokers see it.
-    fn partition(&self, topic: &str, views: &[(u32, &PartitionDescription)]) -> PartitionFacts {
+    /// One partition, as these brokers see it; `any` is what one of them said.
+    fn partition(
+        &self,
+        topic: &str,
+        any: &PartitionDescription,
+        views: &[(u32, &PartitionDescription)],
+    ) -> PartitionFacts {
         // Whoever knows of the newest term knows the placement best, and who leads beyond doubt.
-        let Some((_, newest)) = views.iter().max_by_key(|(broker, seen)| {
+        let newest = views.iter().max_by_key(|(broker, seen)| {
             let leads = seen.leader_broker_id == Some(*broker);
             (seen.leader_epoch, leads, seen.leader_broker_id.is_some())
-        }) else {
-            return PartitionFacts::default();
-        };
+        });
+        // Wherever a topic is known, so are the replicas of each of its partitions, of which there is one at least.
+        let newest = newest.map_or(any, |(_, newest)| *newest);
         let view_of = |broker| {
             let mut views = views.iter();
             views.find(|(of, _)| *of == broker).map(|(_, seen)| *seen)

@@ -73,10 +73,6 @@ impl PartitionFacts {
 /// Nobody can be read from.
 fn unreadable(facts: &PartitionFacts) -> Option<Verdict> {
     let count = facts.replicas.len();
-    if count == 0 {
-        let why = "none of the brokers that answer knows where its replicas are; see: highwater cluster health";
-        return Some(Verdict::new(Cause::NothingKnown, why));
-    }
     match facts.leading().map(|leader| &leader.standing) {
         Some(Standing::Leads | Standing::Failed(_)) => return None,
         // A sole replica elects itself when it is first needed.

@@ -176,12 +176,6 @@ fn a_leader_that_does_not_answer_here_is_not_down() {
     facts.replicas[0].standing = Standing::Silent("timed out".to_owned());
     let words = ["broker 1 leads it and does not answer here (timed out)"];
     assert_said(&of_topic(&facts), Cause::LeaderUnreachable, &words);
-    let facts = PartitionFacts::default();
-    assert_said(
-        &of_topic(&facts),
-        Cause::NothingKnown,
-        &["highwater cluster health"],
-    );
 }
 
 #[test]
