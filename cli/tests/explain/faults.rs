@@ -9,7 +9,9 @@ use highwater_proto::v1;
 use serde_json::Value;
 use v1::produce_service_client::ProduceServiceClient;
 
-use crate::stage::{Cluster, Member, Stage, of_group, of_topic, run, seek, topics, until};
+use crate::stage::{
+    Cluster, Member, Stage, of_group, of_topic, run, seek, topics, until, until_says,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fails_under_one_log_or_under_all() {
@@ -100,6 +102,28 @@ async fn a_leader_that_cannot_be_reached_from_here() {
     for broker in 1..=3 {
         cluster.stop(broker).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_do_not_hear_each_other() {
+    let (cluster, passages) = Cluster::start_with_passages().await;
+    let addresses = cluster.addresses();
+    run(&addresses, &["topic", "create", "t", "-p", "1", "-r", "3"]).await;
+    of_topic(&addresses, 0, "serving").await;
+    drop(passages);
+    let words = [
+        "its replicas on brokers 1, 2, 3 elect one",
+        "has known no leader for ",
+    ];
+    let place = (Some("t"), Some(0));
+    until_says(
+        &addresses,
+        &["topic", "explain", "t"],
+        place,
+        "electing",
+        &words,
+    )
+    .await;
 }
 
 /// The partition of `t` of which something is so, once there is one.

@@ -9,6 +9,9 @@ use highwater_client::{Admin, Client, NewTopic, Record};
 use highwater_proto::v1;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::copy_bidirectional;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use v1::groups_service_client::GroupsServiceClient;
 
@@ -233,8 +236,47 @@ pub(crate) fn topics(names: &[&str]) -> v1::Subscription {
     }
 }
 
+/// What brokers reach each other through. Dropping it leaves each of them alone; clients reach them as before.
+pub(crate) struct Passages {
+    ports: Vec<u16>,
+    _serving: JoinSet<()>,
+}
+
+impl Passages {
+    /// One to each of these ports.
+    async fn to(ports: &[u16]) -> Self {
+        let mut passages = Self {
+            ports: Vec::new(),
+            _serving: JoinSet::new(),
+        };
+        for port in ports.iter().copied() {
+            let entrance = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            passages.ports.push(entrance.local_addr().unwrap().port());
+            passages._serving.spawn(pass(entrance, port));
+        }
+        passages
+    }
+}
+
+/// Passes on to this port what comes in.
+async fn pass(entrance: tokio::net::TcpListener, port: u16) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut outside, _) = entrance.accept().await.unwrap();
+        connections.spawn(async move {
+            // Whoever came in is cut off where nobody listens.
+            if let Ok(mut inside) = TcpStream::connect(("127.0.0.1", port)).await {
+                drop(copy_bidirectional(&mut outside, &mut inside).await);
+            }
+        });
+    }
+}
+
 /// Three brokers of one cluster.
 pub(crate) struct Cluster {
+    /// Where they listen for each other.
+    ports: Vec<u16>,
+    /// Where they are told to be.
     seeds: Vec<u16>,
     directories: Vec<TempDir>,
     brokers: Vec<Option<Broker>>,
@@ -247,18 +289,29 @@ impl Cluster {
 
     /// With a configuration that `change` makes of the usual one, by the number of the broker.
     pub(crate) async fn start_with(change: impl Fn(usize, &mut Config)) -> Self {
-        let listeners: Vec<_> = (0..3)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let ports = listeners
-            .iter()
-            .map(|listener| listener.local_addr().unwrap().port());
+        let ports = free_ports();
+        Self::start_at(ports.clone(), ports, change).await
+    }
+
+    /// With passages from each broker to the others.
+    pub(crate) async fn start_with_passages() -> (Self, Passages) {
+        let ports = free_ports();
+        let passages = Passages::to(&ports).await;
+        let seeds = passages.ports.clone();
+        (Self::start_at(ports, seeds, |_, _| ()).await, passages)
+    }
+
+    async fn start_at(
+        ports: Vec<u16>,
+        seeds: Vec<u16>,
+        change: impl Fn(usize, &mut Config),
+    ) -> Self {
         let mut cluster = Self {
-            seeds: ports.collect(),
+            ports,
+            seeds,
             directories: (0..3).map(|_| tempfile::tempdir().unwrap()).collect(),
             brokers: Vec::new(),
         };
-        drop(listeners);
         let starts = (0..3).map(|at| {
             let builder = cluster.builder(at);
             builder.configure(|config| change(at + 1, config)).start()
@@ -277,9 +330,10 @@ impl Cluster {
         Broker::builder()
             .broker_id(u32::try_from(at + 1).unwrap())
             .data_dir(self.directories[at].path().join("data"))
-            .peer_address(format!("127.0.0.1:{}", self.seeds[at]))
+            .peer_address(format!("127.0.0.1:{}", self.ports[at]))
             .seeds(seeds.collect::<Vec<_>>().join(","))
             .configure(|config| {
+                config.server.peer.advertised = format!("127.0.0.1:{}", self.seeds[at]);
                 config.shards.threads = 1;
                 config.groups.coordinators = 1;
                 config.storage.journal_file_bytes = 1 << 20;
@@ -311,4 +365,15 @@ impl Cluster {
         let started = self.builder(broker - 1).start().await.unwrap();
         self.brokers[broker - 1] = Some(started);
     }
+}
+
+/// Three ports that nobody listens at.
+fn free_ports() -> Vec<u16> {
+    let listeners: Vec<_> = (0..3)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let ports = listeners
+        .iter()
+        .map(|listener| listener.local_addr().unwrap().port());
+    ports.collect()
 }
