@@ -23,9 +23,10 @@ use super::call_span::CallSpan;
 use super::listener::Origin;
 use super::meter::Measure;
 use super::metered_body::{MessageCharges, MeteredBody};
+use super::paid_body::{AnswerCharges, PaidBody};
 use super::schema::{Method, Schema};
 use super::stall::Stalls;
-use crate::budget::{Budget, Charge};
+use crate::budget::Budget;
 use crate::config::{Http2Config, RequestsConfig};
 use crate::metrics::{Metrics, OpenStream};
 
@@ -293,16 +294,11 @@ fn finish(response: Response<Body>) -> Response<Body> {
         return refuse(explain(&status));
     }
     let (mut parts, body) = response.into_parts();
-    match parts.extensions.remove::<AnswerCharge>() {
-        Some(charge) => Response::from_parts(
-            parts,
-            Body::new(PaidBody {
-                body,
-                _charge: charge,
-            }),
-        ),
-        None => Response::from_parts(parts, body),
-    }
+    let body = match parts.extensions.remove::<AnswerCharges>() {
+        Some(charges) => Body::new(PaidBody::new(body, charges)),
+        None => body,
+    };
+    Response::from_parts(parts, body)
 }
 
 /// The meaning of a status that the gRPC layer made by itself. It reports a message that cannot be decoded as INTERNAL
@@ -327,21 +323,6 @@ pub(crate) fn explain(status: &Status) -> ApiError {
 /// When a unary call is answered with REQUEST_TIMED_OUT at the latest; in its request's extensions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallDeadline(pub(crate) Instant);
-
-/// The memory of a unary answer: put it into the response's extensions, and it is held until the answer is sent.
-#[derive(Clone, Debug)]
-pub(crate) struct AnswerCharge {
-    /// Held for its drop.
-    _charge: Arc<Charge>,
-}
-
-impl From<Charge> for AnswerCharge {
-    fn from(charge: Charge) -> Self {
-        Self {
-            _charge: Arc::new(charge),
-        }
-    }
-}
 
 /// The body of a stream: counted as open until it is dropped, and as failed when it ends with an error.
 struct CountedBody {
@@ -378,33 +359,6 @@ impl hyper::body::Body for CountedBody {
             self.metrics.requests.failed(self.method, &error);
         }
         polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A body that holds the memory of its content.
-struct PaidBody {
-    body: Body,
-    /// Held for its drop.
-    _charge: AnswerCharge,
-}
-
-impl hyper::body::Body for PaidBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -10,6 +10,7 @@ mod handshake;
 pub(crate) mod listener;
 pub(crate) mod meter;
 mod metered_body;
+mod paid_body;
 pub(crate) mod schema;
 mod stall;
 
@@ -18,6 +19,7 @@ pub use builder::BrokerBuilder;
 #[cfg(feature = "otlp")]
 pub(crate) use call_span::CALL_TARGET;
 pub use connector::Connector;
-pub(crate) use gate::{AnswerCharge, CallDeadline, explain};
+pub(crate) use gate::{CallDeadline, explain};
 pub(crate) use listener::{Connections, Listener, ListenerName, Origin};
 pub(crate) use metered_body::{MessageCharges, out_of_memory};
+pub(crate) use paid_body::AnswerCharges;

@@ -21,7 +21,7 @@ use crate::budget::Charge;
 use crate::config::FetchConfig;
 use crate::hosted::HostedPartition;
 use crate::partition::Watch;
-use crate::server::{AnswerCharge, out_of_memory};
+use crate::server::{AnswerCharges, out_of_memory};
 
 /// The fetch service.
 #[derive(Clone)]
@@ -62,7 +62,9 @@ impl FetchService for Fetch {
         let (partitions, charge) = poll.run(Instant::now() + wait).await?;
         count_errors(&self.context, "Fetch", &partitions);
         let mut response = Response::new(v1::FetchResponse { partitions });
-        response.extensions_mut().insert(AnswerCharge::from(charge));
+        let charges = AnswerCharges::default();
+        charges.add(charge);
+        response.extensions_mut().insert(charges);
         Ok(response)
     }
 
@@ -77,7 +79,10 @@ impl FetchService for Fetch {
             Principal::Anonymous,
             request.into_inner(),
         );
-        Ok(Response::new(subscription.into_stream()))
+        let charges = subscription.charges();
+        let mut response = Response::new(subscription.into_stream());
+        response.extensions_mut().insert(charges);
+        Ok(response)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A subscription: the server pushes batches as long as the client's byte credit lasts.
 //!
-//! The stream is driven by the transport alone. It reads at most one message ahead of what the client has taken, so a
-//! slow client costs that much memory and no more.
+//! The stream is driven by the transport alone. That asks for one message more than it has room for, so a slow client costs
+//! little more memory than its window; all of it is paid for until it is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +20,8 @@ use super::fetch_plan::{self, PlannedRead};
 use super::partition_read::{self, Position, View};
 use super::{Context, answer, refusals};
 use crate::authorize::Principal;
-use crate::budget::Charge;
 use crate::partition::Watch;
-use crate::server::{explain, out_of_memory};
+use crate::server::{AnswerCharges, explain, out_of_memory};
 
 /// What a subscriber receives.
 pub(super) type SubscriptionStream = BoxStream<'static, Result<v1::SubscribeResponse, Status>>;
@@ -49,8 +48,8 @@ pub(super) struct Subscription {
     /// Bytes that may be sent; below 0 after a batch that was larger than the credit left.
     credit: i64,
     changed: Arc<Notify>,
-    /// Memory of the message that was handed out last.
-    handed: Option<Charge>,
+    /// Memory of the messages that are handed out.
+    charges: AnswerCharges,
 }
 
 /// What the subscription does next.
@@ -74,8 +73,13 @@ impl Subscription {
             format: RecordFormat::Batches,
             credit: 0,
             changed: Arc::new(Notify::new()),
-            handed: None,
+            charges: AnswerCharges::default(),
         }
+    }
+
+    /// What holds the memory of its messages on their way.
+    pub(super) fn charges(&self) -> AnswerCharges {
+        self.charges.clone()
     }
 
     /// The messages for the client. Ends after an error.
@@ -93,8 +97,6 @@ impl Subscription {
 
     /// The next message; `None` when the client has ended the subscription.
     async fn next(&mut self) -> Result<Option<v1::SubscribeResponse>, ApiError> {
-        // Being asked for the next message means that the last one is on its way.
-        self.handed = None;
         loop {
             self.take_requests()?;
             if let Step::Push(message) = self.look().await? {
@@ -265,12 +267,13 @@ impl Subscription {
         }))
     }
 
-    /// Takes the memory of a message; waits for it as long as other streams may.
-    async fn pay(&mut self, bytes: u64) -> Result<(), ApiError> {
+    /// Takes the memory of the message that is handed out right after; waits for it as long as other streams may.
+    async fn pay(&self, bytes: u64) -> Result<(), ApiError> {
         let budget = &self.context.budget;
         let wait = Duration::from_millis(u64::from(self.context.config.requests.memory_wait_ms));
         let paid = tokio::time::timeout(wait, budget.clone().charge(bytes)).await;
-        self.handed = Some(paid.ok().flatten().ok_or_else(|| out_of_memory(budget))?);
+        let charge = paid.ok().flatten().ok_or_else(|| out_of_memory(budget))?;
+        self.charges.add(charge);
         Ok(())
     }
 }

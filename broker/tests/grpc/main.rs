@@ -10,6 +10,7 @@ mod fuzz;
 mod good_traffic;
 mod groups;
 mod listeners;
+mod memory;
 mod metrics;
 mod raw_call;
 mod serving;

@@ -66,7 +66,8 @@ fn as_result(status: Status) -> Result<(), ApiError> {
     }
 }
 
-async fn send(
+/// Sends `body` to `path` and returns the answer as it comes.
+pub(crate) async fn send(
     channel: &Channel,
     path: &str,
     headers: &[(&str, &str)],
