@@ -1,12 +1,15 @@
 //! Clients that do not read their answers.
 //!
-//! An answer that is handed to the transport and not asked for again waits for the client: its flow-control window is
-//! closed. Such answers hold memory that others need, so after a while the client loses its connection.
+//! What of an answer the transport has and does not send waits for the client: its flow-control window is closed. Such answers
+//! hold memory that others need, so after a while the client loses its connection.
+//!
+//! That the transport asks for more of an answer, or drops it, says nothing: hyper does so as soon as it has handed to HTTP/2 what
+//! it got before.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -39,14 +42,26 @@ pub(super) struct Stalls {
     began: Instant,
 }
 
+/// An answer is handed out in pieces of this size at most, so that a client which takes one slowly is told from one which does
+/// not.
+const PIECE_BYTES: usize = 256 << 10;
+
 #[derive(Debug)]
 struct Progress {
-    /// When a piece was handed to the transport, in milliseconds since the start; [`ASKED`] while the transport asks.
-    handed_ms: AtomicU64,
+    began: Instant,
+    /// Pieces that the transport has and has not sent.
+    pieces: AtomicUsize,
+    /// When it took or sent one last, in milliseconds since the start.
+    moved_ms: AtomicU64,
     connection: ConnectionCut,
 }
 
-const ASKED: u64 = u64::MAX;
+impl Progress {
+    fn has_moved(&self) {
+        let now_ms = millis(self.began.elapsed());
+        self.moved_ms.store(now_ms, Ordering::Relaxed);
+    }
+}
 
 impl Stalls {
     pub(super) fn new() -> Self {
@@ -59,14 +74,16 @@ impl Stalls {
     /// Watches `body` on its way to the client of `connection`.
     pub(super) fn watch(&self, body: Body, connection: ConnectionCut) -> Body {
         let progress = Arc::new(Progress {
-            handed_ms: AtomicU64::new(ASKED),
+            began: self.began,
+            pieces: AtomicUsize::new(0),
+            moved_ms: AtomicU64::new(0),
             connection,
         });
         self.lock().push(Arc::downgrade(&progress));
         Body::new(WatchedBody {
             body,
+            left: Bytes::new(),
             progress,
-            began: self.began,
         })
     }
 
@@ -87,10 +104,11 @@ impl Stalls {
             let Some(progress) = answer.upgrade() else {
                 return false;
             };
-            let handed_ms = progress.handed_ms.load(Ordering::Relaxed);
-            if handed_ms != ASKED && now_ms.saturating_sub(handed_ms) >= millis(timeout) {
+            let is_waiting = progress.pieces.load(Ordering::Relaxed) > 0;
+            let stalled_ms = now_ms.saturating_sub(progress.moved_ms.load(Ordering::Relaxed));
+            if is_waiting && stalled_ms >= millis(timeout) {
                 warn!(
-                    stalled_ms = now_ms - handed_ms,
+                    stalled_ms,
                     "a client does not read its answer: its connection is closed"
                 );
                 progress.connection.0.cancel();
@@ -111,8 +129,20 @@ fn millis(time: Duration) -> u64 {
 
 struct WatchedBody {
     body: Body,
+    /// What is still to be handed out of the last frame.
+    left: Bytes,
     progress: Arc<Progress>,
-    began: Instant,
+}
+
+impl WatchedBody {
+    /// The next piece of what is left.
+    fn piece(&mut self) -> Frame<Bytes> {
+        let bytes = self.left.split_to(self.left.len().min(PIECE_BYTES));
+        self.progress.has_moved();
+        self.progress.pieces.fetch_add(1, Ordering::Relaxed);
+        let progress = Arc::clone(&self.progress);
+        Frame::data(Bytes::from_owner(Piece { bytes, progress }))
+    }
 }
 
 impl hyper::body::Body for WatchedBody {
@@ -123,21 +153,51 @@ impl hyper::body::Body for WatchedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let handed_ms = match &polled {
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() => millis(self.began.elapsed()),
-            _ => ASKED,
-        };
-        self.progress.handed_ms.store(handed_ms, Ordering::Relaxed);
-        polled
+        if self.left.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                end => return Poll::Ready(end),
+            };
+            match frame.into_data() {
+                Ok(data) if data.is_empty() => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(data) => self.left = data,
+                Err(other) => return Poll::Ready(Some(Ok(other))),
+            }
+        }
+        Poll::Ready(Some(Ok(self.piece())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.left.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let mut hint = self.body.size_hint();
+        let left = self.left.len() as u64;
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(left));
+        }
+        hint.set_lower(hint.lower().saturating_add(left));
+        hint
+    }
+}
+
+/// A piece of an answer that the transport has.
+struct Piece {
+    bytes: Bytes,
+    progress: Arc<Progress>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.progress.has_moved();
+        self.progress.pieces.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -147,19 +207,46 @@ mod tests {
 
     use super::*;
 
+    fn body_of(bytes: Vec<u8>) -> Body {
+        Body::new(http_body_util::Full::new(Bytes::from(bytes)))
+    }
+
     #[tokio::test]
-    async fn only_a_handed_answer_that_nobody_asks_for_is_cut() {
+    async fn only_an_answer_that_the_transport_has_and_does_not_send_is_cut() {
         let stalls = Stalls::new();
-        let (idle, stalled) = (ConnectionCut::default(), ConnectionCut::default());
-        let full = || Body::new(http_body_util::Full::new(Bytes::from_static(b"x")));
-        let _idle = stalls.watch(full(), idle.clone());
-        let mut body = stalls.watch(full(), stalled.clone());
-        body.frame().await.unwrap().unwrap();
+        let cuts = [(); 3].map(|()| ConnectionCut::default());
+        let [idle, sent, stalled] = &cuts;
+        let watch = |cut: &ConnectionCut| stalls.watch(body_of(vec![1]), cut.clone());
+        let _idle = watch(idle);
+        let mut sent_body = watch(sent);
+        drop(sent_body.frame().await.unwrap().unwrap());
+        let mut stalled_body = watch(stalled);
+        let piece = stalled_body.frame().await.unwrap().unwrap();
+        // It has asked for all of it, and forgets the rest.
+        assert!(stalled_body.frame().await.is_none());
+        drop(stalled_body);
         stalls.look(Duration::from_secs(3600));
         assert!(!stalled.0.is_cancelled());
         stalls.look(Duration::ZERO);
         assert!(stalled.0.is_cancelled());
-        assert!(!idle.0.is_cancelled());
+        assert!(!idle.0.is_cancelled() && !sent.0.is_cancelled());
+        drop(piece);
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_is_handed_out_whole_in_pieces() {
+        let stalls = Stalls::new();
+        let whole: Vec<u8> = (0..=250).cycle().take(2 * PIECE_BYTES + 5).collect();
+        let mut body = stalls.watch(body_of(whole.clone()), ConnectionCut::default());
+        let mut lengths = Vec::new();
+        let mut all = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let piece = frame.unwrap().into_data().unwrap();
+            lengths.push(piece.len());
+            all.extend_from_slice(&piece);
+        }
+        assert_eq!(lengths, [PIECE_BYTES, PIECE_BYTES, 5]);
+        assert_eq!(all, whole);
     }
 
     #[tokio::test]
