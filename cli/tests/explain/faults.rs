@@ -7,7 +7,10 @@ use highwater_broker::fs::{CrashMode, Fault, Operation, SimFs};
 use highwater_client::{NewTopic, Offset};
 use highwater_proto::v1;
 use serde_json::Value;
+use tonic::transport::Endpoint;
+use v1::fetch_service_client::FetchServiceClient;
 use v1::produce_service_client::ProduceServiceClient;
+use v1::subscribe_request::Request as Asked;
 
 use crate::stage::{
     Cluster, Member, Stage, of_group, of_topic, run, seek, topics, until, until_says,
@@ -157,4 +160,60 @@ async fn records_that_were_committed_and_lost_with_the_power() {
         "{said}"
     );
     assert!(said.contains("highwater group seek g --to end"), "{said}");
+}
+
+/// A subscription to `t` that has pushed something and of which nobody reads it.
+async fn unread(stage: &Stage) -> tonic::Streaming<v1::SubscribeResponse> {
+    let assign = v1::SubscribeAssign {
+        partitions: vec![v1::FetchPartition {
+            partition: Some(v1::TopicPartition {
+                topic: "t".to_owned(),
+                ..Default::default()
+            }),
+            max_bytes: 1 << 20,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let credit = v1::SubscribeCredit { bytes: 1 << 20 };
+    let requests = [Asked::Assign(assign), Asked::Credit(credit)];
+    let requests = requests.map(|request| v1::SubscribeRequest {
+        request: Some(request),
+    });
+    let requests = futures::stream::iter(requests);
+    // The transport reads ahead only as far as this.
+    let endpoint = Endpoint::from_shared(format!("http://{}", stage.address())).unwrap();
+    let endpoint = endpoint.initial_stream_window_size(64 << 10);
+    let mut client = FetchServiceClient::new(endpoint.connect_lazy());
+    client.subscribe(requests).await.unwrap().into_inner()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_do_not_read_what_they_subscribed_to() {
+    let builder = Broker::builder().in_memory().configure(|config| {
+        config.requests.memory_bytes = 4 << 20;
+        config.requests.max_control_bytes = 64 << 10;
+        config.requests.max_produce_bytes = (1 << 20) + (64 << 10);
+        config.produce.max_stream_bytes = 2 << 20;
+        config.produce.max_partition_bytes = 2 << 20;
+        config.fetch.max_bytes = 2 << 20;
+        config.fetch.max_decompressed_bytes = 2 << 20;
+    });
+    let stage = Stage::start(builder).await;
+    stage.create(1).await;
+    stage.produce(&[&"x".repeat(960 << 10)]).await;
+    let address = stage.address();
+    of_topic(&address, 0, "serving").await;
+    // What is left of the memory suffices for those who ask why.
+    let mut subscriptions = Vec::new();
+    for _ in 0..4 {
+        subscriptions.push(unread(&stage).await);
+    }
+    let said = of_topic(&address, 0, "throttled").await;
+    assert!(
+        said.contains("93 % of its memory for requests is in use"),
+        "{said}"
+    );
+    drop(subscriptions);
+    of_topic(&address, 0, "serving").await;
 }
