@@ -1,6 +1,8 @@
 //! `highwater consume -g`: records of this process's share of a topic, as a member of a consumer group.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use highwater_client::{Client, GroupConsumer, OffsetReset, Rebalance};
 
@@ -38,7 +40,8 @@ pub(super) async fn run(
     client: &Client,
     context: &Context,
 ) -> Result<(), Failure> {
-    let mut consumer = join(&job, what, client).await?;
+    let is_leaving = Arc::new(AtomicBool::new(false));
+    let mut consumer = join(&job, what, client, Arc::clone(&is_leaving)).await?;
     let mut interrupts = Interrupts::listen()?;
     let mut printer = Printer::new(io::stdout().lock(), job.form);
     let printed = tokio::select! {
@@ -49,6 +52,8 @@ pub(super) async fn run(
         }
     };
     let flushed = printer.flush().map_err(Error::Write);
+    // That all partitions go with the end of the command is no news to who ends it.
+    is_leaving.store(true, Ordering::Relaxed);
     // What was printed is committed, and the others need not wait for this member's session to end.
     let closed = consumer.close().await.map_err(Error::Read);
     match printed.and(flushed.map(|_reader| ())).and(closed) {
@@ -58,7 +63,12 @@ pub(super) async fn run(
     }
 }
 
-async fn join(job: &Job<'_>, what: &str, client: &Client) -> Result<GroupConsumer, Failure> {
+async fn join(
+    job: &Job<'_>,
+    what: &str,
+    client: &Client,
+    is_leaving: Arc<AtomicBool>,
+) -> Result<GroupConsumer, Failure> {
     let reset = match job.offset {
         OffsetSpec::Start => OffsetReset::Earliest,
         OffsetSpec::End => OffsetReset::Latest,
@@ -79,7 +89,11 @@ async fn join(job: &Job<'_>, what: &str, client: &Client) -> Result<GroupConsume
         .group(job.group)
         .topics([job.topic])
         .client_id("highwater")
-        .on_rebalance(|rebalance, _| tell(&format!("{}\n", news(rebalance))))
+        .on_rebalance(move |rebalance, _| {
+            if !is_leaving.load(Ordering::Relaxed) {
+                tell(&format!("{}\n", news(rebalance)));
+            }
+        })
         .build()
         .await;
     consumer.map_err(|error| explain(what, &error))

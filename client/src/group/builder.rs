@@ -118,7 +118,7 @@ impl GroupConsumerBuilder {
         self
     }
 
-    /// Is told of changes, inside of [`GroupConsumer::recv`], and may commit: what it commits of partitions that are revoked is
+    /// Is told of changes, inside of [`GroupConsumer::recv`] and [`GroupConsumer::close`], and may commit: what it commits of partitions that are revoked is
     /// where their next owner goes on.
     ///
     /// ```no_run

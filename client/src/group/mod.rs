@@ -51,7 +51,7 @@ impl From<&Owned> for GroupPartition {
 pub enum Rebalance {
     /// The member reads these from now on, beside what it had.
     Assigned(Vec<GroupPartition>),
-    /// The member is about to give these away. What was received of them is committed right after, where the consumer commits
+    /// The member is about to give these away, or is closed. What was received of them is committed right after, where the consumer commits
     /// by itself, and what the listener commits, in any case; nobody else reads them before.
     Revoked(Vec<GroupPartition>),
     /// The member was removed from its group, and others may read these by now. What was received and not committed is read
@@ -235,16 +235,14 @@ impl GroupConsumer {
         Ok(lags)
     }
 
-    /// Commits, where the consumer commits by itself, and leaves the group, so that others go on at once. A static member
-    /// leaves for a while. The listener is not told: who commits by hand does so before.
+    /// Tells the listener that all partitions are revoked, commits what it asks for and, where the consumer commits by itself, what
+    /// was received, and leaves the group, so that others go on at once. A static member leaves for a while. Of a member that was
+    /// removed the listener is told that they are lost.
     ///
     /// # Errors
     /// The commit failed. The group is left in any case, as far as the coordinator can be reached.
     pub async fn close(mut self) -> Result<(), Error> {
-        let committed = match self.auto_commit {
-            Some(_) => self.commit().await,
-            None => Ok(()),
-        };
+        let committed = self.give_up_all().await;
         let (farewell, group, has_joined) = {
             let membership = self.shared.membership();
             (
@@ -266,6 +264,27 @@ impl GroupConsumer {
             }
         }
         committed
+    }
+
+    /// Tells the listener, and commits a last time.
+    async fn give_up_all(&mut self) -> Result<(), Error> {
+        if let Err(error) = self.settle().await {
+            tracing::debug!(%error, "an earlier commit failed");
+        }
+        // What others may read by now is not revoked, and what the listener was never told of is not taken.
+        while let Some(event) = self.shared.next_event() {
+            if matches!(event, Event::Leaving(_) | Event::Lost(_)) {
+                self.handle(event)?;
+            }
+        }
+        let owned = self.owned.values().map(|progress| &progress.owned);
+        let untold = owned.filter(|owned| !self.leaving.contains(owned));
+        let untold: Vec<_> = untold.map(GroupPartition::from).collect();
+        if !untold.is_empty() {
+            self.tell(&Rebalance::Revoked(untold));
+        }
+        self.start_last_commit(|_| true, all_received);
+        self.settle().await
     }
 
     /// Whether the partition is this member's, or still is.
@@ -371,25 +390,39 @@ impl GroupConsumer {
         if !has_something || self.committing.is_some() {
             return;
         }
-        self.departing = self
+        let departing: Vec<_> = self
             .leaving
             .extract_if(.., |owned| is_done(owned))
             .collect();
+        let has_begun = self.start_last_commit(|owned| departing.contains(owned), unfinished);
+        self.departing = departing;
+        if !has_begun {
+            self.part();
+        }
+    }
+
+    /// Begins to commit what the listener asked for and, where the consumer commits by itself, what was received of partitions that
+    /// go. Whether there is something to commit.
+    fn start_last_commit(
+        &mut self,
+        goes: impl Fn(&Owned) -> bool,
+        unfinished: impl Fn(&Owned) -> Option<Offset>,
+    ) -> bool {
         let (mut offsets, asking) = self.requested.take();
         if self.auto_commit.is_some() {
             let mut received = self.uncommitted(unfinished);
             // The listener knows better.
             let is_named = |owned: &Owned| offsets.iter().any(|(named, _)| named == owned);
-            received.retain(|(owned, _)| self.departing.contains(owned) && !is_named(owned));
+            received.retain(|(owned, _)| goes(owned) && !is_named(owned));
             offsets.extend(received);
         }
         self.asking = asking;
         if offsets.is_empty() {
             self.asking.answer(&Ok(()));
-            self.part();
-        } else {
-            self.start_commit(offsets);
+            return false;
         }
+        self.start_commit(offsets);
+        true
     }
 
     /// Lets go of what is departing.

@@ -67,3 +67,53 @@ async fn of_what_is_lost_nothing_can_be_committed() {
     }
     assert_eq!(stage.committed().await, []);
 }
+
+#[tokio::test]
+async fn who_closes_is_told_that_all_is_revoked_and_may_commit_before_it_leaves() {
+    for commits_by_itself in [false, true] {
+        let stage = Stage::filled(2, &["a", "b", "c"]).await;
+        let committed: Arc<Mutex<Vec<Committed>>> = Arc::default();
+        let kept = Arc::clone(&committed);
+        let group = stage.group().on_rebalance(move |rebalance, commits| {
+            let Rebalance::Revoked(partitions) = rebalance else {
+                return;
+            };
+            // Of the other one nothing is said.
+            let named = partitions.iter().find(|one| one.partition == 0).unwrap();
+            assert_eq!(commits.position(named), Some(Offset(3)));
+            let asked = commits.commit([(named.clone(), Offset(2))]).unwrap();
+            kept.lock().unwrap().push(asked);
+        });
+        let group = match commits_by_itself {
+            true => group,
+            false => group.no_auto_commit(),
+        };
+        let mut member = group.build().await.unwrap();
+        receive(&mut member, 6).await;
+        member.close().await.unwrap();
+        let mut expected = vec![(0, 2)];
+        expected.extend(commits_by_itself.then_some((1, 3)));
+        assert_eq!(stage.committed().await, expected);
+        assert_eq!(stage.members().await, 0);
+        let asked = committed.lock().unwrap().pop().unwrap();
+        in_time("the end of the commit", asked).await.unwrap();
+        assert!(committed.lock().unwrap().is_empty(), "it is told once");
+    }
+}
+
+#[tokio::test]
+async fn who_was_removed_is_told_of_the_loss_when_it_closes() {
+    let stage = Stage::filled(2, &["a"]).await;
+    let diary = Diary::default();
+    let group = stage.group_noted(&diary, "away").rebalance_timeout(SHORT);
+    let mut away = group.no_auto_commit().build().await.unwrap();
+    receive(&mut away, 2).await;
+    let mut other = stage.member().await;
+    receive(&mut other, 2).await;
+    // The other one may hear of the loss before.
+    let members = async || stage.members().await == 2;
+    until("the one that was away to join again", members).await;
+    away.close().await.unwrap();
+    let lost = (0..2).filter(|partition| diary.place(&format!("away lost {partition}")).is_some());
+    assert_eq!(lost.count(), 2, "{diary:?}");
+}
