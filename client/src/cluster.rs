@@ -74,6 +74,8 @@ pub(crate) struct Cluster {
     turn: AtomicUsize,
     /// The broker that answered a request last.
     answered: Mutex<Option<String>>,
+    /// When each topic's metadata was asked for last by [`Cluster::refresh_unless_since`]. Whoever holds it asks.
+    shared: tokio::sync::Mutex<HashMap<String, Instant>>,
     /// Who coordinates consumer groups.
     pub(crate) coordinators: Coordinators,
 }
@@ -96,6 +98,7 @@ impl Cluster {
             channels: Mutex::default(),
             turn: AtomicUsize::new(0),
             answered: Mutex::default(),
+            shared: tokio::sync::Mutex::default(),
             coordinators: Coordinators::default(),
         }
     }
@@ -186,6 +189,25 @@ impl Cluster {
                 cause.at(self.addresses().join(","))
             }
         })
+    }
+
+    /// The same, unless one of those who share this asked for all of `topics` since then: what that brought is good enough. Those who come
+    /// together ask once.
+    pub(crate) async fn refresh_unless_since(
+        &self,
+        topics: &[String],
+        since: Instant,
+    ) -> Result<Arc<Metadata>, Error> {
+        let mut shared = self.shared.lock().await;
+        let is_fresh = |topic: &String| shared.get(topic).is_some_and(|at| *at >= since);
+        if topics.iter().all(is_fresh) {
+            return Ok(self.metadata());
+        }
+        let asked_at = Instant::now();
+        let metadata = self.refresh(topics).await?;
+        shared.retain(|topic, _| metadata.topic(topic).is_some());
+        shared.extend(topics.iter().map(|topic| (topic.clone(), asked_at)));
+        Ok(metadata)
     }
 
     /// Asks one broker. The failure comes with what the transport on this side says of it, if that made it.

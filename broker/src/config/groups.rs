@@ -19,7 +19,7 @@ settings! {
         /// Bytes of the text kept beside a committed offset: it stays in memory with each.
         pub max_metadata_bytes: usize = 4_096,
         /// Time between two heartbeats that members are told to keep; less where a third of their session is less.
-        pub heartbeat_interval_ms: u32 = 5_000,
+        pub heartbeat_interval_ms: u32 = 10_000,
         /// How long a member that does not say may be silent before its partitions go to others.
         pub session_timeout_ms: u32 = 30_000,
         /// The shortest such time that a member may ask for: below it, a pause of the network or of a garbage collector costs

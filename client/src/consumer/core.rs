@@ -386,7 +386,7 @@ impl Core {
         };
         match self.doubt.weigh(now, heard_at) {
             Some(at) => plan.wake_by(at),
-            None => plan.wants_metadata = true,
+            None => plan.doubts = true,
         }
     }
 
@@ -1010,18 +1010,18 @@ mod tests {
         let mut core = core(&[at(7)]);
         let now = Instant::now();
         let (plan, _, _) = poll(&mut core, now);
-        assert!(!plan.wants_metadata);
+        assert!(!plan.doubts);
         assert_eq!(plan.wake_at, Some(now + FEED_PATIENCE));
         let heard_at = now + FEED_PATIENCE / 2;
         push(&mut core, heard_at, 1, 0, fetched(vec![batch(7, 1, 10)]));
         let (plan, _, _) = poll(&mut core, now + FEED_PATIENCE);
-        assert!(!plan.wants_metadata);
+        assert!(!plan.doubts);
         assert_eq!(plan.wake_at, Some(heard_at + FEED_PATIENCE));
         let (plan, _, _) = poll(&mut core, heard_at + FEED_PATIENCE);
-        assert!(plan.wants_metadata);
+        assert!(plan.doubts);
         // The question is under way.
         let (plan, _, _) = poll(&mut core, heard_at + FEED_PATIENCE);
-        assert!(!plan.wants_metadata);
+        assert!(!plan.doubts);
         assert_eq!(plan.wake_at, Some(heard_at + 2 * FEED_PATIENCE));
     }
 

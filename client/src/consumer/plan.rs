@@ -67,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) asks: Vec<FeedId>,
     pub(crate) locates: Vec<Locate>,
     pub(crate) wants_metadata: bool,
+    /// Whether metadata is wanted that is not older than half of [`FEED_PATIENCE`](crate::doubt::FEED_PATIENCE).
+    pub(crate) doubts: bool,
     /// The topics to watch from now on, when these have changed.
     pub(crate) watch: Option<Vec<String>>,
     /// When to ask again, if nothing happens before.

@@ -14,6 +14,7 @@ use super::feed::FeedId;
 use super::plan::{Locate, Open};
 use super::subscription::Subscription;
 use crate::cluster::Cluster;
+use crate::doubt::FEED_PATIENCE;
 use crate::metadata::Metadata;
 use crate::watch::Watch;
 use crate::{Error, offsets};
@@ -69,8 +70,12 @@ impl Task {
     fn step(&mut self) -> Option<Instant> {
         let metadata = self.cluster.metadata();
         let plan = self.shared.core().poll(Instant::now(), &metadata);
-        if plan.wants_metadata && self.refresh.is_none() {
-            self.start_refresh();
+        if self.refresh.is_none() {
+            if plan.wants_metadata {
+                self.start_refresh();
+            } else if plan.doubts {
+                self.start_shared_refresh();
+            }
         }
         if let Some(topics) = plan.watch {
             let shared = Arc::clone(&self.shared);
@@ -123,6 +128,18 @@ impl Task {
         self.refresh = Some(Box::pin(async move {
             tokio::time::sleep_until(not_before.into()).await;
             cluster.refresh(&topics).await
+        }));
+    }
+
+    /// Asks who leads together with the client's other consumers: their brokers may be silent too.
+    fn start_shared_refresh(&mut self) {
+        let cluster = Arc::clone(&self.cluster);
+        let topics = self.shared.core().topics();
+        self.refreshed_at = Instant::now();
+        let since = self.refreshed_at.checked_sub(FEED_PATIENCE / 2);
+        let since = since.unwrap_or(self.refreshed_at);
+        self.refresh = Some(Box::pin(async move {
+            cluster.refresh_unless_since(&topics, since).await
         }));
     }
 
