@@ -423,3 +423,154 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         None => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+    use futures::stream::BoxStream;
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tokio_util::task::AbortOnDropHandle;
+    use tonic::transport::Server;
+    use tonic::{Request, Response, Status};
+    use v1::cluster_service_server::{ClusterService, ClusterServiceServer};
+
+    use super::*;
+
+    /// Clients of one broker.
+    const CLIENTS: usize = 20;
+
+    /// A broker that knows every topic, and counts how often it is asked.
+    struct Broker {
+        address: String,
+        asked: Arc<AtomicUsize>,
+        _server: AbortOnDropHandle<()>,
+    }
+
+    impl Broker {
+        async fn start() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let asked = Arc::default();
+            let service = ClusterServiceServer::new(Asked(Arc::clone(&asked)));
+            let server = Server::builder().add_service(service);
+            let serving = server.serve_with_incoming(TcpListenerStream::new(listener));
+            let server = tokio::spawn(async { serving.await.unwrap() });
+            Self {
+                address,
+                asked,
+                _server: AbortOnDropHandle::new(server),
+            }
+        }
+
+        fn client(&self) -> Cluster {
+            Cluster::new(vec![self.address.clone()], Settings::default())
+        }
+
+        /// How often it was asked since this was called last.
+        fn asked(&self) -> usize {
+            self.asked.swap(0, Ordering::SeqCst)
+        }
+    }
+
+    struct Asked(Arc<AtomicUsize>);
+
+    #[tonic::async_trait]
+    impl ClusterService for Asked {
+        async fn get_metadata(
+            &self,
+            request: Request<v1::GetMetadataRequest>,
+        ) -> Result<Response<v1::GetMetadataResponse>, Status> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            let topics = request.into_inner().topics.into_iter();
+            let topics = topics.map(|name| v1::TopicMetadata {
+                name,
+                topic_id: vec![1; 16].into(),
+                ..v1::TopicMetadata::default()
+            });
+            let metadata = v1::ClusterMetadata {
+                topics: topics.collect(),
+                ..v1::ClusterMetadata::default()
+            };
+            Ok(Response::new(v1::GetMetadataResponse {
+                metadata: Some(metadata),
+            }))
+        }
+
+        type WatchMetadataStream = BoxStream<'static, Result<v1::WatchMetadataResponse, Status>>;
+
+        async fn watch_metadata(
+            &self,
+            _: Request<v1::WatchMetadataRequest>,
+        ) -> Result<Response<Self::WatchMetadataStream>, Status> {
+            Err(Status::unimplemented("not in this broker"))
+        }
+
+        async fn describe_cluster(
+            &self,
+            _: Request<v1::DescribeClusterRequest>,
+        ) -> Result<Response<v1::DescribeClusterResponse>, Status> {
+            Err(Status::unimplemented("not in this broker"))
+        }
+    }
+
+    #[tokio::test]
+    async fn consumers_of_one_client_ask_once_where_those_of_many_ask_each() {
+        let broker = Broker::start().await;
+        let (one, topics) = (broker.client(), ["a".to_owned(), "b".to_owned()]);
+        let many: Vec<_> = (0..CLIENTS).map(|_| broker.client()).collect();
+        // All of them are in doubt time and again, and want nothing older than the doubt.
+        for _ in 0..3 {
+            let doubted_at = Instant::now();
+            let together = (0..CLIENTS).map(|_| one.refresh_unless_since(&topics, doubted_at));
+            for metadata in join_all(together).await {
+                assert!(metadata.unwrap().topic("b").is_some());
+            }
+            // And one that comes when the others have their answer.
+            one.refresh_unless_since(&topics[1..], doubted_at)
+                .await
+                .unwrap();
+            assert_eq!(broker.asked(), 1);
+            let apart = many
+                .iter()
+                .map(|client| client.refresh_unless_since(&topics, doubted_at));
+            assert!(join_all(apart).await.iter().all(Result::is_ok));
+            assert_eq!(broker.asked(), CLIENTS);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_older_or_of_other_topics_is_asked_for() {
+        let broker = Broker::start().await;
+        let (client, topics) = (broker.client(), ["a".to_owned(), "b".to_owned()]);
+        let start = Instant::now();
+        for (topics, since, requests) in [
+            (&topics[..1], start, 1),
+            (&topics[..1], start, 0),
+            (&topics[..], start, 1),
+            (&topics[1..], start, 0),
+        ] {
+            client.refresh_unless_since(topics, since).await.unwrap();
+            assert_eq!(broker.asked(), requests, "{topics:?}");
+        }
+        client
+            .refresh_unless_since(&topics, Instant::now())
+            .await
+            .unwrap();
+        assert_eq!(broker.asked(), 1, "newer than what is known");
+    }
+
+    #[tokio::test]
+    async fn who_is_not_answered_leaves_the_question_to_the_next() {
+        let broker = Broker::start().await;
+        let nowhere = Cluster::new(vec!["127.0.0.1:1".to_owned()], Settings::default());
+        let (start, topics) = (Instant::now(), ["a".to_owned()]);
+        assert!(nowhere.refresh_unless_since(&topics, start).await.is_err());
+        let found = Cluster {
+            bootstrap: vec![broker.address.clone()],
+            ..nowhere
+        };
+        assert!(found.refresh_unless_since(&topics, start).await.is_ok());
+        assert_eq!(broker.asked(), 1);
+    }
+}
