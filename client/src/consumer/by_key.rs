@@ -86,7 +86,10 @@ impl Consumer {
     /// Processes records with `handler`, up to `concurrency` at a time: those of one key (and partition) one after the other, in
     /// order, others side by side. Records without a key are in no order. Handlers run as tasks of the Tokio runtime.
     ///
-    /// A handler that is slow with one key holds up that key alone, until 64 records for each handler wait.
+    /// A handler that is slow with one key holds up that key alone, until 64 records for each handler wait. Then it holds up its
+    /// partition: no more of it is given out, while others go on, each with up to 64 records that wait, as long as there is a
+    /// handler left to them. What is fetched of a partition that is held up stays where it is, within
+    /// [`crate::ConsumerBuilder::partition_buffer_bytes`], and leaves others of the same broker room to be fetched.
     ///
     /// ```no_run
     /// # async fn bill(mut consumer: highwater_client::Consumer) -> Result<(), Box<dyn std::error::Error>> {
@@ -130,14 +133,14 @@ where
     pub async fn next(&mut self) -> Result<Processed, ProcessingError<E>> {
         loop {
             self.crew.begin(&self.handler);
-            let has_room = self.crew.has_room();
+            let (ended, has_room) = self.crew.at_work();
             tokio::select! {
-                ended = self.crew.ended() => {
-                    if let Some(processed) = ended? {
+                ended = ended => {
+                    if let Some(processed) = self.crew.follow(ended)? {
                         return Ok(processed);
                     }
                 }
-                record = self.consumer.recv(), if has_room => {
+                record = self.consumer.recv_of(has_room) => {
                     let record = record.map_err(|error| ProcessingError::Reading(error.into()))?;
                     self.crew.take_in(record);
                 }

@@ -10,6 +10,10 @@
 //! Credit says nothing of partitions, so one that is much busier than the others of its broker would take it all. What one
 //! may take is its [`Share`]: credit ends where it does, and a partition that keeps the others from going on is left out of
 //! the assignment until most of what was fetched of it is taken out.
+//!
+//! The consumer may want nothing of some partitions for as long as it likes, which are *held back*: what was fetched of them
+//! stays. Once it has found nothing else here, the others are given room beside that, and each may take a small share only,
+//! so that those which are held back later leave room, too.
 
 mod sharing;
 
@@ -212,9 +216,9 @@ impl Core {
         }
     }
 
-    /// Takes the next batch or failure out.
-    pub(crate) fn take(&mut self) -> Option<Item> {
-        self.prefetched.take()
+    /// Takes the next batch or failure out, of the places that are wanted.
+    pub(crate) fn take(&mut self, wants: impl Fn(usize) -> bool) -> Option<Item> {
+        self.prefetched.take(wants)
     }
 
     /// Stops reading a partition because of a batch that cannot be read.
@@ -829,9 +833,9 @@ mod tests {
         assert_eq!(plan.opens[0].feed, FeedId(1));
         assert_eq!(assignment, Some((1, vec![(0, 7)])));
         assert!(credit < 1_000);
-        let batch = core.take().unwrap().content.unwrap();
+        let batch = core.take(|_| true).unwrap().content.unwrap();
         assert_eq!((batch.from, batch.partition), (Offset(5), 0));
-        assert!(core.take().is_none());
+        assert!(core.take(|_| true).is_none());
     }
 
     #[test]
@@ -855,15 +859,15 @@ mod tests {
         assigned(&mut core, now);
         push(&mut core, now, 1, 0, fetched(vec![batch(0, 2, 10)]));
         core.start(0, at(100));
-        assert!(core.take().is_none());
+        assert!(core.take(|_| true).is_none());
         // The broker does not know yet, nor has the shell even asked what to do.
         push(&mut core, now, 1, 0, fetched(vec![batch(2, 2, 10)]));
         let plan = core.poll(now, &metadata());
         // It will be told, but was not: what comes is still of the old position. The other partition is not concerned.
         push(&mut core, now, 1, 0, fetched(vec![batch(4, 2, 10)]));
         push(&mut core, now, 1, 1, fetched(vec![batch(0, 3, 10)]));
-        assert_eq!(core.take().unwrap().cursor.place, 1);
-        assert!(core.take().is_none());
+        assert_eq!(core.take(|_| true).unwrap().cursor.place, 1);
+        assert!(core.take(|_| true).is_none());
         let Some(Ask::Assign { id, reads, .. }) = core.ask(plan.asks[0]) else {
             panic!("{plan:?}");
         };
@@ -873,11 +877,17 @@ mod tests {
         // Now it was told, and these were on their way.
         push(&mut core, now, 1, 0, fetched(vec![batch(6, 2, 10)]));
         push(&mut core, now, 1, 1, fetched(vec![batch(3, 2, 10)]));
-        assert!(core.take().is_none());
+        assert!(core.take(|_| true).is_none());
         push(&mut core, now, 2, 1, fetched(vec![batch(3, 2, 10)]));
         push(&mut core, now, 2, 0, fetched(vec![batch(100, 2, 10)]));
-        assert_eq!(core.take().unwrap().content.unwrap().from, Offset(3));
-        assert_eq!(core.take().unwrap().content.unwrap().from, Offset(100));
+        assert_eq!(
+            core.take(|_| true).unwrap().content.unwrap().from,
+            Offset(3)
+        );
+        assert_eq!(
+            core.take(|_| true).unwrap().content.unwrap().from,
+            Offset(100)
+        );
     }
 
     #[test]
@@ -887,10 +897,10 @@ mod tests {
         assigned(&mut core, now);
         push(&mut core, now, 1, 0, fetched(vec![batch(0, 5, 10)]));
         core.pause(0, Some(Offset(3)));
-        assert!(core.take().is_none());
+        assert!(core.take(|_| true).is_none());
         assert_eq!(assigned(&mut core, now), Some((2, vec![(1, 0)])));
         push(&mut core, now, 2, 0, fetched(vec![batch(5, 5, 10)]));
-        assert!(core.take().is_none());
+        assert!(core.take(|_| true).is_none());
         core.resume(0);
         assert_eq!(assigned(&mut core, now), Some((3, vec![(0, 3), (1, 0)])));
         core.pause(0, None);
@@ -940,7 +950,7 @@ mod tests {
             assert!(!core.has_room());
             assert_eq!(poll(&mut core, now).2, 0);
         }
-        core.take().unwrap();
+        core.take(|_| true).unwrap();
         assert!(core.has_room());
         granted += poll(&mut core, now).2;
         assert_eq!(granted + core.prefetched.bytes(), 1_000);
@@ -955,7 +965,7 @@ mod tests {
         let late = batch(0, 1, 800);
         let bytes = late.len() as u64;
         push(&mut core, now, 1, 0, fetched(vec![late]));
-        assert!(core.take().is_none() && core.has_room());
+        assert!(core.take(|_| true).is_none() && core.has_room());
         assert_eq!(poll(&mut core, now).2, bytes);
     }
 
@@ -968,7 +978,7 @@ mod tests {
         let bytes = huge.len() as u64;
         push(&mut core, now, 1, 0, fetched(vec![huge]));
         assert_eq!(poll(&mut core, now).2, 0);
-        core.take().unwrap();
+        core.take(|_| true).unwrap();
         assert_eq!(poll(&mut core, now).2, bytes);
     }
 
@@ -1045,7 +1055,7 @@ mod tests {
         assert!(allowed(core.ask(plan.opens[0].feed)));
         // It lies to nobody: whether the offset is there, the leader says.
         push(&mut core, now, 1, 0, Err(error(Reason::OffsetOutOfRange)));
-        assert!(core.take().is_none());
+        assert!(core.take(|_| true).is_none());
         let plan = core.poll(now, &led_elsewhere);
         assert_eq!(plan.opens[0].address, "c:1");
         // With another leader it has another chance.
@@ -1086,7 +1096,7 @@ mod tests {
             push(&mut core, later, id, 0, out());
             let plan = core.poll(later, &metadata());
             assert_eq!(plan.locates.first().map(|locate| locate.start), start);
-            assert_eq!(core.take().is_some(), start.is_none());
+            assert_eq!(core.take(|_| true).is_some(), start.is_none());
         }
     }
 
@@ -1095,13 +1105,13 @@ mod tests {
         let mut core = core(&[at(5)]);
         let mut now = Instant::now();
         for _ in 0..MAX_NOT_FOUND {
-            assert!(core.take().is_none());
+            assert!(core.take(|_| true).is_none());
             let (id, _) = assigned(&mut core, now).unwrap();
             let unknown = Err(error(Reason::UnknownTopicId));
             push(&mut core, now, id, 0, unknown);
             now += Duration::from_secs(2);
         }
-        let failed = core.take().unwrap().content.unwrap_err();
+        let failed = core.take(|_| true).unwrap().content.unwrap_err();
         assert_eq!(failed.reason(), Reason::UnknownTopicId);
         assert_eq!(assigned(&mut core, now), None);
     }
@@ -1116,7 +1126,7 @@ mod tests {
             push(&mut core, now, id, 0, Err(error(Reason::UnknownTopicId)));
             now += Duration::from_secs(2);
         }
-        assert!(core.take().is_none());
+        assert!(core.take(|_| true).is_none());
     }
 
     #[test]
@@ -1126,11 +1136,11 @@ mod tests {
         assigned(&mut core, now);
         push(&mut core, now, 1, 0, fetched(vec![batch(5, 1, 10)]));
         core.refreshed(&Metadata::default());
-        assert!(core.take().unwrap().content.is_ok());
-        let failed = core.take().unwrap().content.unwrap_err();
+        assert!(core.take(|_| true).unwrap().content.is_ok());
+        let failed = core.take(|_| true).unwrap().content.unwrap_err();
         assert_eq!(failed.reason(), Reason::UnknownTopicOrPartition);
         core.refreshed(&Metadata::default());
-        assert!(core.take().is_none());
+        assert!(core.take(|_| true).is_none());
     }
 
     #[test]
@@ -1139,11 +1149,11 @@ mod tests {
         let now = Instant::now();
         assigned(&mut core, now);
         push(&mut core, now, 1, 0, Err(error(Reason::DataLoss)));
-        let failed = core.take().unwrap().content.unwrap_err();
+        let failed = core.take(|_| true).unwrap().content.unwrap_err();
         assert_eq!(failed.reason(), Reason::DataLoss);
         assert_eq!(assigned(&mut core, now), None);
         push(&mut core, now, 1, 1, fetched(vec![batch(5, 1, 10)]));
-        assert!(core.take().is_some());
+        assert!(core.take(|_| true).is_some());
         core.start(0, at(8));
         assert_eq!(assigned(&mut core, now), Some((2, vec![(0, 8), (1, 6)])));
     }
@@ -1156,8 +1166,8 @@ mod tests {
         let garbage = Bytes::from_static(&[9; 80]);
         let batches = vec![batch(0, 1, 10), garbage];
         push(&mut core, now, 1, 0, fetched(batches));
-        assert!(core.take().unwrap().content.is_ok());
-        let error = core.take().unwrap().content.unwrap_err();
+        assert!(core.take(|_| true).unwrap().content.is_ok());
+        let error = core.take(|_| true).unwrap().content.unwrap_err();
         assert!(matches!(
             error,
             Error::BadBatch {
@@ -1175,9 +1185,9 @@ mod tests {
         assigned(&mut core, now);
         let batches = vec![batch(0, 1, 10), batch(1, 1, 10)];
         push(&mut core, now, 1, 0, fetched(batches));
-        let cursor = core.take().unwrap().cursor;
+        let cursor = core.take(|_| true).unwrap().cursor;
         core.halt(cursor);
-        assert!(core.take().is_none());
+        assert!(core.take(|_| true).is_none());
         assert_eq!(core.poll(now, &metadata()).closes, [FeedId(0)]);
     }
 }

@@ -135,7 +135,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes of batches that brokers may push ahead of what was received; 32 MiB unless set. One batch may go beyond.
+    /// Bytes of batches that brokers may push ahead of what was received; 32 MiB unless set. One batch may go beyond, and up to half
+    /// as much again while [`Consumer::process_by_key`] holds partitions up, for those that go on.
     pub fn buffer_bytes(mut self, bytes: u32) -> Self {
         self.rules.buffer_bytes = bytes;
         self
@@ -190,7 +191,7 @@ impl ConsumerBuilder {
             shared,
             cluster: self.cluster,
             assigned: Vec::new(),
-            current: None,
+            begun: Vec::new(),
             max_decompressed_bytes: self.max_decompressed_bytes,
             _task: AbortOnDropHandle::new(tokio::spawn(task.run())),
         };
@@ -230,8 +231,8 @@ struct Assigned {
     is_released: bool,
 }
 
-/// The batch whose records are being received.
-struct Current {
+/// A batch whose records are being received.
+struct Begun {
     cursor: Cursor,
     topic: Arc<str>,
     partition: u32,
@@ -250,7 +251,8 @@ pub struct Consumer {
     shared: Arc<Shared>,
     cluster: Arc<Cluster>,
     assigned: Vec<Assigned>,
-    current: Option<Current>,
+    /// At most one of a partition. There are several where some are not wanted at the moment.
+    begun: Vec<Begun>,
     max_decompressed_bytes: usize,
     _task: AbortOnDropHandle<()>,
 }
@@ -280,7 +282,7 @@ impl Consumer {
             }
             resolved.push((topic, id, assignment.partition, assignment.start));
         }
-        self.current = None;
+        self.begun.clear();
         self.assigned = resolved
             .iter()
             .map(|(topic, _, partition, _)| Assigned {
@@ -322,7 +324,7 @@ impl Consumer {
     /// [`Error::NotAssigned`].
     pub fn seek(&mut self, topic: &str, partition: u32, start: Start) -> Result<(), Error> {
         let place = self.assigned_place(topic, partition)?;
-        self.drop_current_of(place);
+        self.drop_begun_of(place);
         self.assigned[place].position = None;
         self.shared.core().start(place, start);
         self.shared.wake.notify_one();
@@ -335,7 +337,7 @@ impl Consumer {
             .shared
             .core()
             .add(Arc::clone(topic), id, partition, start);
-        self.drop_current_of(place);
+        self.drop_begun_of(place);
         let assigned = Assigned {
             topic: Arc::clone(topic),
             partition,
@@ -355,7 +357,7 @@ impl Consumer {
         let Some(place) = self.place(topic, partition) else {
             return;
         };
-        self.drop_current_of(place);
+        self.drop_begun_of(place);
         self.assigned[place].position = None;
         self.assigned[place].is_released = true;
         self.shared.core().release(place);
@@ -387,7 +389,7 @@ impl Consumer {
     }
 
     fn stop_place(&mut self, place: usize) {
-        self.drop_current_of(place);
+        self.drop_begun_of(place);
         let position = self.assigned[place].position;
         self.shared.core().pause(place, position);
         self.shared.wake.notify_one();
@@ -421,12 +423,8 @@ impl Consumer {
         })
     }
 
-    fn drop_current_of(&mut self, place: usize) {
-        if let Some(current) = &self.current
-            && current.cursor.place == place
-        {
-            self.current = None;
-        }
+    fn drop_begun_of(&mut self, place: usize) {
+        self.begun.retain(|batch| batch.cursor.place != place);
     }
 
     fn place(&self, topic: &str, partition: u32) -> Option<usize> {
@@ -440,20 +438,32 @@ impl Consumer {
     /// # Errors
     /// The failure that ended the reading of a partition; see [`Consumer`].
     pub async fn recv(&mut self) -> Result<ConsumedRecord, Error> {
-        std::future::poll_fn(|context| self.poll_recv(context)).await
+        self.recv_of(|_, _| true).await
     }
 
-    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<ConsumedRecord, Error>> {
+    /// The same of the partitions that are wanted. What was fetched of others stays where it is.
+    pub(crate) async fn recv_of(
+        &mut self,
+        wants: impl Fn(&Arc<str>, u32) -> bool,
+    ) -> Result<ConsumedRecord, Error> {
+        std::future::poll_fn(|context| self.poll_recv(context, &wants)).await
+    }
+
+    fn poll_recv(
+        &mut self,
+        context: &mut Context<'_>,
+        wants: &impl Fn(&Arc<str>, u32) -> bool,
+    ) -> Poll<Result<ConsumedRecord, Error>> {
         loop {
-            if let Some(record) = self.next_of_current() {
+            if let Some(record) = self.next_begun(wants) {
                 return Poll::Ready(record);
             }
-            let item = match self.take() {
+            let item = match self.take(wants) {
                 Some(item) => item,
                 None => {
                     self.shared.arrived.register(context.waker());
                     // What arrived before the registration woke nobody.
-                    match self.take() {
+                    match self.take(wants) {
                         Some(item) => item,
                         None => return Poll::Pending,
                     }
@@ -465,34 +475,51 @@ impl Consumer {
         }
     }
 
-    /// Takes what was fetched first, and lets the task know when that has made room.
-    fn take(&mut self) -> Option<Item> {
+    /// Takes what was fetched first of what is wanted, and lets the task know when that has made room.
+    fn take(&mut self, wants: impl Fn(&Arc<str>, u32) -> bool) -> Option<Item> {
         let mut core = self.shared.core();
-        let item = core.take()?;
-        if core.has_room() {
+        let item = core.take(|place| {
+            let assigned = &self.assigned[place];
+            wants(&assigned.topic, assigned.partition)
+        });
+        if (item.is_some() || core.is_held_back()) && core.has_room() {
             self.shared.wake.notify_one();
         }
-        Some(item)
+        item
     }
 
-    fn next_of_current(&mut self) -> Option<Result<ConsumedRecord, Error>> {
-        let current = self.current.as_mut()?;
-        for record in current.records.by_ref() {
+    /// The next record of a batch that was begun and is wanted.
+    fn next_begun(
+        &mut self,
+        wants: impl Fn(&Arc<str>, u32) -> bool,
+    ) -> Option<Result<ConsumedRecord, Error>> {
+        let is_wanted = |batch: &Begun| wants(&batch.topic, batch.partition);
+        while let Some(at) = self.begun.iter().position(is_wanted) {
+            if let Some(record) = self.next_of(at) {
+                return Some(record);
+            }
+            self.begun.remove(at);
+        }
+        None
+    }
+
+    fn next_of(&mut self, at: usize) -> Option<Result<ConsumedRecord, Error>> {
+        let batch = &mut self.begun[at];
+        for record in batch.records.by_ref() {
             let record = match record {
-                Ok(record) if record.offset < current.from => continue,
+                Ok(record) if record.offset < batch.from => continue,
                 Ok(record) => record,
                 Err(bad) => {
-                    let topic = Arc::clone(&current.topic);
-                    let error = Error::bad_batch(topic, current.partition, bad);
-                    self.shared.core().halt(current.cursor);
-                    self.current = None;
+                    let batch = self.begun.remove(at);
+                    self.shared.core().halt(batch.cursor);
+                    let error = Error::bad_batch(batch.topic, batch.partition, bad);
                     return Some(Err(error));
                 }
             };
-            self.assigned[current.cursor.place].position = Some(record.offset.plus(1));
+            self.assigned[batch.cursor.place].position = Some(record.offset.plus(1));
             return Some(Ok(ConsumedRecord {
-                topic: Arc::clone(&current.topic),
-                partition: current.partition,
+                topic: Arc::clone(&batch.topic),
+                partition: batch.partition,
                 offset: record.offset.0,
                 timestamp_ms: record.timestamp_ms,
                 key: record.key,
@@ -500,7 +527,6 @@ impl Consumer {
                 headers: record.headers,
             }));
         }
-        self.current = None;
         None
     }
 
@@ -509,7 +535,7 @@ impl Consumer {
         let batch = item.content?;
         match Records::open(batch.bytes, self.max_decompressed_bytes) {
             Ok(records) => {
-                self.current = Some(Current {
+                self.begun.push(Begun {
                     cursor,
                     topic: batch.topic,
                     partition: batch.partition,
@@ -530,6 +556,6 @@ impl Stream for Consumer {
     type Item = Result<ConsumedRecord, Error>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().poll_recv(context).map(Some)
+        self.get_mut().poll_recv(context, &|_, _| true).map(Some)
     }
 }

@@ -29,7 +29,8 @@ pub(crate) struct Batch {
 }
 
 /// Invariants: `bytes` is the sum of the batches in `queues`, and `bytes_of` splits it by broker; batches of a partition
-/// stand in offset order; `turns` names each place with something in its queue once.
+/// stand in offset order; `turns` names each place with something in its queue once; of no broker more is held back than
+/// there is.
 #[derive(Debug, Default)]
 pub(super) struct Prefetched {
     /// By place among the assigned partitions.
@@ -38,6 +39,8 @@ pub(super) struct Prefetched {
     turns: VecDeque<usize>,
     bytes: u64,
     bytes_of: HashMap<BrokerId, u64>,
+    /// What was here when nothing of it was wanted, by broker, as far as it still is. Empty unless that was so since nothing was here.
+    held_back_of: HashMap<BrokerId, u64>,
 }
 
 /// What was fetched of one partition. `bytes` is the sum of its batches.
@@ -56,6 +59,17 @@ impl Prefetched {
     /// Bytes of the batches that one broker sent.
     pub(super) fn bytes_of(&self, broker: BrokerId) -> u64 {
         self.bytes_of.get(&broker).copied().unwrap_or_default()
+    }
+
+    /// Whether there was something, and nothing of it was wanted, since the last time at which there was nothing.
+    pub(super) fn is_held_back(&self) -> bool {
+        !self.held_back_of.is_empty()
+    }
+
+    /// Bytes of the batches that one broker sent after nothing of what was here was wanted.
+    pub(super) fn bytes_since_held_back(&self, broker: BrokerId) -> u64 {
+        let held_back = self.held_back_of.get(&broker);
+        self.bytes_of(broker) - held_back.copied().unwrap_or_default()
     }
 
     /// Bytes of the batches of one partition.
@@ -81,8 +95,15 @@ impl Prefetched {
         queue.items.push_back(item);
     }
 
-    pub(super) fn take(&mut self) -> Option<Item> {
-        let place = self.turns.pop_front()?;
+    /// Takes out what is first of a place that is wanted. The others keep their turns.
+    pub(super) fn take(&mut self, wants: impl Fn(usize) -> bool) -> Option<Item> {
+        let Some(turn) = self.turns.iter().position(|place| wants(*place)) else {
+            if !self.is_held_back() {
+                self.held_back_of = self.bytes_of.clone();
+            }
+            return None;
+        };
+        let place = self.turns.remove(turn)?;
         let queue = &mut self.queues[place];
         let item = queue.items.pop_front()?;
         if !queue.items.is_empty() {
@@ -116,6 +137,113 @@ impl Prefetched {
             self.bytes -= bytes;
             if let Some(of_broker) = self.bytes_of.get_mut(&batch.broker) {
                 *of_broker -= bytes;
+                if *of_broker == 0 {
+                    self.bytes_of.remove(&batch.broker);
+                }
+            }
+            let left = self.bytes_of(batch.broker);
+            if let Some(held_back) = self.held_back_of.get_mut(&batch.broker) {
+                *held_back = left.min(*held_back);
+            }
+        }
+        if self.bytes == 0 {
+            self.held_back_of.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BROKERS: u32 = 2;
+
+    /// A batch of as many bytes, which the broker of its place sent.
+    fn item(place: usize, from: u64, bytes: usize) -> Item {
+        let batch = Batch {
+            topic: "t".into(),
+            partition: 0,
+            from: Offset(from),
+            bytes: vec![0; bytes].into(),
+            broker: broker(place),
+        };
+        Item {
+            cursor: Cursor {
+                place,
+                generation: 0,
+            },
+            content: Ok(batch),
+        }
+    }
+
+    fn broker(place: usize) -> BrokerId {
+        BrokerId(u32::try_from(place).unwrap() % BROKERS)
+    }
+
+    fn filled(places: &[usize]) -> Prefetched {
+        let mut prefetched = Prefetched::default();
+        let items = places.iter().zip(0..);
+        items.for_each(|(place, from)| prefetched.push(item(*place, from, 10)));
+        prefetched
+    }
+
+    fn taken(prefetched: &mut Prefetched, wants: impl Fn(usize) -> bool) -> Vec<usize> {
+        let items = std::iter::from_fn(|| prefetched.take(&wants));
+        items.map(|item| item.cursor.place).collect()
+    }
+
+    #[test]
+    fn what_is_not_wanted_stays_and_keeps_its_turn() {
+        let mut prefetched = filled(&[0, 0, 1, 2, 1]);
+        assert_eq!(taken(&mut prefetched, |place| place != 0), [1, 2, 1]);
+        assert_eq!((prefetched.bytes(), prefetched.bytes_at(0)), (20, 20));
+        prefetched.push(item(1, 5, 10));
+        assert_eq!(taken(&mut prefetched, |_| true), [0, 1, 0]);
+    }
+
+    #[test]
+    fn what_comes_after_the_rest_was_not_wanted_is_told_apart_until_all_is_taken() {
+        let mut prefetched = filled(&[0, 0]);
+        assert!(prefetched.take(|_| false).is_none() && prefetched.is_held_back());
+        assert_eq!(prefetched.bytes_since_held_back(broker(0)), 0);
+        prefetched.push(item(2, 0, 30));
+        prefetched.push(item(1, 0, 40));
+        assert_eq!(prefetched.bytes_since_held_back(broker(0)), 30);
+        assert_eq!(prefetched.bytes_since_held_back(broker(1)), 40);
+        assert_eq!(taken(&mut prefetched, |place| place > 0), [2, 1]);
+        assert_eq!(taken(&mut prefetched, |_| true), [0, 0]);
+        assert!(!prefetched.is_held_back());
+        assert!(prefetched.take(|_| false).is_none() && !prefetched.is_held_back());
+    }
+
+    proptest! {
+        #[test]
+        fn each_place_gives_out_all_of_its_own_in_order_and_the_sums_are_right(
+            steps in prop::collection::vec((0..4usize, 1..50usize, any::<bool>(), 0..16u8), 1..200),
+        ) {
+            let mut prefetched = Prefetched::default();
+            let mut here: [VecDeque<(u64, usize)>; 4] = Default::default();
+            for ((place, bytes, is_push, wanted), number) in steps.into_iter().zip(0..) {
+                let wants = |place: usize| wanted & (1 << place) != 0;
+                if is_push {
+                    prefetched.push(item(place, number, bytes));
+                    here[place].push_back((number, bytes));
+                } else if let Some(item) = prefetched.take(wants) {
+                    prop_assert!(wants(item.cursor.place));
+                    let (from, _) = here[item.cursor.place].pop_front().unwrap();
+                    prop_assert_eq!(item.content.unwrap().from, Offset(from));
+                } else {
+                    prop_assert!((0..4).all(|place| !wants(place) || here[place].is_empty()));
+                }
+                let bytes_at = |place: usize| here[place].iter().map(|(_, bytes)| *bytes as u64).sum::<u64>();
+                for place in 0..4 {
+                    prop_assert_eq!(prefetched.bytes_at(place), bytes_at(place));
+                    let of_broker = (place % 2..4).step_by(2).map(bytes_at).sum::<u64>();
+                    prop_assert_eq!(prefetched.bytes_of(broker(place)), of_broker);
+                    prop_assert!(prefetched.bytes_since_held_back(broker(place)) <= of_broker);
+                }
             }
         }
     }

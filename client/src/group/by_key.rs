@@ -98,10 +98,10 @@ where
         loop {
             crew.begin(&*handler);
             give_away(consumer, crew);
-            let has_room = crew.has_room();
+            let (ended, has_room) = crew.at_work();
             tokio::select! {
-                ended = crew.ended() => {
-                    if let Some(processed) = ended? {
+                ended = ended => {
+                    if let Some(processed) = crew.follow(ended)? {
                         return Ok(processed);
                     }
                 }

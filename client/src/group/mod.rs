@@ -138,7 +138,7 @@ impl GroupConsumer {
         loop {
             // The caller is done with all that it was given.
             self.depart(|_| true, all_received);
-            match self.turn(true).await? {
+            match self.turn(|_, _| true).await? {
                 Turn::Received(record) => return Ok(record),
                 Turn::CommitIsDue => self.commit_async(),
                 Turn::CommitEnded | Turn::Revoked(_) | Turn::Lost(_) => {}
@@ -293,8 +293,8 @@ impl GroupConsumer {
         owned.any(|progress| progress.owned.is(topic, partition))
     }
 
-    /// Waits for something to do. Dropping the future loses nothing.
-    async fn turn(&mut self, wants_records: bool) -> Result<Turn, Error> {
+    /// Waits for something to do; `wants` says of which partitions records are. Dropping the future loses nothing.
+    async fn turn(&mut self, wants: impl Fn(&Arc<str>, u32) -> bool) -> Result<Turn, Error> {
         loop {
             if let Some(event) = self.shared.next_event() {
                 if let Some(turn) = self.handle(event)? {
@@ -316,7 +316,7 @@ impl GroupConsumer {
                     }
                     return Ok(Turn::CommitEnded);
                 }
-                record = self.consumer.recv(), if wants_records => return record.map(Turn::Received),
+                record = self.consumer.recv_of(&wants) => return record.map(Turn::Received),
                 () = sleep_until(due) => return Ok(Turn::CommitIsDue),
             }
         }

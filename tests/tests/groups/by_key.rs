@@ -3,10 +3,10 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use highwater_client::Offset;
-use tokio::sync::Semaphore;
+use highwater_client::{ConsumedRecord, Offset, Processed, Start};
+use tokio::sync::{AcquireError, Semaphore};
 
-use crate::stage::{Diary, SESSION, SHORT, Stage, in_time, places, receive, until};
+use crate::stage::{Diary, GROUP, SESSION, SHORT, Stage, TOPIC, in_time, places, receive, until};
 
 #[tokio::test]
 async fn a_partition_is_drained_before_it_is_given_away() {
@@ -23,7 +23,7 @@ async fn a_partition_is_drained_before_it_is_given_away() {
                     diary.note(format!("begun {place}"));
                     gate.acquire().await?.forget();
                     diary.note(format!("finished {place}"));
-                    Ok::<(), tokio::sync::AcquireError>(())
+                    Ok::<(), AcquireError>(())
                 }
             });
             loop {
@@ -170,6 +170,72 @@ async fn who_takes_too_long_to_drain_loses_all_and_its_handlers_are_ended() {
         processed = work.next() => panic!("nothing is processed: {processed:?}"),
     }
     assert!(noted("first lost"), "{diary:?}");
+}
+
+/// More than may wait for three handlers.
+const MANY: usize = 2_000;
+/// Less than what is fetched of that.
+const BUFFER: u32 = 16 << 10;
+
+/// A broker whose topic has many records in each of four partitions: in the first two of a key that is stuck for whoever handles
+/// it with [`handle`], behind one of another key.
+async fn stage_with_stuck_keys() -> Stage {
+    let stage = Stage::new(4).await;
+    for partition in 0..4 {
+        let mut keys = vec![if partition < 2 { "stuck" } else { "a" }; MANY];
+        keys[0] = "b";
+        stage.produce(partition, &keys).await;
+    }
+    stage
+}
+
+/// Ends when the gate is open, where the record's key is stuck.
+async fn handle(record: ConsumedRecord, gate: Arc<Semaphore>) -> Result<(), AcquireError> {
+    if record.key.unwrap() == "stuck" {
+        drop(gate.acquire().await?);
+    }
+    Ok(())
+}
+
+/// Goes on until the partitions are as far as that.
+async fn until_processed(mut next: impl AsyncFnMut() -> Processed, far: [u64; 4]) {
+    let mut processed = [0; 4];
+    while processed != far {
+        let further = in_time("progress", next()).await;
+        processed[further.partition as usize] = further.offset.0;
+    }
+}
+
+#[tokio::test]
+async fn stuck_keys_hold_up_their_partitions_and_no_other() {
+    let stage = stage_with_stuck_keys().await;
+    let mut consumer = stage.client.consumer().buffer_bytes(BUFFER);
+    for partition in 0..4 {
+        consumer = consumer.assign(TOPIC, partition, Start::Earliest);
+    }
+    let mut consumer = consumer.build().await.unwrap();
+    let gate = Arc::new(Semaphore::new(0));
+    let mut work = consumer.process_by_key(3, |record| handle(record, Arc::clone(&gate)));
+    let end = MANY as u64;
+    until_processed(async || work.next().await.unwrap(), [1, 1, end, end]).await;
+    gate.add_permits(1);
+    until_processed(async || work.next().await.unwrap(), [end, end, 0, 0]).await;
+}
+
+#[tokio::test]
+async fn stuck_keys_hold_up_their_partitions_and_no_other_of_a_member() {
+    let stage = stage_with_stuck_keys().await;
+    let group = stage.client.consumer().buffer_bytes(BUFFER).group(GROUP);
+    let mut member = group.topics([TOPIC]).build().await.unwrap();
+    let gate = Arc::new(Semaphore::new(0));
+    let mut work = member.process_by_key(3, |record| handle(record, Arc::clone(&gate)));
+    let end = MANY as u64;
+    until_processed(async || work.next().await.unwrap(), [1, 1, end, end]).await;
+    work.commit().await.unwrap();
+    let committed = [(0, 1), (1, 1), (2, end), (3, end)];
+    assert_eq!(stage.committed().await, committed);
+    gate.add_permits(1);
+    until_processed(async || work.next().await.unwrap(), [end, end, 0, 0]).await;
 }
 
 /// Notes when it is dropped.

@@ -15,6 +15,8 @@ pub(crate) const GROUP: &str = "billing";
 pub(crate) const SESSION: Duration = Duration::from_secs(1);
 /// A rebalance timeout that a test can wait for.
 pub(crate) const SHORT: Duration = Duration::from_millis(500);
+/// Bytes of a batch.
+const BATCH: usize = 1 << 10;
 /// What is waited for takes less than this, or never comes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -52,9 +54,9 @@ impl Stage {
         self.client.admin().create_topic(topic).await.unwrap();
     }
 
-    /// Puts records with these keys into a partition.
+    /// Puts records with these keys into a partition, in batches that are small.
     pub(crate) async fn produce(&self, partition: u32, keys: &[&str]) {
-        let producer = self.client.producer().build().unwrap();
+        let producer = self.client.producer().batch_bytes(BATCH).build().unwrap();
         for key in keys {
             let record = Record::to(TOPIC).partition(partition).key(*key).value("x");
             drop(producer.send(record).await.unwrap());

@@ -11,8 +11,11 @@ use super::lanes::{Lanes, Place, Ticket};
 use super::{Processed, ProcessingError};
 use crate::ConsumedRecord;
 
-/// Records that wait or are processed at a time, for each that may be processed.
-const ROOM_PER_HANDLER: usize = 64;
+/// Records that wait at a time, for each that may be processed.
+const WAITING_PER_HANDLER: usize = 64;
+
+/// What became of a handler that ended.
+pub(crate) type Ended<E> = Result<(Id, Result<(), E>), JoinError>;
 
 /// A handler that runs.
 struct Running {
@@ -38,17 +41,11 @@ impl<E> std::fmt::Debug for Crew<E> {
 impl<E> Crew<E> {
     pub(crate) fn new(concurrency: usize) -> Self {
         let concurrency = concurrency.max(1);
-        let room = concurrency.saturating_mul(ROOM_PER_HANDLER);
         Self {
-            lanes: Lanes::new(concurrency, room),
+            lanes: Lanes::new(concurrency, WAITING_PER_HANDLER),
             tasks: JoinSet::new(),
             running: HashMap::new(),
         }
-    }
-
-    /// Whether another record can be taken in.
-    pub(crate) fn has_room(&self) -> bool {
-        self.lanes.has_room()
     }
 
     /// Takes a record in, to be processed in its turn.
@@ -108,18 +105,29 @@ impl<E: Send + 'static> Crew<E> {
         }
     }
 
-    /// Waits for a handler to end; for ever where none runs. Says how far its partition is where that has moved. Dropping the
-    /// future loses nothing.
-    pub(crate) async fn ended(&mut self) -> Result<Option<Processed>, ProcessingError<E>> {
-        match self.tasks.join_next_with_id().await {
-            Some(ended) => self.follow(ended),
-            None => std::future::pending().await,
-        }
+    /// A handler's end, to wait for; and whether another record of a partition can be taken in meanwhile. Waits for ever where no
+    /// handler runs. Dropping the future loses nothing.
+    pub(crate) fn at_work(
+        &mut self,
+    ) -> (
+        impl Future<Output = Ended<E>> + '_,
+        impl Fn(&Arc<str>, u32) -> bool + '_,
+    ) {
+        let Self { lanes, tasks, .. } = self;
+        let ended = async {
+            match tasks.join_next_with_id().await {
+                Some(ended) => ended,
+                None => std::future::pending().await,
+            }
+        };
+        let has_room = |topic: &Arc<str>, partition| lanes.has_room(&place(topic, partition));
+        (ended, has_room)
     }
 
-    fn follow(
+    /// Takes up that a handler has ended. Says how far its partition is where that has moved.
+    pub(crate) fn follow(
         &mut self,
-        ended: Result<(Id, Result<(), E>), JoinError>,
+        ended: Ended<E>,
     ) -> Result<Option<Processed>, ProcessingError<E>> {
         let id = match &ended {
             Ok((id, _)) => *id,

@@ -3,7 +3,8 @@
 //! Records of one key and partition form a lane: one of them runs at a time, the others wait behind it. A record without a
 //! key is a lane of its own. Pure.
 //!
-//! - At most `concurrency` records run, at most `room` are here altogether: what waits behind a slow key is bounded.
+//! - At most `concurrency` records run. What waits behind a slow key is bounded: as many as the [`Room`] says wait altogether, and
+//!   a partition that has its part of them lets others in.
 //! - `finished` of a partition never goes back, and nothing at or above it was reported done unless everything below was.
 //! - What is abandoned of a partition stays unfinished, so that nothing behind it counts, until the partition is forgotten.
 
@@ -41,13 +42,32 @@ pub(super) struct Ticket {
     reading: u64,
 }
 
+/// How many records may wait: `each` for every handler, of whichever partition; and as many again, of partitions of which
+/// fewer than `each` wait.
+///
+/// So there is room for partitions in which no key is stuck as long as one handler is left to them: a stuck key has a handler
+/// of its own, so that the `n` partitions that have some fill no more than `each` for every handler and `n * each`, with `n` less
+/// than there are handlers.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    each: usize,
+    common: usize,
+}
+
+impl Room {
+    fn is_there(self, waiting: usize, of_partition: usize) -> bool {
+        let reserved = self.common.saturating_mul(2);
+        waiting < self.common || (of_partition < self.each && waiting < reserved)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Lanes {
     concurrency: usize,
-    room: usize,
+    room: Room,
     running: usize,
-    held: usize,
+    waiting: usize,
     next_reading: u64,
     /// What may run now, in the order in which it came.
     ready: VecDeque<ConsumedRecord>,
@@ -63,8 +83,8 @@ struct Progress {
     reading: u64,
     unfinished: BTreeSet<u64>,
     running: usize,
-    /// Records that are here: those that wait, run or have failed.
-    held: usize,
+    /// Records that are here and do not run: those that wait or have failed.
+    waiting: usize,
     is_abandoned: bool,
     /// Behind the last record that came.
     next: u64,
@@ -79,12 +99,14 @@ impl Progress {
 }
 
 impl Lanes {
-    pub(super) fn new(concurrency: usize, room: usize) -> Self {
+    /// `each`: how many records may wait for each that may run.
+    pub(super) fn new(concurrency: usize, each: usize) -> Self {
+        let common = concurrency.saturating_mul(each);
         Self {
             concurrency,
-            room: room.max(concurrency),
+            room: Room { each, common },
             running: 0,
-            held: 0,
+            waiting: 0,
             next_reading: 0,
             ready: VecDeque::new(),
             lanes: HashMap::new(),
@@ -92,9 +114,11 @@ impl Lanes {
         }
     }
 
-    /// Whether another record can be taken in.
-    pub(super) fn has_room(&self) -> bool {
-        self.held < self.room
+    /// Whether another record of the partition can be taken in.
+    pub(super) fn has_room(&self, place: &Place) -> bool {
+        let of_partition = self.places.get(place);
+        let of_partition = of_partition.map_or(0, |progress| progress.waiting);
+        self.room.is_there(self.waiting, of_partition)
     }
 
     /// Takes a record in. Those of a partition come in order, unless it was read again from elsewhere: then it begins
@@ -113,8 +137,8 @@ impl Lanes {
         }
         progress.next = record.offset + 1;
         progress.unfinished.insert(record.offset);
-        progress.held += 1;
-        self.held += 1;
+        progress.waiting += 1;
+        self.waiting += 1;
         let Some(key) = record.key.clone() else {
             self.ready.push_back(record);
             return;
@@ -137,7 +161,9 @@ impl Lanes {
         let place = Place::of(&record);
         let progress = self.places.get_mut(&place)?;
         progress.running += 1;
+        progress.waiting -= 1;
         self.running += 1;
+        self.waiting -= 1;
         let ticket = Ticket {
             offset: record.offset,
             key: record.key.clone(),
@@ -154,6 +180,8 @@ impl Lanes {
             return false;
         };
         progress.running -= 1;
+        progress.waiting += 1;
+        self.waiting += 1;
         true
     }
 
@@ -168,14 +196,12 @@ impl Lanes {
         self.running -= 1;
         let progress = self.reading(&ticket)?;
         progress.running -= 1;
-        progress.held -= 1;
         progress.unfinished.remove(&ticket.offset);
         let finished = progress.finished();
         let has_moved = finished > progress.reported;
         if has_moved {
             progress.reported = finished;
         }
-        self.held -= 1;
         if let Some(key) = ticket.key {
             let lane = (ticket.place.clone(), key);
             match self.lanes.get_mut(&lane).and_then(VecDeque::pop_front) {
@@ -201,8 +227,8 @@ impl Lanes {
             of != place
         });
         progress.is_abandoned = true;
-        progress.held -= waiting;
-        self.held -= waiting;
+        progress.waiting -= waiting;
+        self.waiting -= waiting;
     }
 
     /// Partitions that were abandoned and not yet forgotten.
@@ -234,7 +260,7 @@ impl Lanes {
     pub(super) fn forget(&mut self, place: &Place) {
         self.abandon(place);
         if let Some(progress) = self.places.remove(place) {
-            self.held -= progress.held;
+            self.waiting -= progress.waiting;
         }
     }
 }
@@ -258,10 +284,24 @@ mod tests {
         }
     }
 
+    fn place(partition: u32) -> Place {
+        Place::of(&record(partition, 0, None))
+    }
+
     fn begun(lanes: &mut Lanes) -> Vec<(Ticket, u64)> {
         std::iter::from_fn(|| lanes.begin())
             .map(|(ticket, record)| (ticket, record.offset))
             .collect()
+    }
+
+    /// Takes in records of one key as long as there is room; how many.
+    fn fill(lanes: &mut Lanes, partition: u32, from: u64) -> u64 {
+        let mut offsets = from..;
+        while lanes.has_room(&place(partition)) {
+            lanes.push(record(partition, offsets.start, Some("slow")));
+            offsets.next();
+        }
+        offsets.start - from
     }
 
     #[test]
@@ -293,14 +333,32 @@ mod tests {
     #[test]
     fn one_slow_key_fills_no_memory() {
         let mut lanes = Lanes::new(2, 3);
-        for offset in 0..3 {
-            assert!(lanes.has_room());
-            lanes.push(record(0, offset, Some("slow")));
-        }
-        assert!(!lanes.has_room());
+        assert_eq!(fill(&mut lanes, 0, 0), 6);
         let (ticket, _) = begun(&mut lanes).pop().unwrap();
+        assert_eq!(fill(&mut lanes, 0, 6), 1, "one runs");
         lanes.finish(ticket);
-        assert!(lanes.has_room());
+        assert_eq!(fill(&mut lanes, 0, 7), 0, "the next is ready");
+        assert_eq!(begun(&mut lanes).len(), 1);
+        assert_eq!(fill(&mut lanes, 0, 7), 1);
+    }
+
+    #[test]
+    fn one_slow_key_leaves_room_to_other_partitions() {
+        let mut lanes = Lanes::new(2, 3);
+        assert_eq!(fill(&mut lanes, 0, 0), 6);
+        assert_eq!((fill(&mut lanes, 1, 0), fill(&mut lanes, 2, 0)), (3, 3));
+        assert_eq!(fill(&mut lanes, 3, 0), 0, "twice as many are the most");
+    }
+
+    #[test]
+    fn what_has_failed_takes_room_until_it_is_forgotten() {
+        let mut lanes = Lanes::new(1, 2);
+        assert_eq!(fill(&mut lanes, 0, 0), 2);
+        let (ticket, _) = begun(&mut lanes).pop().unwrap();
+        assert!(lanes.fail(&ticket));
+        assert_eq!(fill(&mut lanes, 0, 2), 0);
+        lanes.forget(&ticket.place);
+        assert_eq!(fill(&mut lanes, 0, 0), 2);
     }
 
     #[test]
@@ -316,22 +374,22 @@ mod tests {
 
     #[test]
     fn what_is_abandoned_holds_the_progress_and_takes_no_room() {
-        let mut lanes = Lanes::new(1, 3);
+        let mut lanes = Lanes::new(1, 2);
         for (partition, offset, key) in [(0, 5, "a"), (0, 6, "a"), (0, 7, "b")] {
             lanes.push(record(partition, offset, Some(key)));
         }
-        let place = Place::of(&record(0, 0, None));
+        let place = place(0);
         let (a, _) = begun(&mut lanes).pop().unwrap();
-        assert!(!lanes.has_room());
+        assert!(!lanes.has_room(&place));
         lanes.abandon(&place);
-        assert!(lanes.has_room() && lanes.is_running(&place));
+        assert!(lanes.has_room(&place) && lanes.is_running(&place));
         assert_eq!(lanes.finish(a), Some(Offset(6)));
         assert!(!lanes.is_running(&place));
         assert_eq!(begun(&mut lanes).len(), 0, "nothing of it begins");
         assert_eq!(lanes.lowest_unfinished(&place), Some(Offset(6)));
         lanes.forget(&place);
         assert_eq!(lanes.lowest_unfinished(&place), None);
-        assert_eq!((lanes.held, lanes.running), (0, 0));
+        assert_eq!((lanes.waiting, lanes.running), (0, 0));
     }
 
     #[test]
@@ -339,7 +397,7 @@ mod tests {
         let mut lanes = Lanes::new(3, 10);
         lanes.push(record(0, 5, Some("a")));
         lanes.push(record(0, 6, Some("b")));
-        let place = Place::of(&record(0, 0, None));
+        let place = place(0);
         let mut old = begun(&mut lanes);
         lanes.forget(&place);
         // It is read again, from where it was committed.
@@ -349,7 +407,7 @@ mod tests {
         assert!(!lanes.fail(&old.remove(0).0));
         assert_eq!(lanes.lowest_unfinished(&place), Some(Offset(5)));
         assert_eq!(lanes.finish(new), Some(Offset(6)));
-        assert_eq!((lanes.held, lanes.running), (0, 0));
+        assert_eq!((lanes.waiting, lanes.running), (0, 0));
     }
 
     proptest! {
@@ -359,7 +417,7 @@ mod tests {
             choices in prop::collection::vec(any::<prop::sample::Index>(), 60),
             concurrency in 1..6usize,
         ) {
-            let mut lanes = Lanes::new(concurrency, 8);
+            let mut lanes = Lanes::new(concurrency, 2);
             let mut offsets = [0_u64; 2];
             let mut input: VecDeque<_> = keys
                 .iter()
@@ -373,8 +431,8 @@ mod tests {
             let mut running: Vec<Ticket> = Vec::new();
             let mut done: Vec<Ticket> = Vec::new();
             for choice in choices {
-                while lanes.has_room() && let Some(next) = input.pop_front() {
-                    lanes.push(next);
+                while input.front().is_some_and(|next| lanes.has_room(&Place::of(next))) {
+                    lanes.push(input.pop_front().unwrap());
                 }
                 running.extend(begun(&mut lanes).into_iter().map(|(ticket, _)| ticket));
                 prop_assert!(running.len() <= concurrency);
@@ -393,6 +451,39 @@ mod tests {
                     let below = done.iter().filter(|one| one.place == place && one.offset < finished.0);
                     prop_assert_eq!(below.count() as u64, finished.0);
                 }
+            }
+        }
+
+        #[test]
+        fn other_partitions_are_done_as_long_as_a_handler_is_left_to_them(
+            stuck in prop::collection::btree_set(0..8u32, 0..6),
+            arrivals in prop::collection::vec(0..8u32, 0..200),
+            each in 1..4usize,
+        ) {
+            let mut lanes = Lanes::new(stuck.len() + 1, each);
+            let mut queues: Vec<(u32, VecDeque<_>)> = (0..8).map(|p| (p, VecDeque::new())).collect();
+            for partition in arrivals {
+                let (_, queue) = &mut queues[partition as usize];
+                queue.push_back(record(partition, queue.len() as u64, Some("a")));
+            }
+            // Those that are stuck come first each time.
+            queues.sort_by_key(|(partition, _)| !stuck.contains(partition));
+            loop {
+                for (partition, queue) in &mut queues {
+                    while lanes.has_room(&place(*partition)) && let Some(next) = queue.pop_front() {
+                        lanes.push(next);
+                    }
+                }
+                let begun = begun(&mut lanes);
+                let ends = begun.into_iter().filter(|(ticket, _)| !stuck.contains(&ticket.place.partition));
+                let ended: Vec<_> = ends.map(|(ticket, _)| lanes.finish(ticket)).collect();
+                if ended.is_empty() {
+                    break;
+                }
+            }
+            for (partition, queue) in queues {
+                let is_done = queue.is_empty() && lanes.lowest_unfinished(&place(partition)).is_none();
+                prop_assert!(is_done || stuck.contains(&partition));
             }
         }
     }

@@ -7,17 +7,23 @@ use super::Core;
 
 /// Credit is added when this fraction of what a broker may have is missing.
 const CREDIT_STEPS: u64 = 4;
+/// While something is held back, brokers may have this fraction of their share of the buffer beside what is.
+const BESIDE_HELD_BACK: u64 = 2;
+/// And a partition may take this fraction of what its broker may have.
+const SHARE_BESIDE_HELD_BACK: u64 = 16;
 
 impl Core {
     /// The credit that a broker should get now: what it may send and has sent stays within its share of the buffer, and
-    /// within that of each partition if all of it were spent on that one.
+    /// within that of each partition if all of it were spent on that one. What is held back does not keep it from a part of
+    /// its share.
     pub(super) fn credit_due(&self, feed: &Feed) -> Option<u64> {
         let buffer = u64::from(self.rules.buffer_bytes);
-        let of_feed = (buffer / self.feeds.len() as u64).max(1);
+        let of_feed = self.bytes_of_feed();
         let left = of_feed.saturating_sub(self.prefetched.bytes_of(feed.broker));
         let room = buffer.saturating_sub(self.prefetched.bytes());
         let share = self.share();
-        let level = left.min(room).min(share.most_credit());
+        let level = left.min(room).max(self.room_beside_held_back(feed));
+        let level = level.min(share.most_credit());
         let step = of_feed.min(share.most_credit()) / CREDIT_STEPS;
         // Most of the time nothing is due, and partitions need not be looked at.
         feed.credit_due(level, step.max(1))?;
@@ -25,8 +31,34 @@ impl Core {
         feed.credit_due(level.min(share.room(fullest)), step.max(1))
     }
 
+    /// How much of the buffer a broker may have.
+    fn bytes_of_feed(&self) -> u64 {
+        let feeds = self.feeds.len().max(1) as u64;
+        (u64::from(self.rules.buffer_bytes) / feeds).max(1)
+    }
+
+    /// What a broker may send beside what is held back.
+    fn room_beside_held_back(&self, feed: &Feed) -> u64 {
+        if !self.is_held_back() {
+            return 0;
+        }
+        let beside = (self.bytes_of_feed() / BESIDE_HELD_BACK).max(1);
+        beside.saturating_sub(self.prefetched.bytes_since_held_back(feed.broker))
+    }
+
     pub(super) fn share(&self) -> Share {
-        Share::new(self.rules.partition_buffer_bytes)
+        let bytes = u64::from(self.rules.partition_buffer_bytes);
+        if self.is_held_back() {
+            let small = (self.bytes_of_feed() / SHARE_BESIDE_HELD_BACK).max(1);
+            Share::new(bytes.min(small))
+        } else {
+            Share::new(bytes)
+        }
+    }
+
+    /// Whether the consumer has wanted nothing of what is here, as long as some of it is.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.prefetched.is_held_back()
     }
 
     /// What was fetched of each partition that a feed's broker is to push, and not yet taken out.
@@ -100,8 +132,12 @@ mod tests {
     const SHARE: u32 = 1_000;
 
     fn core(partitions: u32) -> Core {
+        core_with(partitions, 4_000)
+    }
+
+    fn core_with(partitions: u32, buffer_bytes: u32) -> Core {
         let rules = Rules {
-            buffer_bytes: 4_000,
+            buffer_bytes,
             partition_buffer_bytes: SHARE,
             partition_fetch_bytes: 1_000,
             reset: OffsetReset::Earliest,
@@ -215,10 +251,12 @@ mod tests {
         assert_eq!(core.prefetched.bytes_at(1), 2 * BATCH);
         assert_eq!(core.prefetched.bytes_at(2), 3 * BATCH);
         // Nor do the others wait for what was fetched of it.
-        let places: Vec<_> = (0..3).map(|_| core.take().unwrap().cursor.place).collect();
+        let places: Vec<_> = (0..3)
+            .map(|_| core.take(|_| true).unwrap().cursor.place)
+            .collect();
         assert_eq!(places, [0, 1, 2]);
         while core.prefetched.bytes() > 0 {
-            core.take();
+            core.take(|_| true);
         }
         assert!(core.has_room());
         settle(&mut core, &mut broker);
@@ -235,10 +273,51 @@ mod tests {
             "{bytes}"
         );
         for _ in 0..100 {
-            core.take().unwrap();
+            core.take(|_| true).unwrap();
             settle(&mut core, &mut broker);
         }
         assert_eq!(broker.assignment, 1);
+    }
+
+    #[test]
+    fn partitions_that_are_held_back_for_ever_do_not_stop_the_others_of_their_broker() {
+        // One that is held back could take all that its broker may have.
+        let buffer = SHARE / 2 - 20;
+        let (mut core, mut broker) = (core_with(3, buffer), Broker::with(&[1_000, 0, 0]));
+        settle(&mut core, &mut broker);
+        assert!(core.prefetched.bytes_at(0) >= u64::from(buffer));
+        broker.ends = vec![1_000, 1_000, 40];
+        let mut next = 0;
+        while next < 40 {
+            settle(&mut core, &mut broker);
+            let item = core.take(|place| place == 2);
+            if let Some(item) = item {
+                assert_eq!(item.content.unwrap().from, Offset(next));
+                next += 1;
+            } else {
+                assert!(
+                    core.is_held_back() && core.has_room(),
+                    "stands still at {next}"
+                );
+            }
+            let most = u64::from(buffer) * 3 / 2 + 3 * BATCH;
+            assert!(
+                core.prefetched.bytes() <= most,
+                "{}",
+                core.prefetched.bytes()
+            );
+        }
+        // Of those that were held back nothing is lost.
+        let mut taken = [0_u64; 3];
+        broker.ends = vec![100, 100, 40];
+        while taken != [100, 100, 0] {
+            settle(&mut core, &mut broker);
+            let item = core.take(|_| true).unwrap();
+            let taken = &mut taken[item.cursor.place];
+            assert_eq!(item.content.unwrap().from, Offset(*taken));
+            *taken += 1;
+        }
+        assert!(!core.is_held_back());
     }
 
     #[test]
@@ -260,7 +339,8 @@ mod tests {
                     3 | 4 if broker.pushes.len() < 9 => broker.push(),
                     5 | 6 => receive(&mut core, &mut broker),
                     7 => {
-                        if let Some(item) = core.take() {
+                        let wanted = chance >> 32;
+                        if let Some(item) = core.take(|place| wanted & (1 << place) != 0) {
                             let batch = item.content.unwrap();
                             let taken = &mut taken[item.cursor.place];
                             assert_eq!(batch.from, Offset(*taken), "seed {seed}");
