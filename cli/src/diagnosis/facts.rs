@@ -29,6 +29,8 @@ pub(crate) enum Standing {
     Down,
     /// Its broker is up as the others see it, and does not answer here.
     Silent(String),
+    /// Its broker answers that it has no memory left for requests.
+    Refusing(String),
 }
 
 /// A replica on a broker.

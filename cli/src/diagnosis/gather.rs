@@ -7,9 +7,9 @@ use futures::future::join_all;
 use highwater_client::protocol::{
     Broker, CommittedOffset, DescribeClusterResponse, DescribeTopicResponse, DescribedGroup,
     FencedMember, GroupMember, HealthFinding, MemberState, Move, PartitionDescription,
-    RemovalReason, ReplicaStanding, TopicPartitions,
+    PartitionMetadata, RemovalReason, ReplicaStanding, TopicMetadata, TopicPartitions,
 };
-use highwater_client::{Admin, Error, Offset};
+use highwater_client::{Admin, Error, Offset, Reason};
 
 use crate::context::PATIENCE;
 
@@ -20,9 +20,15 @@ use super::facts::{
 
 /// The brokers of the cluster, and what is going on among them.
 pub(crate) struct Brokers {
-    brokers: Vec<(Broker, Result<DescribeClusterResponse, String>)>,
+    /// Each with what it says of itself, or how its replicas stand where it says nothing.
+    brokers: Vec<(Broker, Result<DescribeClusterResponse, Standing>)>,
+    /// The topics, as one of them knows them.
+    topics: Vec<TopicMetadata>,
     moves: Vec<Move>,
 }
+
+/// What brokers say of a topic: each its partitions, or how its replicas stand where it says nothing.
+type Said = BTreeMap<u32, Result<DescribeTopicResponse, Standing>>;
 
 /// Now, in milliseconds since the Unix epoch.
 pub(crate) fn now_ms() -> i64 {
@@ -37,11 +43,11 @@ impl Brokers {
     /// # Errors
     /// None answers.
     pub(crate) async fn ask(admin: &Admin) -> Result<Self, Error> {
-        let brokers = admin.metadata(&[]).await?.brokers;
-        let brokers = admin.describe_brokers(brokers).await;
+        let metadata = admin.metadata(&[]).await?;
+        let brokers = admin.describe_brokers(metadata.brokers).await;
         let brokers: Vec<_> = brokers
             .into_iter()
-            .map(|(broker, said)| (broker, said.map_err(|error| error.to_string())))
+            .map(|(broker, said)| (broker, said.map_err(|error| unanswered(&error))))
             .collect();
         let mut answers = brokers.iter().filter_map(|(_, said)| said.as_ref().ok());
         let mut moves = Vec::new();
@@ -50,7 +56,11 @@ impl Brokers {
             let asked = tokio::time::timeout(PATIENCE, admin.moves(None)).await;
             moves = asked.ok().and_then(Result::ok).unwrap_or_default();
         }
-        Ok(Self { brokers, moves })
+        Ok(Self {
+            brokers,
+            topics: metadata.topics,
+            moves,
+        })
     }
 
     /// The partitions of a topic; `None` where no broker knows the topic.
@@ -58,22 +68,28 @@ impl Brokers {
         let answering = self.brokers.iter().filter(|(_, said)| said.is_ok());
         let asked = answering.map(|(broker, _)| async move {
             let described = admin.describe_topic_on(broker, name).await;
-            described
-                .ok()
-                .map(|described| (broker.broker_id, described))
+            let said = match described {
+                Ok(described) => Ok(described),
+                Err(error) if error.reason() == Reason::UnknownTopicOrPartition => return None,
+                Err(error) => Err(unanswered(&error)),
+            };
+            Some((broker.broker_id, said))
         });
-        let answers: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
-        self.combine(name, &answers)
+        let said = join_all(asked).await.into_iter().flatten().collect();
+        self.combine(name, &said)
     }
 
-    fn combine(
-        &self,
-        name: &str,
-        answers: &[(u32, DescribeTopicResponse)],
-    ) -> Option<Vec<PartitionFacts>> {
-        let (_, any) = answers
+    fn combine(&self, name: &str, said: &Said) -> Option<Vec<PartitionFacts>> {
+        let answers: Vec<_> = said
             .iter()
-            .max_by_key(|(_, answer)| answer.partitions.len())?;
+            .filter_map(|(broker, said)| Some((*broker, said.as_ref().ok()?)))
+            .collect();
+        let most = answers
+            .iter()
+            .max_by_key(|(_, answer)| answer.partitions.len());
+        let Some((_, any)) = most else {
+            return self.without_answers(name, said);
+        };
         let min_in_sync = any
             .configs
             .iter()
@@ -86,11 +102,31 @@ impl Brokers {
                 let seen = partitions.find(|seen| seen.partition == number)?;
                 Some((*broker, seen))
             });
-            let mut facts = self.partition(name, partition, &views.collect::<Vec<_>>());
+            let mut facts = self.partition(name, partition, &views.collect::<Vec<_>>(), said);
             facts.min_in_sync = min_in_sync.unwrap_or(1);
             facts
         };
         Some(any.partitions.iter().map(one).collect())
+    }
+
+    /// The partitions as the metadata names them, where nobody says more; `None` where one who would says that there is no such topic.
+    fn without_answers(&self, name: &str, said: &Said) -> Option<Vec<PartitionFacts>> {
+        let answering = self.brokers.iter().filter(|(_, said)| said.is_ok());
+        if answering.count() > said.len() {
+            return None;
+        }
+        let topic = self.topics.iter().find(|topic| topic.name == name)?;
+        let one = |partition: &PartitionMetadata| {
+            let partition = PartitionDescription {
+                partition: partition.partition,
+                leader_broker_id: partition.leader_broker_id,
+                leader_epoch: partition.leader_epoch,
+                replica_broker_ids: partition.replica_broker_ids.clone(),
+                ..Default::default()
+            };
+            self.partition(name, &partition, &[], said)
+        };
+        Some(topic.partitions.iter().map(one).collect())
     }
 
     /// One partition, as these brokers see it; `any` is what one of them said.
@@ -99,6 +135,7 @@ impl Brokers {
         topic: &str,
         any: &PartitionDescription,
         views: &[(u32, &PartitionDescription)],
+        said: &Said,
     ) -> PartitionFacts {
         // Whoever knows of the newest term knows the placement best, and who leads beyond doubt.
         let newest = views.iter().max_by_key(|(broker, seen)| {
@@ -116,7 +153,7 @@ impl Brokers {
             .iter()
             .map(|broker| Replica {
                 broker: *broker,
-                standing: self.standing(*broker, view_of(*broker)),
+                standing: self.standing(*broker, view_of(*broker), said),
             })
             .collect();
         let leader = newest.leader_broker_id;
@@ -170,13 +207,16 @@ impl Brokers {
         said.as_ref().ok()
     }
 
-    fn standing(&self, broker: u32, seen: Option<&PartitionDescription>) -> Standing {
+    fn standing(&self, broker: u32, seen: Option<&PartitionDescription>, said: &Said) -> Standing {
         let of_broker = self.brokers.iter().find(|(one, _)| one.broker_id == broker);
         match of_broker {
             None => return Standing::Down,
-            Some((one, Err(_))) if !one.alive => return Standing::Down,
-            Some((_, Err(problem))) => return Standing::Silent(problem.clone()),
+            Some((one, Err(Standing::Silent(_)))) if !one.alive => return Standing::Down,
+            Some((_, Err(unanswered))) => return unanswered.clone(),
             Some((_, Ok(_))) => {}
+        }
+        if let Some(Err(unanswered)) = said.get(&broker) {
+            return unanswered.clone();
         }
         let Some(replica) = seen.and_then(|seen| seen.replica.as_ref()) else {
             return Standing::Starting;
@@ -210,6 +250,14 @@ impl Brokers {
             copied: progress.map(|progress| (progress.entries_copied, progress.entries)),
             is_cancelled: found.is_cancelled,
         })
+    }
+}
+
+/// How the replicas of a broker stand that does not say what it was asked.
+fn unanswered(error: &Error) -> Standing {
+    match error.reason() {
+        Reason::Throttled => Standing::Refusing(error.to_string()),
+        _ => Standing::Silent(error.to_string()),
     }
 }
 
@@ -345,4 +393,91 @@ fn places(topics: &[TopicPartitions]) -> BTreeSet<Place> {
         partitions.map(move |partition| (name.clone(), partition))
     };
     topics.iter().flat_map(of_topic).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_proto::ApiError;
+
+    use super::*;
+    use crate::diagnosis::{Cause, Verdict, explain_topic_partition};
+
+    fn error(reason: Reason) -> Error {
+        Error::Api(ApiError::new(reason, "as the broker says"))
+    }
+
+    /// Two brokers, of which the second says this of itself; it leads the only partition of `t`.
+    fn brokers(second: Result<DescribeClusterResponse, Standing>) -> Brokers {
+        let broker = |broker_id| Broker {
+            broker_id,
+            alive: true,
+            ..Default::default()
+        };
+        let partition = PartitionMetadata {
+            leader_broker_id: Some(2),
+            replica_broker_ids: vec![1, 2],
+            ..Default::default()
+        };
+        Brokers {
+            brokers: vec![
+                (broker(1), Ok(DescribeClusterResponse::default())),
+                (broker(2), second),
+            ],
+            topics: vec![TopicMetadata {
+                name: "t".to_owned(),
+                partitions: vec![partition],
+                ..Default::default()
+            }],
+            moves: Vec::new(),
+        }
+    }
+
+    /// What the first broker says of `t`.
+    fn described() -> DescribeTopicResponse {
+        let partition = PartitionDescription {
+            leader_broker_id: Some(2),
+            replica_broker_ids: vec![1, 2],
+            ..Default::default()
+        };
+        DescribeTopicResponse {
+            partitions: vec![partition],
+            ..Default::default()
+        }
+    }
+
+    fn verdict(brokers: &Brokers, said: Said) -> Verdict {
+        let facts = brokers.combine("t", &said).unwrap();
+        explain_topic_partition(&facts[0], 0)
+    }
+
+    #[test]
+    fn a_leader_that_refuses_the_question_is_not_taken_for_one_that_is_silent() {
+        for (reason, cause) in [
+            (Reason::Throttled, Cause::Throttled),
+            (Reason::BrokerNotAvailable, Cause::LeaderUnreachable),
+        ] {
+            let unanswered = || unanswered(&error(reason));
+            // It says nothing of itself, or nothing of the topic, or nobody does.
+            let of_itself = verdict(
+                &brokers(Err(unanswered())),
+                Said::from([(1, Ok(described()))]),
+            );
+            let well = brokers(Ok(DescribeClusterResponse::default()));
+            let of_topic = [(1, Ok(described())), (2, Err(unanswered()))];
+            let of_topic = verdict(&well, Said::from(of_topic));
+            let nobody = [(1, Err(unanswered())), (2, Err(unanswered()))];
+            let nobody = verdict(&well, Said::from(nobody));
+            for verdict in [of_itself, of_topic, nobody] {
+                assert_eq!(verdict.cause, cause, "{}", verdict.explanation);
+                assert!(verdict.explanation.contains("as the broker says"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_topic_that_a_broker_does_not_know_is_unknown_where_nobody_else_does() {
+        let well = brokers(Ok(DescribeClusterResponse::default()));
+        let refused = unanswered(&error(Reason::Throttled));
+        assert_eq!(well.combine("t", &Said::from([(2, Err(refused))])), None);
+    }
 }

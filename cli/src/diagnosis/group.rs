@@ -13,7 +13,7 @@ const SILENT_PART_OF_SESSION: u64 = 2;
 /// What is said of the group in a partition.
 pub(crate) fn explain_partition(group: &GroupFacts, partition: &PartitionFacts) -> Verdict {
     let of_partition = partition::explain(partition, group.now_ms);
-    if of_partition.cause.stops_readers() {
+    if of_partition.cause.stops_readers() || partition.is_refused() {
         return of_partition;
     }
     let place = (partition.topic.clone(), partition.partition);

@@ -36,8 +36,13 @@ impl PartitionFacts {
 
     /// What is said where those that are there, or about to be, are enough to elect a leader.
     fn electing(&self) -> String {
-        let voting =
-            self.brokers_where(|standing| matches!(standing, Standing::Leads | Standing::Votes));
+        let votes = |standing: &Standing| {
+            matches!(
+                standing,
+                Standing::Leads | Standing::Votes | Standing::Refusing(_)
+            )
+        };
+        let voting = self.brokers_where(votes);
         let starting = self.brokers_where(|standing| matches!(standing, Standing::Starting));
         let what = if voting.len() < self.majority() {
             format!(
@@ -52,6 +57,12 @@ impl PartitionFacts {
         };
         let since = self.since_when();
         format!("{what}; {since}if it stays so, see: highwater cluster health")
+    }
+
+    /// Whether its leader has no memory for those who ask: nothing else is known of it then.
+    pub(super) fn is_refused(&self) -> bool {
+        let leading = self.leading();
+        leading.is_some_and(|leading| matches!(leading.standing, Standing::Refusing(_)))
     }
 
     fn brokers_where(&self, is_meant: impl Fn(&Standing) -> bool) -> Vec<String> {
@@ -70,7 +81,7 @@ impl PartitionFacts {
     }
 }
 
-/// Nobody can be read from.
+/// Nobody can be read from, or asked.
 fn unreadable(facts: &PartitionFacts) -> Option<Verdict> {
     let count = facts.replicas.len();
     match facts.leading().map(|leader| &leader.standing) {
@@ -84,6 +95,15 @@ fn unreadable(facts: &PartitionFacts) -> Option<Verdict> {
                 format!(
                     "broker {leader} leads it and does not answer here ({problem}); check the network between here and that \
                      broker"
+                ),
+            ));
+        }
+        Some(Standing::Refusing(problem)) => {
+            let leader = facts.leader.unwrap_or_default();
+            return Some(Verdict::new(
+                Cause::Throttled,
+                format!(
+                    "broker {leader}, which leads it, has no memory left for requests and refused to be asked, too ({problem}); send                      less at once, or raise requests.memory_bytes"
                 ),
             ));
         }
@@ -270,7 +290,9 @@ fn told(replica: &Replica) -> String {
         Standing::Failed(finding) => {
             format!("the replica on broker {broker} failed ({})", finding.text())
         }
-        Standing::Leads | Standing::Votes => format!("broker {broker} is there"),
+        Standing::Leads | Standing::Votes | Standing::Refusing(_) => {
+            format!("broker {broker} is there")
+        }
         Standing::Starting => format!("the replica on broker {broker} is starting"),
     }
 }
@@ -280,6 +302,7 @@ fn placed(replica: &Replica) -> String {
     let trouble = match &replica.standing {
         Standing::Down => " (down)",
         Standing::Silent(_) => " (unreachable)",
+        Standing::Refusing(_) => " (without memory for requests)",
         Standing::Failed(_) => " (failed)",
         Standing::Starting => " (starting)",
         Standing::Leads | Standing::Votes => "",

@@ -179,6 +179,29 @@ fn a_leader_that_does_not_answer_here_is_not_down() {
 }
 
 #[test]
+fn a_leader_that_refuses_to_be_asked_has_no_memory() {
+    let mut facts = replicated();
+    facts.replicas[0].standing = Standing::Refusing("THROTTLED".to_owned());
+    let words = [
+        "broker 1, which leads it, has no memory left for requests and refused to be asked, too (THROTTLED)",
+        "requests.memory_bytes",
+    ];
+    assert_said(&of_topic(&facts), Cause::Throttled, &words);
+    // Where it ends is not known then.
+    facts.end = 0;
+    let verdict = explain_partition(&group(owner(), 15, 60_000), &facts);
+    assert_said(&verdict, Cause::Throttled, &words);
+    // A follower that refuses votes all the same.
+    let mut facts = replicated();
+    facts.replicas[1].standing = Standing::Refusing("THROTTLED".to_owned());
+    assert_said(&of_topic(&facts), Cause::Serving, &[]);
+    facts.leader = None;
+    facts.replicas[0].standing = Standing::Down;
+    let words = ["its replicas on brokers 2, 3 elect one"];
+    assert_said(&of_topic(&facts), Cause::Electing, &words);
+}
+
+#[test]
 fn the_only_replica_that_failed_says_how() {
     for (reason, cause) in [
         ("LOG_DAMAGED", Cause::Quarantined),
