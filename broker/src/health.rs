@@ -1,14 +1,17 @@
 //! Whether the broker serves, and what somebody should know of it.
 
+mod first_found;
 mod log_finding;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use highwater_proto::v1::{HealthFinding, HealthState};
 use highwater_storage::{LogId, Store};
 
+use self::first_found::FirstFound;
 use crate::offline::repair_command;
 
 pub(crate) use log_finding::{Help, LogFinding, Trouble};
@@ -46,6 +49,8 @@ pub(crate) struct Health {
     unknown_replicas: Mutex<BTreeMap<LogId, String>>,
     /// Replicas that could not be started, and why, as of the last reconciliation.
     failed_starts: Mutex<Vec<String>>,
+    /// When what is wrong with the disk or with logs was first found.
+    first_found: Mutex<FirstFound>,
 }
 
 impl Health {
@@ -66,6 +71,7 @@ impl Health {
             removed: Mutex::default(),
             unknown_replicas: Mutex::default(),
             failed_starts: Mutex::default(),
+            first_found: Mutex::default(),
         }
     }
 
@@ -148,7 +154,9 @@ impl Health {
 
     /// What is wrong with a log that failed or is damaged.
     pub(crate) fn finding_of(&self, log: LogId) -> Option<HealthFinding> {
-        self.findings_by_log().remove(&log)
+        let mut finding = self.findings_by_log().remove(&log)?;
+        lock(&self.first_found).date(Some(log), &mut finding, now_ms());
+        Some(finding)
     }
 
     /// Free bytes of the data directory's file system.
@@ -156,35 +164,40 @@ impl Health {
         self.store.space().free_bytes
     }
 
+    /// What is wrong with the data directory and with logs, with since when. To be called from time to time, so that this is true.
+    pub(crate) fn look_at_store(&self) -> Vec<HealthFinding> {
+        // Whoever looks later finds what is later.
+        let mut first_found = lock(&self.first_found);
+        let of_logs = self.findings_by_log().into_iter();
+        let mut found: Vec<_> = of_logs.map(|(log, finding)| (Some(log), finding)).collect();
+        if let Some(reason) = self.store.health().poisoned {
+            let message = format!(
+                "the data directory failed and takes no more writes: {reason}. Nothing is acknowledged since; \
+                 reads go on. Check the disk, then restart the broker"
+            );
+            let failed = finding(HealthState::Critical, "DIRECTORY_FAILED", message);
+            found.insert(0, (None, failed));
+        }
+        let space = self.store.space();
+        if space.refusing {
+            let message = format!(
+                "{} bytes are free and {} are kept in reserve (storage.min_free_bytes), so produce is refused. Free \
+                 space, or delete or trim topics; it goes on by itself",
+                space.free_bytes, space.floor_bytes
+            );
+            let full = finding(HealthState::Critical, "DISK_FULL", message);
+            found.push((None, full));
+        }
+        first_found.date_all(&mut found, now_ms());
+        found.into_iter().map(|(_, finding)| finding).collect()
+    }
+
     /// All that somebody should know, worst first.
     pub(crate) fn findings(&self) -> Vec<HealthFinding> {
         let mut findings = self.found.clone();
-        let health = self.store.health();
-        if let Some(reason) = health.poisoned {
-            findings.push(finding(
-                HealthState::Critical,
-                "DIRECTORY_FAILED",
-                format!(
-                    "the data directory failed and takes no more writes: {reason}. Nothing is acknowledged since; \
-                     reads go on. Check the disk, then restart the broker"
-                ),
-            ));
-        }
         findings.extend(lock(&self.removed).clone());
-        findings.extend(self.findings_by_log().into_values());
+        findings.extend(self.look_at_store());
         findings.extend(lock(&self.told).iter().cloned());
-        let space = self.store.space();
-        if space.refusing {
-            findings.push(finding(
-                HealthState::Critical,
-                "DISK_FULL",
-                format!(
-                    "{} bytes are free and {} are kept in reserve (storage.min_free_bytes), so produce is refused. Free \
-                     space, or delete or trim topics; it goes on by itself",
-                    space.free_bytes, space.floor_bytes
-                ),
-            ));
-        }
         let unknown = lock(&self.unknown_replicas);
         findings.extend(unknown.values().map(|replica| {
             finding(
@@ -208,6 +221,12 @@ impl Health {
     }
 }
 
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Each value is replaced as a whole: a panic elsewhere left the one before.
 fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
@@ -219,5 +238,6 @@ pub(crate) fn finding(state: HealthState, reason: &str, message: String) -> Heal
         state: state.into(),
         reason: reason.to_owned(),
         message,
+        since_ms: None,
     }
 }

@@ -105,6 +105,7 @@ const PURE: &[&str] = &[
     "broker/src/controller/reconcile.rs",
     "broker/src/controller/registrations.rs",
     "broker/src/controller/snapshot.rs",
+    "broker/src/health/first_found.rs",
     "broker/src/health/log_finding.rs",
     "broker/src/node/founding/decision.rs",
     "broker/src/node/mending/treatment.rs",

@@ -202,7 +202,8 @@ settings! {
         /// Time between two looks at retention and `segment.ms` of all partitions. Records may stay that much longer; what is too
         /// much by `retention.bytes` goes within a second.
         pub retention_check_ms: u32 = 60_000,
-        /// Time between two looks at the disk's free space, to say in the log when it gets full and when it has room again.
+        /// Time between two looks at the disk, to say in the log when it gets full and when it has room again, and to know since when
+        /// something on it fails.
         pub disk_check_ms: u32 = 1_000,
         /// Time between two looks for idempotent producers that went silent. They take memory that much longer.
         pub producer_check_ms: u32 = 600_000,

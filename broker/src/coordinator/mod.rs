@@ -65,4 +65,6 @@ pub use offsets::CommittedOffset;
 pub use replica::{CoordinatorReplica, CoordinatorView};
 pub use snapshot::BadSnapshot;
 pub use subscription::Subscription;
-pub use view::{GroupState, GroupSummary, GroupView, MemberClock, MemberState, MemberView};
+pub use view::{
+    GroupState, GroupSummary, GroupView, MemberClock, MemberState, MemberView, PausedPartition,
+};

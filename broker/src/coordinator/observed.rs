@@ -1,11 +1,13 @@
 //! What the leader of a coordinator sees of members and what is in no log: which partitions they have paused, and whom it
 //! has removed lately. Only shown to people; another leader begins without it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::command::Expiry;
 use super::member::TopicPartition;
+use super::view::PausedPartition;
 
 /// Removed members that are remembered, of all groups together.
 const MAX_REMOVED: usize = 1_000;
@@ -32,26 +34,36 @@ pub struct RemovedMember {
 /// What was seen of members.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
-    /// Members that have paused something, and what.
-    paused: HashMap<Who, BTreeSet<TopicPartition>>,
+    /// Members that have paused something, and what, with when they first said so.
+    paused: HashMap<Who, BTreeMap<TopicPartition, Duration>>,
     /// With their groups, the last one last.
     removed: VecDeque<(Arc<str>, RemovedMember)>,
 }
 
 impl Observed {
-    /// A member says what it has paused, nothing included.
+    /// A member says at some time what it has paused, nothing included.
     pub(super) fn heard(
         &mut self,
         group: &Arc<str>,
         member: &Arc<str>,
+        at: Duration,
         paused: &BTreeSet<TopicPartition>,
     ) {
         let who = (Arc::clone(group), Arc::clone(member));
         if paused.is_empty() {
             self.paused.remove(&who);
-        } else if self.paused.get(&who) != Some(paused) {
-            self.paused.insert(who, paused.clone());
+            return;
         }
+        let since = self.paused.entry(who).or_default();
+        since.retain(|partition, _| paused.contains(partition));
+        for partition in paused {
+            since.entry(*partition).or_insert(at);
+        }
+    }
+
+    /// Others led meanwhile: what members said before may have been taken back.
+    pub(super) fn forget_paused(&mut self) {
+        self.paused.clear();
     }
 
     /// A member is gone.
@@ -70,17 +82,24 @@ impl Observed {
         self.removed.push_back((Arc::clone(group), removed));
     }
 
-    /// What a member has paused of what it has.
+    /// What a member has paused of what it has, as of some time.
     pub(super) fn paused(
         &self,
         group: &Arc<str>,
         member: &Arc<str>,
+        at: Duration,
         has: &[TopicPartition],
-    ) -> Vec<TopicPartition> {
-        let paused = self.paused.get(&(Arc::clone(group), Arc::clone(member)));
-        let is_paused =
-            |partition: &&TopicPartition| paused.is_some_and(|paused| paused.contains(*partition));
-        has.iter().filter(is_paused).copied().collect()
+    ) -> Vec<PausedPartition> {
+        let Some(since) = self.paused.get(&(Arc::clone(group), Arc::clone(member))) else {
+            return Vec::new();
+        };
+        let paused = has.iter().filter_map(|partition| {
+            Some(PausedPartition {
+                partition: *partition,
+                told_ago: at.saturating_sub(*since.get(partition)?),
+            })
+        });
+        paused.collect()
     }
 
     /// Members of a group that were removed, the last one first.
@@ -123,13 +142,20 @@ mod tests {
     fn paused_is_what_was_said_last_of_what_the_member_has() {
         let mut observed = Observed::default();
         let (group, member) = ("g".into(), "m".into());
-        let said = BTreeSet::from([partition(0), partition(1), partition(2)]);
-        observed.heard(&group, &member, &said);
-        let has = [partition(1), partition(2), partition(3)];
-        let paused = observed.paused(&group, &member, &has);
-        assert_eq!(paused, [partition(1), partition(2)]);
-        observed.heard(&group, &member, &BTreeSet::new());
-        assert_eq!(observed.paused(&group, &member, &has), []);
+        let mut says = |at_s, indexes: &[u32]| {
+            let said = indexes.iter().map(|index| partition(*index)).collect();
+            observed.heard(&group, &member, Duration::from_secs(at_s), &said);
+            let has = [partition(1), partition(2), partition(3)];
+            let paused = observed.paused(&group, &member, Duration::from_secs(10), &has);
+            let paused = paused.into_iter();
+            let told = paused.map(|one| (one.partition.index.0, one.told_ago.as_secs()));
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(says(1, &[0, 1, 2]), [(1, 9), (2, 9)]);
+        assert_eq!(says(4, &[0, 2, 3]), [(2, 9), (3, 6)]);
+        assert_eq!(says(5, &[1, 2]), [(1, 5), (2, 9)]);
+        assert_eq!(says(6, &[]), []);
+        assert_eq!(says(7, &[1]), [(1, 3)]);
     }
 
     #[test]

@@ -166,6 +166,7 @@ impl CoordinatorReplica {
             sessions.heard(&group, &member, at, session, None);
         }
         self.sessions.replace(sessions);
+        self.observed.borrow_mut().forget_paused();
     }
 
     fn heartbeat(
@@ -191,7 +192,8 @@ impl CoordinatorReplica {
             let millis = |ms: u32| Duration::from_millis(u64::from(ms));
             let session = millis(*session_timeout_ms);
             sessions.heard(&group, &member, at, session, revoke_within_ms.map(millis));
-            self.observed.borrow_mut().heard(&group, &member, &paused);
+            let mut observed = self.observed.borrow_mut();
+            observed.heard(&group, &member, at, &paused);
         } else if presence == Presence::Leave {
             sessions.forget(&group, &member);
             self.observed.borrow_mut().forget(&group, &member);
@@ -243,7 +245,7 @@ impl CoordinatorReplica {
             let (sessions, observed) = (self.sessions.borrow(), self.observed.borrow());
             for member in &mut group.members {
                 member.clock = sessions.clock(&group.id, &member.id, at);
-                member.paused = observed.paused(&group.id, &member.id, &member.assigned);
+                member.paused = observed.paused(&group.id, &member.id, at, &member.assigned);
             }
             let is_member = |id: &Arc<str>| group.members.iter().any(|member| member.id == *id);
             let removed = observed.removed(&group.id);

@@ -67,7 +67,16 @@ pub struct MemberView {
     /// What the leader's clocks say of it; the rules know nothing of that.
     pub clock: Option<MemberClock>,
     /// Of what it has, what it told the leader to have paused.
-    pub paused: Vec<TopicPartition>,
+    pub paused: Vec<PausedPartition>,
+}
+
+/// A partition that a member has paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PausedPartition {
+    /// Which.
+    pub partition: TopicPartition,
+    /// Since the member first told the leader so.
+    pub told_ago: Duration,
 }
 
 /// Where a member stands in time.

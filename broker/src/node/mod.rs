@@ -249,7 +249,7 @@ impl Node {
         tasks.spawn(upkeep::run(
             Arc::clone(config),
             Arc::clone(&hosted),
-            recovered.store,
+            Arc::clone(&health),
             shards.clone(),
         ));
         Ok(Self {

@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::tasks::every;
 use crate::config::Config;
+use crate::health::Health;
 use crate::hosted::{Hosted, HostedPartition};
 use crate::partition::retention::{SegmentAges, new_log_start, should_roll};
 use crate::partition::{Command, Standing, TrimTo};
@@ -30,9 +31,10 @@ const COMMAND_BYTES: usize = 64;
 pub(super) async fn run(
     config: Arc<Config>,
     hosted: Arc<Hosted>,
-    store: Arc<Store>,
+    health: Arc<Health>,
     shards: Shards<Replica>,
 ) {
+    let store = health.store();
     let timer = |period_ms: u32| every(Duration::from_millis(u64::from(period_ms)));
     let mut retention = timer(config.upkeep.retention_check_ms);
     let mut size = timer(config.upkeep.retention_check_ms.min(SIZE_CHECK_MS));
@@ -52,8 +54,11 @@ pub(super) async fn run(
                 }
             }
             _ = producers.tick() => expire_producers(&hosted).await,
-            _ = idle.tick() => rest(&store, &shards),
-            _ = disk.tick() => is_full = tell_of_disk(&store, is_full),
+            _ = idle.tick() => rest(store, &shards),
+            _ = disk.tick() => {
+                is_full = tell_of_disk(store, is_full);
+                health.look_at_store();
+            }
         }
     }
 }

@@ -12,6 +12,8 @@ pub(crate) struct Finding {
     pub(crate) reason: String,
     /// What, where, and what to do.
     pub(crate) message: String,
+    /// When the broker first found it, in milliseconds since the Unix epoch.
+    pub(crate) since_ms: Option<i64>,
 }
 
 /// A replica, as its broker sees it.
@@ -104,7 +106,8 @@ pub(crate) struct MemberFacts {
     pub(crate) assigned: BTreeSet<Place>,
     pub(crate) revoking: BTreeSet<Place>,
     pub(crate) target: BTreeSet<Place>,
-    pub(crate) paused: BTreeSet<Place>,
+    /// With for how long the coordinator has been told so, where it says that.
+    pub(crate) paused: BTreeMap<Place, Option<u64>>,
     pub(crate) session_timeout_ms: u64,
     pub(crate) rebalance_timeout_ms: u64,
     pub(crate) heard_ms_ago: Option<u64>,

@@ -7,7 +7,8 @@ use futures::future::join_all;
 use highwater_client::protocol::{
     Broker, CommittedOffset, DescribeClusterResponse, DescribeTopicResponse, DescribedGroup,
     FencedMember, GroupMember, HealthFinding, MemberState, Move, PartitionDescription,
-    PartitionMetadata, RemovalReason, ReplicaStanding, TopicMetadata, TopicPartitions,
+    PartitionMetadata, PausedPartition, RemovalReason, ReplicaStanding, TopicMetadata,
+    TopicPartitions,
 };
 use highwater_client::{Admin, Error, Offset, Reason};
 
@@ -266,6 +267,7 @@ impl From<&HealthFinding> for Finding {
         Self {
             reason: finding.reason.clone(),
             message: finding.message.clone(),
+            since_ms: finding.since_ms,
         }
     }
 }
@@ -359,7 +361,7 @@ impl From<GroupMember> for MemberFacts {
             assigned: places(&member.assigned),
             revoking: places(&member.revoking),
             target: places(&member.target),
-            paused: places(&member.paused),
+            paused: paused(&member.paused, &member.paused_for),
             session_timeout_ms: u64::from(member.session_timeout_ms),
             rebalance_timeout_ms: u64::from(member.rebalance_timeout_ms),
             heard_ms_ago: clock.map(|clock| clock.heard_ms_ago),
@@ -380,6 +382,22 @@ impl From<FencedMember> for FencedFacts {
             at_ms: fenced.fenced_at_ms,
         }
     }
+}
+
+fn paused(
+    partitions: &[TopicPartitions],
+    told: &[PausedPartition],
+) -> BTreeMap<Place, Option<u64>> {
+    let partitions = places(partitions).into_iter();
+    let mut paused: BTreeMap<_, _> = partitions.map(|place| (place, None)).collect();
+    for one in told {
+        let Some(named) = &one.partition else {
+            continue;
+        };
+        let place = (named.topic.clone(), named.partition);
+        paused.insert(place, Some(one.told_ms_ago));
+    }
+    paused
 }
 
 fn some(text: String) -> Option<String> {

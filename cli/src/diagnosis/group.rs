@@ -273,9 +273,12 @@ impl<'a> Case<'a> {
             );
             return Verdict::new(Cause::MemberSilent, why);
         }
-        if owner.paused.contains(&self.place) {
+        if let Some(told_ms_ago) = owner.paused.get(&self.place) {
+            let known_for = told_ms_ago.map_or(String::new(), |ago| {
+                format!(", as the coordinator has known for {}", span(ago))
+            });
             let why = format!(
-                "{} has it and has paused it; {}; the program goes on when it resumes the partition",
+                "{} has it and has paused it{known_for}; {}; the program goes on when it resumes the partition",
                 owner.name(),
                 self.lag_text()
             );

@@ -6,9 +6,9 @@ use super::facts::{Finding, Leaderless, PartitionFacts, Replica, Standing};
 
 /// What is said of a partition at `now_ms`.
 pub(crate) fn explain(facts: &PartitionFacts, now_ms: i64) -> Verdict {
-    unreadable(facts)
-        .or_else(|| failed(facts))
-        .or_else(|| refusing(facts))
+    unreadable(facts, now_ms)
+        .or_else(|| failed(facts, now_ms))
+        .or_else(|| refusing(facts, now_ms))
         .or_else(|| moving(facts))
         .unwrap_or_else(|| serving(facts, now_ms))
 }
@@ -82,7 +82,7 @@ impl PartitionFacts {
 }
 
 /// Nobody can be read from, or asked.
-fn unreadable(facts: &PartitionFacts) -> Option<Verdict> {
+fn unreadable(facts: &PartitionFacts, now_ms: i64) -> Option<Verdict> {
     let count = facts.replicas.len();
     match facts.leading().map(|leader| &leader.standing) {
         Some(Standing::Leads | Standing::Failed(_)) => return None,
@@ -132,7 +132,7 @@ fn unreadable(facts: &PartitionFacts) -> Option<Verdict> {
                     (_, 1) => format!("1 of its {count} replicas is"),
                     (_, gone) => format!("{gone} of its {count} replicas are"),
                 },
-                list(missing.iter().map(|replica| told(replica))),
+                list(missing.iter().map(|replica| told(replica, now_ms))),
                 facts.since_when(),
                 brokers_text(&brokers),
             ),
@@ -142,7 +142,7 @@ fn unreadable(facts: &PartitionFacts) -> Option<Verdict> {
 }
 
 /// The replica that counts takes no records.
-fn failed(facts: &PartitionFacts) -> Option<Verdict> {
+fn failed(facts: &PartitionFacts, now_ms: i64) -> Option<Verdict> {
     let leading = facts.leading().or(match &facts.replicas[..] {
         [sole] => Some(sole),
         _ => None,
@@ -161,25 +161,28 @@ fn failed(facts: &PartitionFacts) -> Option<Verdict> {
     Some(Verdict::new(
         cause,
         format!(
-            "its replica on broker {broker} takes no records: {}",
+            "its replica on broker {broker} {}: {}",
+            finding.since("takes no records", "has taken no records", now_ms),
             finding.text()
         ),
     ))
 }
 
 /// The leader takes no records, for reasons of its broker or of the topic.
-fn refusing(facts: &PartitionFacts) -> Option<Verdict> {
+fn refusing(facts: &PartitionFacts, now_ms: i64) -> Option<Verdict> {
     let leader = facts.leader?;
     if let Some(finding) = facts.finding("DIRECTORY_FAILED") {
         let why = format!(
-            "broker {leader}, which leads it, cannot write: {}",
+            "broker {leader}, which leads it, {}: {}",
+            finding.since("cannot write", "has not been able to write", now_ms),
             finding.text()
         );
         return Some(Verdict::new(Cause::DirectoryFailed, why));
     }
     if let Some(finding) = facts.finding("DISK_FULL") {
         let why = format!(
-            "broker {leader}, which leads it, refuses records: {}",
+            "broker {leader}, which leads it, {}: {}",
+            finding.since("refuses records", "has refused records", now_ms),
             finding.text()
         );
         return Some(Verdict::new(Cause::DiskFloor, why));
@@ -272,6 +275,14 @@ impl PartitionFacts {
 }
 
 impl Finding {
+    /// What follows from it now, or has followed for some time where that is known.
+    fn since(&self, now: &str, for_some_time: &str, now_ms: i64) -> String {
+        match self.since_ms {
+            None => now.to_owned(),
+            Some(since_ms) => format!("{for_some_time} for {}", span(since(since_ms, now_ms))),
+        }
+    }
+
     /// Its message as a part of a sentence.
     fn text(&self) -> &str {
         match self.message.as_str() {
@@ -282,13 +293,19 @@ impl Finding {
 }
 
 /// What is wrong with a replica.
-fn told(replica: &Replica) -> String {
+fn told(replica: &Replica, now_ms: i64) -> String {
     let broker = replica.broker;
     match &replica.standing {
         Standing::Down => format!("broker {broker} is down"),
         Standing::Silent(problem) => format!("broker {broker} does not answer here ({problem})"),
         Standing::Failed(finding) => {
-            format!("the replica on broker {broker} failed ({})", finding.text())
+            let ago = finding.since_ms.map_or(String::new(), |since_ms| {
+                format!(" {} ago", span(since(since_ms, now_ms)))
+            });
+            format!(
+                "the replica on broker {broker} failed{ago} ({})",
+                finding.text()
+            )
         }
         Standing::Leads | Standing::Votes | Standing::Refusing(_) => {
             format!("broker {broker} is there")

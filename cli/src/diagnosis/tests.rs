@@ -56,6 +56,15 @@ fn finding(reason: &str, message: &str) -> Finding {
     Finding {
         reason: reason.to_owned(),
         message: message.to_owned(),
+        since_ms: None,
+    }
+}
+
+/// The same, found five minutes ago.
+fn old_finding(reason: &str, message: &str) -> Finding {
+    Finding {
+        since_ms: Some(NOW_MS - 300_000),
+        ..finding(reason, message)
     }
 }
 
@@ -131,7 +140,7 @@ fn a_majority_that_is_missing_is_told_by_replica() {
     let mut facts = replicated();
     facts.leader = None;
     facts.replicas[0].standing = Standing::Down;
-    facts.replicas[1].standing = Standing::Failed(finding("LOG_DAMAGED", "a hole."));
+    facts.replicas[1].standing = Standing::Failed(old_finding("LOG_DAMAGED", "a hole."));
     facts.leaderless = Some(Leaderless {
         broker: 3,
         for_ms: 5_000,
@@ -139,7 +148,7 @@ fn a_majority_that_is_missing_is_told_by_replica() {
     let words = [
         "2 of its 3 replicas are missing",
         "broker 1 is down",
-        "the replica on broker 2 failed (a hole)",
+        "the replica on broker 2 failed 5 min ago (a hole)",
         "; broker 3 has known no leader for 5 s; bring brokers 1, 2 back",
     ];
     assert_said(&of_topic(&facts), Cause::NoQuorum, &words);
@@ -216,6 +225,9 @@ fn the_only_replica_that_failed_says_how() {
         };
         assert_said(&of_topic(&leaderless), cause, &words);
     }
+    let facts = sole(Standing::Failed(old_finding("LOG_FAILED", "log 7 is bad")));
+    let words = ["its replica on broker 1 has taken no records for 5 min: log 7 is bad"];
+    assert_said(&of_topic(&facts), Cause::LogFailed, &words);
     let mut facts = sole(Standing::Failed(finding("LOG_FAILED", "of all")));
     facts.leader_findings = vec![finding("DIRECTORY_FAILED", "the disk is gone.")];
     assert_said(
@@ -234,6 +246,9 @@ fn a_leader_that_takes_no_records_says_why() {
         Cause::DiskFloor,
         &["refuses records: 5 bytes are free"],
     );
+    facts.leader_findings = vec![old_finding("DISK_FULL", "full")];
+    let words = ["broker 1, which leads it, has refused records for 5 min: full"];
+    assert_said(&of_topic(&facts), Cause::DiskFloor, &words);
     let mut facts = replicated();
     facts.leader_findings = vec![finding("DIRECTORY_FAILED", "sync failed")];
     assert_said(
@@ -241,6 +256,9 @@ fn a_leader_that_takes_no_records_says_why() {
         Cause::DirectoryFailed,
         &["cannot write: sync failed"],
     );
+    facts.leader_findings = vec![old_finding("DIRECTORY_FAILED", "sync failed")];
+    let words = ["has not been able to write for 5 min: sync failed"];
+    assert_said(&of_topic(&facts), Cause::DirectoryFailed, &words);
     let mut facts = replicated();
     facts.min_in_sync = 3;
     facts.in_sync = vec![1];
@@ -361,6 +379,24 @@ fn who_must_let_go_is_named_with_the_time_it_has() {
     ];
     let verdict = explain_partition(&facts, &replicated());
     assert_said(&verdict, Cause::WaitingForRevocation, &words);
+}
+
+#[test]
+fn what_is_paused_is_told_with_how_long_the_coordinator_has_known() {
+    for (known_ms, words) in [
+        (
+            Some(300_000),
+            "has paused it, as the coordinator has known for 5 min; 5 records",
+        ),
+        (None, "has paused it; 5 records are left to read"),
+    ] {
+        let paused = MemberFacts {
+            paused: BTreeMap::from([(place(), known_ms)]),
+            ..owner()
+        };
+        let verdict = explain_partition(&group(paused, 15, 0), &replicated());
+        assert_said(&verdict, Cause::Paused, &[words]);
+    }
 }
 
 #[test]

@@ -24,13 +24,13 @@ async fn a_disk_that_fails_under_one_log_or_under_all() {
             Operation::Write,
             ".segment",
             "log_failed",
-            "its replica on broker 1 takes no records: ",
+            "its replica on broker 1 has taken no records for ",
         ),
         (
             Operation::SyncData,
             "journal",
             "directory_failed",
-            "takes no records: the data directory failed and takes no more writes",
+            ": the data directory failed and takes no more writes",
         ),
     ] {
         let disk = SimFs::new(1);

@@ -28,7 +28,7 @@ async fn a_disk_that_is_full() {
     let address = stage.address();
     let said = of_topic(&address, 0, "disk_floor").await;
     assert!(
-        said.contains("broker 1, which leads it, refuses records"),
+        said.contains("broker 1, which leads it, has refused records for "),
         "{said}"
     );
     assert!(said.contains("storage.min_free_bytes"), "{said}");
@@ -76,7 +76,7 @@ async fn a_log_that_is_damaged() {
     assert!(!output.status.success(), "{output:?}");
     let said = of_topic(&address, 0, "quarantined").await;
     assert!(
-        said.contains("its replica on broker 1 takes no records"),
+        said.contains("its replica on broker 1 has taken no records for "),
         "{said}"
     );
 }

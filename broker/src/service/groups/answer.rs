@@ -10,7 +10,7 @@ use super::Context;
 use crate::controller::Topic;
 use crate::coordinator::{
     CommittedOffset, Epoch, Expiry, GroupState, GroupSummary, GroupView, MemberClock, MemberState,
-    MemberView, RemovedMember, TopicPartition,
+    MemberView, PausedPartition, RemovedMember, TopicPartition,
 };
 
 /// The error for an answer to another question.
@@ -159,6 +159,7 @@ impl Context {
             MemberState::Waiting => v1::MemberState::Waiting,
             MemberState::Away => v1::MemberState::Away,
         };
+        let paused: Vec<_> = member.paused.iter().map(|one| one.partition).collect();
         v1::GroupMember {
             member_id: member.id.to_string(),
             instance_id: member
@@ -185,13 +186,29 @@ impl Context {
             clock: member
                 .clock
                 .map(|clock| member_clock(&clock, member.session_timeout_ms)),
-            paused: self.name_partitions(&member.paused),
+            paused: self.name_partitions(&paused),
+            paused_for: self.paused_for(&member.paused),
         }
+    }
+
+    fn paused_for(&self, paused: &[PausedPartition]) -> Vec<v1::PausedPartition> {
+        let paused = paused.iter().map(|paused| v1::PausedPartition {
+            partition: Some(v1::TopicPartition {
+                topic: self.name_of(paused.partition.topic),
+                topic_id: Bytes::copy_from_slice(paused.partition.topic.as_bytes()),
+                partition: paused.partition.index.0,
+            }),
+            told_ms_ago: millis(paused.told_ago),
+        });
+        paused.collect()
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn member_clock(clock: &MemberClock, session_timeout_ms: u32) -> v1::MemberClock {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let session_ends_in_ms = millis(clock.session_ends_in);
     v1::MemberClock {
         heard_ms_ago: u64::from(session_timeout_ms).saturating_sub(session_ends_in_ms),
