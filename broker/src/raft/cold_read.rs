@@ -3,14 +3,9 @@
 //! A shard's thread waits for no disk: what is not in memory is read by one of few threads of its own, and comes back as
 //! an operation. Raft goes on without it and asks again when the follower is heard of, so a read may be lost at any place:
 //! where too many wait, or when its shard takes no more.
-//!
-//! A broker that comes back is behind in all of its groups. What it lacks is sent group by group and not all at once, so that requests do
-//! not wait behind it: while reads wait for a thread, the threads rest after each.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
 
 use highwater_storage::{Error as StorageError, Frame, LogReader, RaftIndex};
 
@@ -21,8 +16,6 @@ use super::{GroupId, ReplicaId};
 
 /// Reads that wait for a thread.
 const MAX_WAITING: usize = 256;
-/// How long a thread rests after a read while others wait.
-const REST: Duration = Duration::from_millis(4);
 
 /// Entries to be read outside of the shard's thread.
 #[derive(Debug)]
@@ -101,9 +94,6 @@ impl<M: Machine> ReadPool<M> {
         while let Some((read, port)) = self.next() {
             if port.mailbox.operate(read.run()).is_err() {
                 tracing::debug!("a shard took no cold read; it will ask again");
-            }
-            if !self.state().waiting.is_empty() {
-                thread::sleep(REST);
             }
         }
     }

@@ -31,6 +31,8 @@ pub struct Config {
     /// Leaderships that a shard hands over at once where all are to go. A partition takes no proposals from when its handover
     /// begins until the successor serves: with all of them at once, each would wait for the elections of all.
     pub handovers: usize,
+    /// Groups of a shard whose followers are sent at once what they lack, where nobody waits for them.
+    pub catch_ups: usize,
     /// The largest snapshot of a machine that is sent or taken, in bytes.
     pub snapshot_bytes: usize,
     /// Ticks after which a snapshot that was not answered is taken for lost.
@@ -72,6 +74,7 @@ impl Default for Config {
             uncommitted_bytes: 64 * MIB,
             apply_bytes: 16 * MIB,
             handovers: 32,
+            catch_ups: 4,
             snapshot_bytes: 32 << 20,
             snapshot_ticks: 30,
             seeding_ticks: 100,
@@ -132,6 +135,9 @@ impl Config {
         }
         if self.handovers == 0 {
             return refuse("handovers", "must be at least 1");
+        }
+        if self.catch_ups == 0 {
+            return refuse("catch_ups", "must be at least 1");
         }
         if self.reader_threads == 0 {
             return refuse("reader_threads", "must be at least 1");

@@ -322,6 +322,12 @@ impl Group {
         self.node.store().log()
     }
 
+    /// One past the last index that is both in the log and known to Raft.
+    pub(super) fn log_end(&self) -> RaftIndex {
+        let last = self.log().last_index().0;
+        RaftIndex(last.min(self.node.raft.raft_log.last_index())).next()
+    }
+
     pub(super) fn log_mut(&mut self) -> &mut Log {
         self.node.mut_store().log_mut()
     }

@@ -21,6 +21,7 @@
 //! The network between brokers stands behind [`PeerTransport`].
 
 mod ailment;
+mod catching_up;
 mod checkpoint;
 mod cold_read;
 mod config;

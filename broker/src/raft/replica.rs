@@ -29,6 +29,7 @@ use highwater_storage::{
 };
 
 use super::ailment::Ailment;
+use super::catching_up::CatchingUp;
 use super::cold_read::ColdRead;
 use super::counters::ShardCounters;
 use super::effects::{Applicable, Effects, Write, WriteNumber};
@@ -109,6 +110,8 @@ pub(super) struct TurnContext<'a> {
     pub(super) outbox: Vec<PeerMessage>,
     /// Leaderships that began to serve.
     pub(super) leaderships: Vec<Leadership>,
+    /// Which groups' followers are sent what they lack.
+    pub(super) catching_up: CatchingUp<ColdRead>,
     /// Entries that have to be read elsewhere.
     pub(super) cold_reads: Vec<ColdRead>,
     /// Frames that have to come from another broker.
@@ -307,6 +310,14 @@ impl<M: Machine> Replica<M> {
     /// Whether it leads its group.
     pub(super) fn leads(&self) -> bool {
         matches!(self.role, Role::Leader { .. })
+    }
+
+    /// Whether no other member that is not gone lacks the entry at `index`, as far as this leader knows; true where it does not lead.
+    pub(super) fn has_everywhere(&self, index: RaftIndex) -> bool {
+        match &self.consensus {
+            Consensus::Running(group) => !self.leads() || group.has_everywhere(index),
+            Consensus::Quarantined { .. } => true,
+        }
     }
 
     /// Whether it follows, but knows of nobody who leads.

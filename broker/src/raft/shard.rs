@@ -18,6 +18,7 @@ use highwater_storage::{Store, Ticket};
 
 use self::leaving::Leaving;
 use self::stall::StallClock;
+use super::catching_up::CatchingUp;
 use super::cold_read::ColdRead;
 use super::counters::ShardCounters;
 use super::machine::{Machine, Refusal, Timestamp};
@@ -48,6 +49,8 @@ pub struct Shard<M: Machine> {
     farewells: Vec<PeerMessage>,
     /// Leaderships that are to go elsewhere.
     leaving: Vec<Leaving>,
+    /// Whose followers are sent what they lack.
+    catching_up: CatchingUp<ColdRead>,
     stall: StallClock,
     /// Whether the disk counts as stuck.
     is_stalled: bool,
@@ -92,6 +95,7 @@ impl<M: Machine> Shard<M> {
         random: Box<dyn FnMut() -> u64 + Send>,
     ) -> Self {
         Self {
+            catching_up: CatchingUp::new(config.catch_ups),
             store,
             config,
             random,
@@ -126,6 +130,7 @@ impl<M: Machine> Shard<M> {
             is_disk_full: !inbox.requests.is_empty() && self.store.space().refusing,
             outbox: Vec::new(),
             leaderships: Vec::new(),
+            catching_up: std::mem::take(&mut self.catching_up),
             cold_reads: Vec::new(),
             pulls: Vec::new(),
             released: Released::default(),
@@ -137,6 +142,7 @@ impl<M: Machine> Shard<M> {
         }
         for _ in 0..std::mem::take(&mut inbox.ticks) {
             self.tick();
+            context.catching_up.tick();
         }
         for message in inbox.messages.drain(..) {
             context.released.add(message.bytes());
@@ -156,8 +162,10 @@ impl<M: Machine> Shard<M> {
         }
         self.go_on_leaving();
         self.drive(&mut context);
+        self.go_on_catching_up(&mut context);
         self.answer_leaving();
         context.outbox.append(&mut self.farewells);
+        self.catching_up = context.catching_up;
         let mut released = std::mem::take(&mut self.released);
         released.merge(context.released);
         let wants_ticks = !(self.ticking.is_empty() && self.leaving.is_empty()) || self.is_stalled;
@@ -221,6 +229,19 @@ impl<M: Machine> Shard<M> {
                 return;
             }
         }
+    }
+
+    /// Reads for the followers of the next groups, in place of those that have caught up.
+    fn go_on_catching_up(&mut self, context: &mut TurnContext<'_>) {
+        let replicas = &self.replicas;
+        context.catching_up.end(|group, upto| {
+            let replica = replicas.slot(group).and_then(|slot| replicas.get(slot));
+            replica.is_none_or(|replica| replica.has_everywhere(upto))
+        });
+        while let Some((group, read)) = context.catching_up.next() {
+            self.with_group(group, |replica| replica.read(read, context));
+        }
+        self.drive(context);
     }
 
     fn drive_one(&mut self, slot: Slot, context: &mut TurnContext<'_>) {

@@ -120,6 +120,26 @@ impl Group {
         self.least(|voters| voters.iter().filter(|id| self.is_in_sync(**id)).count())
     }
 
+    /// Whether a majority keeps up with this leader to the last entry that is committed, so that nobody waits for a member that is
+    /// behind.
+    pub(in crate::raft) fn moves_without_laggards(&self) -> bool {
+        let raft = &self.node.raft;
+        let has_all = |id: &&ReplicaId| {
+            let progress = raft.prs().get(id.0);
+            **id == self.replica
+                || progress.is_some_and(|progress| progress.matched >= raft.raft_log.committed)
+                    && self.is_in_sync(**id)
+        };
+        self.least(|voters| voters.iter().filter(has_all).count()) >= self.quorum()
+    }
+
+    /// Whether all other members that are not gone are known to hold the entry at `index` durably.
+    pub(in crate::raft) fn has_everywhere(&self, index: RaftIndex) -> bool {
+        let members = self.node.raft.prs().iter();
+        let mut others = members.filter(|(id, _)| **id != self.replica.0);
+        others.all(|(id, progress)| progress.matched >= index.0 || self.is_gone(ReplicaId(*id)))
+    }
+
     /// How many voters are known to hold the entry at `index` durably; in a joint configuration, of the half that has
     /// fewer.
     pub(in crate::raft) fn holders(&self, index: u64) -> usize {

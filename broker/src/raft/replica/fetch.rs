@@ -70,24 +70,54 @@ impl<M: Machine> Replica<M> {
         let Consensus::Running(group) = &self.consensus else {
             return Ok(());
         };
-        let log = group.log();
-        let read = log.read_cached(fetch.from, fetch.to, fetch.max_bytes);
-        if let Some(frames) = or_gone(read)? {
-            return self.handle(Event::Fetched(vec![fetch.context], frames), |_| {});
+        let reader = group.log().reader();
+        let waits_for_nobody = group.moves_without_laggards();
+        let Some(ticket) = self.cold_reads.wait(fetch.from, fetch.context) else {
+            return Ok(());
+        };
+        let read = ColdRead {
+            group: self.group_id,
+            replica: self.id,
+            reader,
+            from: fetch.from,
+            to: fetch.to,
+            max_bytes: fetch.max_bytes,
+            ticket,
+        };
+        let upto = read.to.previous();
+        if waits_for_nobody && !context.catching_up.admit(self.group_id, upto) {
+            context.catching_up.wait(self.group_id, upto, read);
+            return Ok(());
         }
-        let reader = log.reader();
-        if let Some(ticket) = self.cold_reads.wait(fetch.from, fetch.context) {
-            context.cold_reads.push(ColdRead {
-                group: self.group_id,
-                replica: self.id,
-                reader,
-                from: fetch.from,
-                to: fetch.to,
-                max_bytes: fetch.max_bytes,
-                ticket,
-            });
+        self.read(read, context)
+    }
+
+    /// Reads entries for followers: at once where they are in memory, else elsewhere.
+    pub(in crate::raft) fn read(
+        &mut self,
+        mut read: ColdRead,
+        context: &mut TurnContext<'_>,
+    ) -> Result<(), Error> {
+        let Consensus::Running(group) = &self.consensus else {
+            return Ok(());
+        };
+        // There may be more than when Raft asked, or less where somebody else leads by now.
+        read.to = group.log_end();
+        if read.from >= read.to {
+            return Ok(());
         }
-        Ok(())
+        match or_gone(group.log().read_cached(read.from, read.to, read.max_bytes))? {
+            Some(frames) => self.fetched(FinishedRead {
+                group: read.group,
+                replica: read.replica,
+                frames: Ok(frames),
+                ticket: read.ticket,
+            }),
+            None => {
+                context.cold_reads.push(read);
+                Ok(())
+            }
+        }
     }
 
     /// A read is done. Where the log begins later by now, Raft finds that out.

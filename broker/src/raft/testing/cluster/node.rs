@@ -125,6 +125,7 @@ fn config(sleep_ticks: u32) -> Config {
         inflight_messages: 4,
         apply_bytes: 64,
         handovers: 1,
+        catch_ups: 1,
         snapshot_ticks: 4,
         seeding_ticks: 4,
         catchup_bytes: 0,
