@@ -50,7 +50,9 @@ impl Balance {
             let now = Instant::now();
             presence.observe(&self.peers.liveness().borrow(), now);
             if !presence.is_empty() {
-                let misplaced = self.misplaced(&presence.settled(now));
+                let mut settled = presence.settled(now);
+                settled.retain(|broker| !self.peers.is_leaving(*broker));
+                let misplaced = self.misplaced(&settled);
                 self.hand_over(kept.due(&misplaced, now));
             }
         }

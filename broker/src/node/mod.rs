@@ -274,6 +274,7 @@ impl Node {
 
     /// Has other brokers take over what this one leads, as far as there are any.
     pub(crate) async fn hand_over(&self) {
+        self.peers.leave();
         let handover = self.shards.transfer_all_away();
         if tokio::time::timeout(HANDOVER_LIMIT, handover)
             .await

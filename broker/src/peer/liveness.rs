@@ -32,6 +32,8 @@ pub(crate) struct Pulse {
     pub(crate) shards: Vec<ShardPulse>,
     /// For how many milliseconds the oldest sync has been under way; 0: none is.
     pub(crate) sync_age_ms: u64,
+    /// Whether it is about to stop.
+    pub(crate) is_leaving: bool,
 }
 
 /// Why a broker is down.
@@ -87,6 +89,7 @@ struct Heard {
     count: u64,
     at_ms: u64,
     sync_age_ms: u64,
+    is_leaving: bool,
     shards: Vec<Shard>,
 }
 
@@ -136,6 +139,15 @@ impl Liveness {
         up.map(|(broker, _)| *broker)
     }
 
+    /// Whether a broker is about to stop, as it said last.
+    pub(super) fn is_leaving(&self, broker: BrokerId) -> bool {
+        let heard = self
+            .others
+            .get(&broker)
+            .and_then(|other| other.heard.as_ref());
+        heard.is_some_and(|heard| heard.is_leaving)
+    }
+
     /// Takes a heartbeat of broker `from`, whose process drew `run_id`.
     pub(super) fn heard(
         &mut self,
@@ -171,6 +183,7 @@ impl Liveness {
             count: beat.count,
             at_ms: now_ms,
             sync_age_ms: u64::from(beat.sync_age_ms),
+            is_leaving: beat.is_leaving,
             shards: follow(&shards_before, &beat.shards, now_ms),
         });
         (has_restarted && std::mem::take(&mut other.is_up))
@@ -240,6 +253,7 @@ impl Other {
             heard_count: heard.map_or(0, |heard| heard.count),
             shards: pulse.shards.clone(),
             sync_age_ms: u32::try_from(pulse.sync_age_ms).unwrap_or(u32::MAX),
+            is_leaving: pulse.is_leaving,
         }
     }
 }
@@ -331,6 +345,20 @@ mod tests {
         let mut pair = Pair::up();
         assert_eq!(pair.intervals(1000), []);
         assert_eq!(pair.a.up().collect::<Vec<_>>(), [B]);
+    }
+
+    #[test]
+    fn a_broker_that_is_about_to_stop_is_up_and_says_so() {
+        let mut pair = Pair::up();
+        assert!(!pair.a.is_leaving(B));
+        pair.b_pulse.is_leaving = true;
+        assert_eq!(pair.intervals(1), []);
+        assert!(pair.a.is_leaving(B));
+        // Another run of it stays.
+        pair.b_pulse.is_leaving = false;
+        pair.b_run += 1;
+        pair.intervals(3);
+        assert!(!pair.a.is_leaving(B));
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod transport;
 mod wire;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -161,6 +162,7 @@ impl Peers {
                 snapshot_bytes: raft.snapshot_bytes,
             },
             up: watch::Sender::default(),
+            is_leaving: AtomicBool::new(false),
             lost: Lost::new(&spec.metrics),
             metrics: spec.metrics,
             began: Instant::now(),
@@ -200,6 +202,16 @@ impl Peers {
     /// Who leads each group. Of groups with replicas on other brokers only; this broker's own are in it, too.
     pub(crate) fn leaders(&self) -> &Arc<LeaderTable> {
         &self.shared.leaders
+    }
+
+    /// Tells the other brokers that this one is about to stop, so that they hand it no leadership.
+    pub(crate) fn leave(&self) {
+        self.shared.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another broker is about to stop, as it said last.
+    pub(crate) fn is_leaving(&self, broker: BrokerId) -> bool {
+        self.shared.liveness().is_leaving(broker)
     }
 
     /// Which other brokers are up, from now on.

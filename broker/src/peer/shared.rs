@@ -1,6 +1,7 @@
 //! What all parts of a broker's way to the others share.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -108,6 +109,7 @@ impl Groups for Shards<Replica> {
         Pulse {
             shards: shards.collect(),
             sync_age_ms: u64::try_from(sync_age.as_millis()).unwrap_or(u64::MAX),
+            is_leaving: false,
         }
     }
 
@@ -198,6 +200,8 @@ pub(super) struct Shared {
     pub(super) outbox_limits: outbox::Limits,
     pub(super) message_limits: wire::Limits,
     pub(super) up: watch::Sender<Arc<BTreeSet<BrokerId>>>,
+    /// Whether this broker is about to stop.
+    pub(super) is_leaving: AtomicBool,
     pub(super) metrics: metrics::Peers,
     pub(super) lost: Lost,
     pub(super) began: Instant,
@@ -240,7 +244,10 @@ impl Shared {
 
     /// Sends signs of life, and looks who is missing. To be called once per interval.
     pub(super) fn tick(&self, groups: &dyn Groups) {
-        let pulse = groups.pulse();
+        let pulse = Pulse {
+            is_leaving: self.is_leaving.load(Ordering::Relaxed),
+            ..groups.pulse()
+        };
         let now_ms = self.now_ms();
         let (beats, changes) = self.liveness().tick(&pulse, now_ms);
         let outboxes = self.outboxes.load();

@@ -78,6 +78,13 @@ impl Group {
 
     /// The brokers of these replicas are gone.
     pub(super) fn members_lost(&mut self, lost: &HashSet<ReplicaId>) {
+        let raft = &mut self.node.raft;
+        if let Some(successor) = raft.lead_transferee
+            && lost.contains(&ReplicaId(successor))
+        {
+            // Nothing is proposed while a successor is waited for.
+            raft.abort_leader_transfer();
+        }
         for id in self.members.all() {
             if lost.contains(&id) && !self.sleep.gone.contains(&id) {
                 self.sleep.gone.push(id);
@@ -100,7 +107,12 @@ impl Group {
     /// A message that is taken came in. A heartbeat that asks to sleep is made an ordinary one where this replica does
     /// not want to. Answers whether it sleeps once the message is stepped.
     pub(super) fn hear(&mut self, message: &mut Message) -> bool {
-        self.sleep.gone.retain(|id| id.0 != message.from);
+        if self.is_gone(ReplicaId(message.from)) {
+            // Its broker is back, or not gone yet and may begin anew before anybody hears of that: it has to be asked again
+            // whether it sleeps.
+            self.sleep.gone.retain(|id| id.0 != message.from);
+            self.wake_all();
+        }
         match message.get_msg_type() {
             MessageType::MsgHeartbeat if message.context.starts_with(MARK) => {
                 if self.may_follow_to_sleep(message) {

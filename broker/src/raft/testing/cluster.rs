@@ -466,6 +466,7 @@ impl Cluster {
         };
         message.set_msg_type(match command.argument(2)? {
             "heartbeat" => MessageType::MsgHeartbeat,
+            "heartbeat-response" => MessageType::MsgHeartbeatResponse,
             "propose" => MessageType::MsgPropose,
             "append" => MessageType::MsgAppend,
             "snapshot" => MessageType::MsgSnapshot,
