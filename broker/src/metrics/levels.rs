@@ -15,12 +15,14 @@ use crate::raft::Shards;
 use crate::raft::machine::Role;
 use crate::replica::Replica;
 use crate::server::{Connections, ListenerName};
+use crate::service::Context;
 
 /// Where levels are read. Complete once the broker has started.
 pub(crate) struct Sources {
     pub(crate) readiness: Readiness,
     pub(crate) budget: Budget,
     pub(crate) hosted: Arc<Hosted>,
+    pub(crate) context: Arc<Context>,
     pub(crate) cluster: Arc<ClusterView>,
     pub(crate) health: Arc<Health>,
     pub(crate) shards: Shards<Replica>,
@@ -53,6 +55,7 @@ pub(super) struct Levels {
     written_bytes: IntCounter,
     topics: IntGauge,
     partitions: IntGaugeVec,
+    under_replicated: IntGauge,
     leads_controller: IntGauge,
     coordinators: IntGauge,
     groups: IntGauge,
@@ -135,6 +138,10 @@ impl Levels {
              led here as soon as they are; failed, which take no records",
             &["state"],
         );
+        let under_replicated = catalog.gauge(
+            "highwater_under_replicated_partitions",
+            "Partitions that are led here and have replicas that are not in sync",
+        );
         let leads_controller = catalog.gauge(
             "highwater_controller_leader",
             "1 on the broker that leads the controller",
@@ -201,6 +208,7 @@ impl Levels {
             written_bytes,
             topics,
             partitions,
+            under_replicated,
             leads_controller,
             coordinators,
             groups,
@@ -223,6 +231,8 @@ impl Levels {
         self.read_health(&sources.health);
         let partitions = sources.hosted.load();
         self.read_partitions(&partitions);
+        self.under_replicated
+            .set(level(sources.context.under_replicated().len()));
         self.read_coordinators(&partitions);
         self.read_shards(&sources.shards);
         self.topics

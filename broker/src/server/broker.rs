@@ -144,6 +144,7 @@ impl Broker {
             readiness: readiness.clone(),
             budget: budget.clone(),
             hosted: Arc::clone(&node.hosted),
+            context: Arc::clone(&context),
             cluster: Arc::clone(&node.cluster),
             health: Arc::clone(&node.health),
             shards: node.shards.clone(),

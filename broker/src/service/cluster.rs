@@ -14,6 +14,7 @@ use super::metadata::Sources;
 use super::{Context, refusals};
 use crate::authorize::{Operation, Principal, Resource, authorize};
 use crate::controller::ClusterImage;
+use crate::health::finding;
 use crate::server::{CallDeadline, ListenerName, Origin};
 
 /// Changes of leaders that come within this time after others were told are told together: after a start or a failure
@@ -154,7 +155,8 @@ impl ClusterService for Cluster {
             Resource::Cluster,
         )?;
         let context = &self.context;
-        let findings = context.health.findings();
+        let mut findings = context.health.findings();
+        findings.extend(under_replicated(context));
         let health = findings
             .iter()
             .map(|finding| finding.state)
@@ -187,6 +189,25 @@ impl ClusterService for Cluster {
         });
         Ok(Response::new(response))
     }
+}
+
+/// That replicas of partitions which are led here do not keep up, where that is so.
+fn under_replicated(context: &Context) -> Option<v1::HealthFinding> {
+    let found = context.under_replicated();
+    let first = found.first()?;
+    let behind: Vec<_> = first.behind.iter().map(ToString::to_string).collect();
+    Some(finding(
+        v1::HealthState::Warning,
+        "UNDER_REPLICATED",
+        format!(
+            "{} of the partitions that are led here have replicas that are not in sync, such as {}-{} on broker {}. Those on brokers \
+             that are up catch up by themselves",
+            found.len(),
+            first.partition.topic.name,
+            first.partition.index,
+            behind.join(", "),
+        ),
+    ))
 }
 
 /// The listener that a request came in by.

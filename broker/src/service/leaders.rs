@@ -110,7 +110,34 @@ fn newer(one: Told, other: Told) -> Told {
     }
 }
 
+/// A partition that is led here, and the brokers whose replicas do not keep up with it.
+pub(crate) struct UnderReplicated {
+    pub(crate) partition: Arc<HostedPartition>,
+    pub(crate) behind: Vec<BrokerId>,
+}
+
 impl Context {
+    /// The partitions that are led here and have replicas that do not keep up.
+    pub(crate) fn under_replicated(&self) -> Vec<UnderReplicated> {
+        let image = self.cluster.image();
+        let hosted = self.hosted.load();
+        let led = hosted
+            .iter()
+            .filter(|partition| matches!(partition.shared.standing(), Standing::Serving { .. }));
+        let under_replicated = led.filter_map(|partition| {
+            let topic = image.topic(partition.topic.id)?;
+            let placed = topic.partition(partition.index)?;
+            let in_sync = self.leaders.in_sync(placed);
+            let replicas = placed.replicas.iter().map(|replica| replica.broker);
+            let behind: Vec<_> = replicas.filter(|on| !in_sync.contains(on)).collect();
+            (!behind.is_empty()).then(|| UnderReplicated {
+                partition: Arc::clone(partition),
+                behind,
+            })
+        });
+        under_replicated.collect()
+    }
+
     /// The partition that a request names, on this broker.
     ///
     /// # Errors
