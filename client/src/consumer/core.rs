@@ -12,8 +12,8 @@
 //! the assignment until most of what was fetched of it is taken out.
 //!
 //! The consumer may want nothing of some partitions for as long as it likes, which are *held back*: what was fetched of them
-//! stays. Once it has found nothing else here, the others are given room beside that, and each may take a small share only,
-//! so that those which are held back later leave room, too.
+//! stays. Whenever the consumer finds nothing else here, brokers may push beside that, however much it is; and each partition
+//! may have a small share only, so that what is beside it is bounded by how many are held back.
 
 mod sharing;
 
@@ -219,6 +219,16 @@ impl Core {
     /// Takes the next batch or failure out, of the places that are wanted.
     pub(crate) fn take(&mut self, wants: impl Fn(usize) -> bool) -> Option<Item> {
         self.prefetched.take(wants)
+    }
+
+    /// The consumer wants something of which nothing is here.
+    pub(crate) fn want(&mut self) {
+        self.prefetched.want();
+    }
+
+    /// Whether the consumer wants something of which nothing is here, and not what is.
+    pub(crate) fn is_wanting(&self) -> bool {
+        self.prefetched.is_wanting()
     }
 
     /// Stops reading a partition because of a batch that cannot be read.

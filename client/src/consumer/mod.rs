@@ -135,8 +135,9 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes of batches that brokers may push ahead of what was received; 32 MiB unless set. One batch may go beyond, and up to half
-    /// as much again while [`Consumer::process_by_key`] holds partitions up, for those that go on.
+    /// Bytes of batches that brokers may push ahead of what was received; 32 MiB unless set. One batch may go beyond. While
+    /// [`Consumer::process_by_key`] holds partitions up, others are pushed beside what is here of those: that is as much as this at
+    /// most, and [`ConsumerBuilder::partition_fetch_bytes`] of each.
     pub fn buffer_bytes(mut self, bytes: u32) -> Self {
         self.rules.buffer_bytes = bytes;
         self
@@ -478,11 +479,12 @@ impl Consumer {
     /// Takes what was fetched first of what is wanted, and lets the task know when that has made room.
     fn take(&mut self, wants: impl Fn(&Arc<str>, u32) -> bool) -> Option<Item> {
         let mut core = self.shared.core();
-        let item = core.take(|place| {
-            let assigned = &self.assigned[place];
-            wants(&assigned.topic, assigned.partition)
-        });
-        if (item.is_some() || core.is_held_back()) && core.has_room() {
+        let is_wanted = |assigned: &Assigned| wants(&assigned.topic, assigned.partition);
+        let item = core.take(|place| is_wanted(&self.assigned[place]));
+        if item.is_none() && self.assigned.iter().any(is_wanted) {
+            core.want();
+        }
+        if (item.is_some() || core.is_wanting()) && core.has_room() {
             self.shared.wake.notify_one();
         }
         item

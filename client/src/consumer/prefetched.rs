@@ -29,8 +29,8 @@ pub(crate) struct Batch {
 }
 
 /// Invariants: `bytes` is the sum of the batches in `queues`, and `bytes_of` splits it by broker; batches of a partition
-/// stand in offset order; `turns` names each place with something in its queue once; of no broker more is held back than
-/// there is.
+/// stand in offset order; `turns` names each place with something in its queue once; nothing is held back, nor wanted
+/// in vain, where nothing is here.
 #[derive(Debug, Default)]
 pub(super) struct Prefetched {
     /// By place among the assigned partitions.
@@ -39,8 +39,10 @@ pub(super) struct Prefetched {
     turns: VecDeque<usize>,
     bytes: u64,
     bytes_of: HashMap<BrokerId, u64>,
-    /// What was here when nothing of it was wanted, by broker, as far as it still is. Empty unless that was so since nothing was here.
-    held_back_of: HashMap<BrokerId, u64>,
+    /// Something was wanted in vain since the last time at which nothing was here: some of what is here may stay for long.
+    is_held_back: bool,
+    /// What was wanted last was not here, and something else was.
+    is_wanting: bool,
 }
 
 /// What was fetched of one partition. `bytes` is the sum of its batches.
@@ -61,15 +63,20 @@ impl Prefetched {
         self.bytes_of.get(&broker).copied().unwrap_or_default()
     }
 
-    /// Whether there was something, and nothing of it was wanted, since the last time at which there was nothing.
+    /// Whether something was wanted in vain since the last time at which nothing was here.
     pub(super) fn is_held_back(&self) -> bool {
-        !self.held_back_of.is_empty()
+        self.is_held_back
     }
 
-    /// Bytes of the batches that one broker sent after nothing of what was here was wanted.
-    pub(super) fn bytes_since_held_back(&self, broker: BrokerId) -> u64 {
-        let held_back = self.held_back_of.get(&broker);
-        self.bytes_of(broker) - held_back.copied().unwrap_or_default()
+    /// Whether what was wanted last was not here, and something else was.
+    pub(super) fn is_wanting(&self) -> bool {
+        self.is_wanting
+    }
+
+    /// Something is wanted of which nothing is here.
+    pub(super) fn want(&mut self) {
+        self.is_wanting = !self.turns.is_empty();
+        self.is_held_back |= self.is_wanting;
     }
 
     /// Bytes of the batches of one partition.
@@ -97,12 +104,7 @@ impl Prefetched {
 
     /// Takes out what is first of a place that is wanted. The others keep their turns.
     pub(super) fn take(&mut self, wants: impl Fn(usize) -> bool) -> Option<Item> {
-        let Some(turn) = self.turns.iter().position(|place| wants(*place)) else {
-            if !self.is_held_back() {
-                self.held_back_of = self.bytes_of.clone();
-            }
-            return None;
-        };
+        let turn = self.turns.iter().position(|place| wants(*place))?;
         let place = self.turns.remove(turn)?;
         let queue = &mut self.queues[place];
         let item = queue.items.pop_front()?;
@@ -110,6 +112,8 @@ impl Prefetched {
             self.turns.push_back(place);
         }
         self.forget(&item);
+        self.is_wanting = false;
+        self.is_held_back &= !self.turns.is_empty();
         Some(item)
     }
 
@@ -127,6 +131,9 @@ impl Prefetched {
             self.turns.retain(|of| *of != place);
         }
         items.iter().for_each(|item| self.forget(item));
+        let is_empty = self.turns.is_empty();
+        self.is_held_back &= !is_empty;
+        self.is_wanting &= !is_empty;
     }
 
     /// Takes an item out of the sums.
@@ -141,13 +148,6 @@ impl Prefetched {
                     self.bytes_of.remove(&batch.broker);
                 }
             }
-            let left = self.bytes_of(batch.broker);
-            if let Some(held_back) = self.held_back_of.get_mut(&batch.broker) {
-                *held_back = left.min(*held_back);
-            }
-        }
-        if self.bytes == 0 {
-            self.held_back_of.clear();
         }
     }
 }
@@ -204,18 +204,23 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_after_the_rest_was_not_wanted_is_told_apart_until_all_is_taken() {
+    fn what_is_wanted_in_vain_is_remembered_until_it_comes_and_that_there_was_such_until_all_is_taken()
+     {
         let mut prefetched = filled(&[0, 0]);
-        assert!(prefetched.take(|_| false).is_none() && prefetched.is_held_back());
-        assert_eq!(prefetched.bytes_since_held_back(broker(0)), 0);
-        prefetched.push(item(2, 0, 30));
-        prefetched.push(item(1, 0, 40));
-        assert_eq!(prefetched.bytes_since_held_back(broker(0)), 30);
-        assert_eq!(prefetched.bytes_since_held_back(broker(1)), 40);
-        assert_eq!(taken(&mut prefetched, |place| place > 0), [2, 1]);
+        assert!(prefetched.take(|place| place == 1).is_none());
+        prefetched.want();
+        assert!(prefetched.is_wanting() && prefetched.is_held_back());
+        prefetched.push(item(1, 0, 30));
+        assert!(prefetched.take(|place| place == 1).is_some());
+        assert!(!prefetched.is_wanting() && prefetched.is_held_back());
         assert_eq!(taken(&mut prefetched, |_| true), [0, 0]);
         assert!(!prefetched.is_held_back());
-        assert!(prefetched.take(|_| false).is_none() && !prefetched.is_held_back());
+        prefetched.want();
+        assert!(!prefetched.is_wanting() && !prefetched.is_held_back());
+        let mut prefetched = filled(&[0]);
+        prefetched.want();
+        prefetched.drop_place(0);
+        assert!(!prefetched.is_wanting() && !prefetched.is_held_back());
     }
 
     proptest! {
@@ -242,7 +247,6 @@ mod tests {
                     prop_assert_eq!(prefetched.bytes_at(place), bytes_at(place));
                     let of_broker = (place % 2..4).step_by(2).map(bytes_at).sum::<u64>();
                     prop_assert_eq!(prefetched.bytes_of(broker(place)), of_broker);
-                    prop_assert!(prefetched.bytes_since_held_back(broker(place)) <= of_broker);
                 }
             }
         }

@@ -11,8 +11,10 @@ pub(super) struct Share {
 }
 
 impl Share {
-    pub(super) fn new(bytes: u64) -> Self {
-        Self { bytes }
+    pub(super) fn new(bytes: u32) -> Self {
+        Self {
+            bytes: u64::from(bytes),
+        }
     }
 
     /// The most credit that a broker may have at a time.
@@ -44,9 +46,9 @@ mod tests {
     fn a_partition_that_is_not_full_stays_in_its_share_whatever_credit_there_is() {
         for bytes in 1..1_000 {
             let share = Share::new(bytes);
-            let most = (0..=bytes).rfind(|held| !share.is_full(*held));
+            let most = (0..=u64::from(bytes)).rfind(|held| !share.is_full(*held));
             let most = most.unwrap() + share.most_credit();
-            assert!(most <= bytes, "{most} of {bytes}");
+            assert!(most <= u64::from(bytes), "{most} of {bytes}");
         }
     }
 

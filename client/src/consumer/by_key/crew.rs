@@ -120,7 +120,7 @@ impl<E: Send + 'static> Crew<E> {
                 None => std::future::pending().await,
             }
         };
-        let has_room = |topic: &Arc<str>, partition| lanes.has_room(&place(topic, partition));
+        let has_room = |topic: &Arc<str>, partition| lanes.has_room(topic, partition);
         (ended, has_room)
     }
 

@@ -55,9 +55,9 @@ struct Room {
 }
 
 impl Room {
-    fn is_there(self, waiting: usize, of_partition: usize) -> bool {
-        let reserved = self.common.saturating_mul(2);
-        waiting < self.common || (of_partition < self.each && waiting < reserved)
+    fn is_there(self, waiting: usize, of_partition: impl FnOnce() -> usize) -> bool {
+        let most = self.common.saturating_mul(2);
+        waiting < self.common || (waiting < most && of_partition() < self.each)
     }
 }
 
@@ -115,9 +115,12 @@ impl Lanes {
     }
 
     /// Whether another record of the partition can be taken in.
-    pub(super) fn has_room(&self, place: &Place) -> bool {
-        let of_partition = self.places.get(place);
-        let of_partition = of_partition.map_or(0, |progress| progress.waiting);
+    pub(super) fn has_room(&self, topic: &Arc<str>, partition: u32) -> bool {
+        let of_partition = || {
+            let topic = Arc::clone(topic);
+            let progress = self.places.get(&Place { topic, partition });
+            progress.map_or(0, |progress| progress.waiting)
+        };
         self.room.is_there(self.waiting, of_partition)
     }
 
@@ -297,7 +300,7 @@ mod tests {
     /// Takes in records of one key as long as there is room; how many.
     fn fill(lanes: &mut Lanes, partition: u32, from: u64) -> u64 {
         let mut offsets = from..;
-        while lanes.has_room(&place(partition)) {
+        while lanes.has_room(&"t".into(), partition) {
             lanes.push(record(partition, offsets.start, Some("slow")));
             offsets.next();
         }
@@ -380,9 +383,9 @@ mod tests {
         }
         let place = place(0);
         let (a, _) = begun(&mut lanes).pop().unwrap();
-        assert!(!lanes.has_room(&place));
+        assert!(!lanes.has_room(&place.topic, place.partition));
         lanes.abandon(&place);
-        assert!(lanes.has_room(&place) && lanes.is_running(&place));
+        assert!(lanes.has_room(&place.topic, place.partition) && lanes.is_running(&place));
         assert_eq!(lanes.finish(a), Some(Offset(6)));
         assert!(!lanes.is_running(&place));
         assert_eq!(begun(&mut lanes).len(), 0, "nothing of it begins");
@@ -431,7 +434,7 @@ mod tests {
             let mut running: Vec<Ticket> = Vec::new();
             let mut done: Vec<Ticket> = Vec::new();
             for choice in choices {
-                while input.front().is_some_and(|next| lanes.has_room(&Place::of(next))) {
+                while input.front().is_some_and(|next| lanes.has_room(&next.topic, next.partition)) {
                     lanes.push(input.pop_front().unwrap());
                 }
                 running.extend(begun(&mut lanes).into_iter().map(|(ticket, _)| ticket));
@@ -470,7 +473,7 @@ mod tests {
             queues.sort_by_key(|(partition, _)| !stuck.contains(partition));
             loop {
                 for (partition, queue) in &mut queues {
-                    while lanes.has_room(&place(*partition)) && let Some(next) = queue.pop_front() {
+                    while lanes.has_room(&"t".into(), *partition) && let Some(next) = queue.pop_front() {
                         lanes.push(next);
                     }
                 }

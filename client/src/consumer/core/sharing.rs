@@ -7,23 +7,21 @@ use super::Core;
 
 /// Credit is added when this fraction of what a broker may have is missing.
 const CREDIT_STEPS: u64 = 4;
-/// While something is held back, brokers may have this fraction of their share of the buffer beside what is.
-const BESIDE_HELD_BACK: u64 = 2;
-/// And a partition may take this fraction of what its broker may have.
-const SHARE_BESIDE_HELD_BACK: u64 = 16;
 
 impl Core {
     /// The credit that a broker should get now: what it may send and has sent stays within its share of the buffer, and
-    /// within that of each partition if all of it were spent on that one. What is held back does not keep it from a part of
-    /// its share.
+    /// within that of each partition if all of it were spent on that one. Where the consumer wants what is not here, only the
+    /// latter counts: what it does not want may stay for ever.
     pub(super) fn credit_due(&self, feed: &Feed) -> Option<u64> {
         let buffer = u64::from(self.rules.buffer_bytes);
-        let of_feed = self.bytes_of_feed();
+        let of_feed = (buffer / self.feeds.len() as u64).max(1);
         let left = of_feed.saturating_sub(self.prefetched.bytes_of(feed.broker));
         let room = buffer.saturating_sub(self.prefetched.bytes());
         let share = self.share();
-        let level = left.min(room).max(self.room_beside_held_back(feed));
-        let level = level.min(share.most_credit());
+        let level = match self.prefetched.is_wanting() {
+            true => share.most_credit(),
+            false => left.min(room).min(share.most_credit()),
+        };
         let step = of_feed.min(share.most_credit()) / CREDIT_STEPS;
         // Most of the time nothing is due, and partitions need not be looked at.
         feed.credit_due(level, step.max(1))?;
@@ -31,34 +29,13 @@ impl Core {
         feed.credit_due(level.min(share.room(fullest)), step.max(1))
     }
 
-    /// How much of the buffer a broker may have.
-    fn bytes_of_feed(&self) -> u64 {
-        let feeds = self.feeds.len().max(1) as u64;
-        (u64::from(self.rules.buffer_bytes) / feeds).max(1)
-    }
-
-    /// What a broker may send beside what is held back.
-    fn room_beside_held_back(&self, feed: &Feed) -> u64 {
-        if !self.is_held_back() {
-            return 0;
-        }
-        let beside = (self.bytes_of_feed() / BESIDE_HELD_BACK).max(1);
-        beside.saturating_sub(self.prefetched.bytes_since_held_back(feed.broker))
-    }
-
+    /// What one partition may have. It is small as long as some may be held back.
     pub(super) fn share(&self) -> Share {
-        let bytes = u64::from(self.rules.partition_buffer_bytes);
-        if self.is_held_back() {
-            let small = (self.bytes_of_feed() / SHARE_BESIDE_HELD_BACK).max(1);
-            Share::new(bytes.min(small))
-        } else {
-            Share::new(bytes)
-        }
-    }
-
-    /// Whether the consumer has wanted nothing of what is here, as long as some of it is.
-    pub(crate) fn is_held_back(&self) -> bool {
-        self.prefetched.is_held_back()
+        let bytes = self.rules.partition_buffer_bytes;
+        Share::new(match self.prefetched.is_held_back() {
+            true => bytes.min(self.rules.partition_fetch_bytes),
+            false => bytes,
+        })
     }
 
     /// What was fetched of each partition that a feed's broker is to push, and not yet taken out.
@@ -124,6 +101,7 @@ mod tests {
     use super::*;
     use crate::Start;
     use crate::consumer::plan::{Ask, Pushed, PushedPartition};
+    use crate::consumer::prefetched::Item;
     use crate::retry::Backoff;
     use highwater_proto::Offset;
 
@@ -279,45 +257,57 @@ mod tests {
         assert_eq!(broker.assignment, 1);
     }
 
+    /// Takes out what is wanted, or says that it is wanted.
+    fn take(core: &mut Core, wants: impl Fn(usize) -> bool) -> Option<Item> {
+        let item = core.take(wants);
+        if item.is_none() {
+            core.want();
+        }
+        item
+    }
+
     #[test]
     fn partitions_that_are_held_back_for_ever_do_not_stop_the_others_of_their_broker() {
-        // One that is held back could take all that its broker may have.
-        let buffer = SHARE / 2 - 20;
-        let (mut core, mut broker) = (core_with(3, buffer), Broker::with(&[1_000, 0, 0]));
-        settle(&mut core, &mut broker);
-        assert!(core.prefetched.bytes_at(0) >= u64::from(buffer));
-        broker.ends = vec![1_000, 1_000, 40];
-        let mut next = 0;
-        while next < 40 {
+        // One that is held back could take all that its broker may have, and so could its first batch.
+        for buffer in [SHARE / 2 - 20, 100] {
+            let (mut core, mut broker) = (core_with(3, buffer), Broker::with(&[1_000, 0, 0]));
             settle(&mut core, &mut broker);
-            let item = core.take(|place| place == 2);
-            if let Some(item) = item {
-                assert_eq!(item.content.unwrap().from, Offset(next));
-                next += 1;
-            } else {
-                assert!(
-                    core.is_held_back() && core.has_room(),
-                    "stands still at {next}"
-                );
+            assert!(core.prefetched.bytes_at(0) >= u64::from(buffer));
+            broker.ends = vec![1_000, 1_000, 40];
+            let mut next = 0;
+            while next < 40 {
+                settle(&mut core, &mut broker);
+                if let Some(item) = take(&mut core, |place| place == 2) {
+                    assert_eq!(item.content.unwrap().from, Offset(next));
+                    next += 1;
+                } else {
+                    assert!(core.has_room(), "stands still at {next} of {buffer}");
+                }
+                let bytes = core.prefetched.bytes();
+                let most = u64::from(buffer) + 2 * (u64::from(SHARE) + BATCH);
+                assert!(bytes <= most, "{bytes} of {buffer}");
             }
-            let most = u64::from(buffer) * 3 / 2 + 3 * BATCH;
-            assert!(
-                core.prefetched.bytes() <= most,
-                "{}",
-                core.prefetched.bytes()
-            );
+            // Of those that were held back nothing is lost.
+            let mut taken = [0_u64; 3];
+            broker.ends = vec![100, 100, 40];
+            while taken != [100, 100, 0] {
+                settle(&mut core, &mut broker);
+                let item = take(&mut core, |_| true).unwrap();
+                let taken = &mut taken[item.cursor.place];
+                assert_eq!(item.content.unwrap().from, Offset(*taken));
+                *taken += 1;
+            }
         }
-        // Of those that were held back nothing is lost.
-        let mut taken = [0_u64; 3];
-        broker.ends = vec![100, 100, 40];
-        while taken != [100, 100, 0] {
-            settle(&mut core, &mut broker);
-            let item = core.take(|_| true).unwrap();
-            let taken = &mut taken[item.cursor.place];
-            assert_eq!(item.content.unwrap().from, Offset(*taken));
-            *taken += 1;
-        }
-        assert!(!core.is_held_back());
+    }
+
+    #[test]
+    fn what_nobody_wants_is_not_pushed_beyond_the_buffer() {
+        let (mut core, mut broker) = (core_with(3, SHARE), Broker::with(&[1_000, 1_000, 1_000]));
+        settle(&mut core, &mut broker);
+        let bytes = core.prefetched.bytes();
+        assert!(core.take(|_| false).is_none() && !core.has_room());
+        settle(&mut core, &mut broker);
+        assert_eq!(core.prefetched.bytes(), bytes);
     }
 
     #[test]
@@ -340,7 +330,7 @@ mod tests {
                     5 | 6 => receive(&mut core, &mut broker),
                     7 => {
                         let wanted = chance >> 32;
-                        if let Some(item) = core.take(|place| wanted & (1 << place) != 0) {
+                        if let Some(item) = take(&mut core, |place| wanted & (1 << place) != 0) {
                             let batch = item.content.unwrap();
                             let taken = &mut taken[item.cursor.place];
                             assert_eq!(batch.from, Offset(*taken), "seed {seed}");
