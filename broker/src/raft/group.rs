@@ -209,7 +209,8 @@ impl Group {
     }
 
     /// Whether time matters to this replica: not while it sleeps, nor where there is nobody to hear from and nothing left
-    /// to tell those who could never lead.
+    /// to tell those who could never lead. To one of these it matters until it has not heard its leader for an election timeout:
+    /// for so long it votes for nobody else, and others may know of a change that makes it a voter.
     pub(super) fn wants_ticks(&self) -> bool {
         let raft = &self.node.raft;
         if self.is_asleep() {
@@ -217,8 +218,11 @@ impl Group {
         } else if raft.state == StateRole::Leader {
             let is_alone = self.members.is_alone(self.replica);
             !(is_alone || self.is_sole_voter() && self.is_idle())
+        } else if raft.promotable() {
+            !self.is_sole_voter()
         } else {
-            raft.promotable() && !self.is_sole_voter()
+            let has_leader = raft.leader_id != raft::INVALID_ID;
+            has_leader && raft.election_elapsed < self.config.election_ticks as usize
         }
     }
 
