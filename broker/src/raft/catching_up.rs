@@ -68,6 +68,15 @@ impl<R> CatchingUp<R> {
         self.waiting.push_back((group, upto, read));
     }
 
+    /// What waits for the turn of a group, which needs it now.
+    pub(super) fn withdraw(&mut self, group: GroupId) -> Vec<R> {
+        let mut withdrawn = Vec::new();
+        while let Some(at) = self.waiting.iter().position(|(of, ..)| *of == group) {
+            withdrawn.extend(self.waiting.remove(at).map(|(.., read)| read));
+        }
+        withdrawn
+    }
+
     /// Ends the turns of groups whose followers have what was read for them, as `has` says.
     pub(super) fn end(&mut self, has: impl Fn(GroupId, RaftIndex) -> bool) {
         let is_under_way = |one: &AtWork| one.ticks_left > 0 && !has(one.group, one.upto);
@@ -180,6 +189,23 @@ mod tests {
         }
         caught_up(&mut turns, 7, 0);
         assert_eq!(next(&mut turns), Some("second"));
+    }
+
+    #[test]
+    fn what_is_needed_now_waits_no_longer() {
+        let mut turns = CatchingUp::new(1);
+        assert!(admit(&mut turns, 1, 5));
+        wait(&mut turns, 2, "second");
+        wait(&mut turns, 3, "third");
+        wait(&mut turns, 3, "third, of another follower");
+        assert_eq!(
+            turns.withdraw(GroupId(3)),
+            ["third", "third, of another follower"]
+        );
+        assert_eq!(turns.withdraw(GroupId(3)), [""; 0]);
+        caught_up(&mut turns, 1, 5);
+        assert_eq!(next(&mut turns), Some("second"));
+        assert_eq!(next(&mut turns), None);
     }
 
     #[test]

@@ -72,7 +72,14 @@ impl<M: Machine> Replica<M> {
         };
         let reader = group.log().reader();
         let waits_for_nobody = group.moves_without_laggards();
-        let Some(ticket) = self.cold_reads.wait(fetch.from, fetch.context) else {
+        let ticket = self.cold_reads.wait(fetch.from, fetch.context);
+        if !waits_for_nobody {
+            // It may have waited for its turn until the group came to need it.
+            for read in context.catching_up.withdraw(self.group_id) {
+                self.read(read, context)?;
+            }
+        }
+        let Some(ticket) = ticket else {
             return Ok(());
         };
         let read = ColdRead {
