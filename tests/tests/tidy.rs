@@ -65,6 +65,7 @@ const PURE: &[&str] = &[
     "proto/src",
     "storage/src/frame.rs",
     "storage/src/ids.rs",
+    "broker/src/raft/catching_up.rs",
     "broker/src/raft/group.rs",
     "broker/src/raft/group/seeding.rs",
     "broker/src/raft/machine.rs",

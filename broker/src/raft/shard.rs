@@ -241,7 +241,9 @@ impl<M: Machine> Shard<M> {
         while let Some((group, read)) = context.catching_up.next() {
             self.with_group(group, |replica| replica.read(read, context));
         }
-        self.drive(context);
+        if !self.active.is_empty() {
+            self.drive(context);
+        }
     }
 
     fn drive_one(&mut self, slot: Slot, context: &mut TurnContext<'_>) {

@@ -103,7 +103,8 @@ fn unreadable(facts: &PartitionFacts, now_ms: i64) -> Option<Verdict> {
             return Some(Verdict::new(
                 Cause::Throttled,
                 format!(
-                    "broker {leader}, which leads it, has no memory left for requests and refused to be asked, too ({problem}); send                      less at once, or raise requests.memory_bytes"
+                    "broker {leader}, which leads it, has no memory left for requests and refused to be asked, too ({problem}); send \
+                     less at once, or raise requests.memory_bytes"
                 ),
             ));
         }
