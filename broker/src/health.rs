@@ -6,13 +6,13 @@ mod log_finding;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use highwater_proto::v1::{HealthFinding, HealthState};
 use highwater_storage::{LogId, Store};
 
 use self::first_found::FirstFound;
 use crate::offline::repair_command;
+use crate::wall_clock::now_ms;
 
 pub(crate) use log_finding::{Help, LogFinding, Trouble};
 
@@ -219,12 +219,6 @@ impl Health {
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.state));
         findings
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let since = since.unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Each value is replaced as a whole: a panic elsewhere left the one before.

@@ -79,6 +79,7 @@ mod server;
 mod service;
 pub mod tls;
 pub mod topic;
+mod wall_clock;
 
 pub use config::Config;
 /// What [`BrokerBuilder::file_system`] takes.

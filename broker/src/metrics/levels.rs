@@ -311,12 +311,8 @@ impl Levels {
     }
 
     fn read_coordinators(&self, partitions: &HostedPartitions) {
-        let leads = |coordinator: &&HostedCoordinator| {
-            matches!(
-                coordinator.partition.shared.standing(),
-                Standing::Serving { .. }
-            )
-        };
+        let leads =
+            |coordinator: &&HostedCoordinator| coordinator.partition.shared.standing().is_serving();
         let led: Vec<_> = partitions.coordinators().filter(leads).collect();
         let sum = |count: fn(&HostedCoordinator) -> usize| {
             level(led.iter().map(|one| count(one)).sum::<usize>())

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use highwater_storage::Store;
 use tracing::{debug, info, warn};
@@ -17,6 +17,7 @@ use crate::partition::{Command, Standing, TrimTo};
 use crate::raft::machine::Timestamp;
 use crate::raft::{GroupId, Operation, Reply, Shards};
 use crate::replica::Replica;
+use crate::wall_clock::now_ms;
 
 /// How long a partition is idle before its files are closed, at most twice that. What was written by then is checkpointed first, so that
 /// a start of many idle partitions has nothing to do for them.
@@ -46,11 +47,11 @@ pub(super) async fn run(
     let mut ages = HashMap::new();
     loop {
         tokio::select! {
-            _ = retention.tick() => retain(&hosted, &mut ages, now()).await,
+            _ = retention.tick() => retain(&hosted, &mut ages, Timestamp(now_ms())).await,
             _ = size.tick() => {
                 let written_before = std::mem::replace(&mut written_bytes, store.written_bytes());
                 if written_before != written_bytes {
-                    retain_by_size(&hosted, &mut ages, now()).await;
+                    retain_by_size(&hosted, &mut ages, Timestamp(now_ms())).await;
                 }
             }
             _ = producers.tick() => expire_producers(&hosted).await,
@@ -152,7 +153,7 @@ async fn expire_producers(hosted: &Hosted) {
     let partitions = hosted.load();
     for partition in partitions.iter() {
         // A cold partition has met no producer since the start: it need not be woken.
-        if !matches!(partition.shared.standing(), Standing::Serving { .. }) {
+        if !partition.shared.standing().is_serving() {
             continue;
         }
         let (reply, answer) = Reply::once();
@@ -171,11 +172,4 @@ fn may_lead(partition: &HostedPartition) -> bool {
             | Standing::Opening { .. }
             | Standing::Following { leader: None, .. }
     )
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -14,7 +14,6 @@ use wire::watermark_service_server::WatermarkService;
 
 use crate::controller::ClusterView;
 use crate::hosted::{Hosted, HostedPartition, HostedPartitions};
-use crate::partition::Standing;
 use crate::partition::record_time::record_time;
 use crate::raft::Operation;
 
@@ -110,7 +109,7 @@ fn measure_lag(
     let topic = TopicId::from_slice(&question.topic_id)?;
     let partition = hosted.get(topic, PartitionIndex(question.partition))?;
     // A sole replica that has not needed to be elected since the start knows its end all the same.
-    let leads = matches!(partition.shared.standing(), Standing::Serving { .. });
+    let leads = partition.shared.standing().is_serving();
     if !leads && !partition.is_sole_replica {
         return None;
     }
@@ -150,7 +149,7 @@ pub(crate) async fn high_watermark(
         .ok()?;
     match tokio::time::timeout(READ_INDEX_LIMIT, answered).await {
         Ok(Ok(Ok(_))) => {
-            let leads = matches!(partition.shared.standing(), Standing::Serving { .. });
+            let leads = partition.shared.standing().is_serving();
             leads.then(|| partition.shared.high_watermark())
         }
         Ok(Ok(Err(_)) | Err(_)) | Err(_) => None,

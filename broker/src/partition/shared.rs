@@ -37,6 +37,14 @@ pub enum Standing {
     Quarantined,
 }
 
+impl Standing {
+    /// Whether it leads and serves.
+    #[must_use]
+    pub fn is_serving(self) -> bool {
+        matches!(self, Self::Serving { .. })
+    }
+}
+
 const SERVING: u64 = 0;
 const OPENING: u64 = 1;
 const FOLLOWING: u64 = 2;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use highwater_storage::{Pressure, Store};
 
@@ -14,6 +14,7 @@ use super::machine::{Machine, Timestamp};
 use super::mailbox::{Inbox, Mailbox, Take, Wait};
 use super::message::PeerTransport;
 use super::shard::{Shard, TurnReport};
+use crate::wall_clock::now_ms;
 
 /// What the outside knows of a shard's thread.
 pub(super) struct ShardPort<M: Machine> {
@@ -94,7 +95,7 @@ impl<M: Machine> ShardThread<M> {
             }
             // A sync that ends from here on wakes this shard, whether or not the turn already saw its end.
             self.port.awaits_sync.store(true, Ordering::Release);
-            let report = self.shard.turn(&mut inbox, now());
+            let report = self.shard.turn(&mut inbox, Timestamp(now_ms()));
             self.instruments.turned(began.elapsed(), commands);
             wait = self.after_turn(report, &mut ticks);
         }
@@ -171,11 +172,4 @@ impl Ticks {
             _ => {}
         }
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -123,7 +123,7 @@ impl Context {
         let hosted = self.hosted.load();
         let led = hosted
             .iter()
-            .filter(|partition| matches!(partition.shared.standing(), Standing::Serving { .. }));
+            .filter(|partition| partition.shared.standing().is_serving());
         let under_replicated = led.filter_map(|partition| {
             let topic = image.topic(partition.topic.id)?;
             let placed = topic.partition(partition.index)?;

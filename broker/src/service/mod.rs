@@ -26,7 +26,6 @@ mod subscribe;
 pub(crate) use groups::GroupLags;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use highwater_proto::{BrokerId, batch, v1};
 use tokio::sync::{Semaphore, watch};
@@ -141,12 +140,4 @@ pub(crate) fn routes(context: &Arc<Context>) -> Routes {
         .add_service(ClusterServiceServer::new(cluster).max_decoding_message_size(usize::MAX))
         .add_service(PlacementServiceServer::new(placement).max_decoding_message_size(usize::MAX))
         .add_service(RecoveryServiceServer::new(recovery).max_decoding_message_size(usize::MAX))
-}
-
-/// Milliseconds since the Unix epoch.
-fn wall_clock_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

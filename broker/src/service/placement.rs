@@ -18,7 +18,6 @@ use crate::controller::{
 };
 use crate::controller_client::unexpected;
 use crate::hosted::{HostedPartition, parse_topic_id, unknown_topic};
-use crate::partition::Standing;
 use crate::raft::machine::Role;
 use crate::raft::{self, ReplicaId, ReplicaStatus};
 
@@ -121,7 +120,7 @@ impl Placement {
         wanted: Option<BrokerId>,
     ) -> Result<(), ApiError> {
         let standing = here.shared.standing();
-        if !matches!(standing, Standing::Serving { .. }) {
+        if !standing.is_serving() {
             let refusal = raft::machine::Refusal::NotLeader { leader: None };
             return Err(self
                 .context

@@ -11,7 +11,7 @@ use v1::produce_service_server::ProduceService;
 
 use super::batch_intake::{self, CheckedBatch};
 use super::produce_stream::ProduceStream;
-use super::{Context, refusals, wall_clock_ms};
+use super::{Context, refusals};
 use crate::authorize::{Operation, Principal, Resource, authorize};
 use crate::config::ProduceConfig;
 use crate::hosted::HostedPartition;
@@ -19,6 +19,7 @@ use crate::partition;
 use crate::raft::{Acks, Outcome, Reply};
 use crate::replica::{self, Replica};
 use crate::server::MessageCharges;
+use crate::wall_clock;
 
 /// The produce service.
 #[derive(Clone)]
@@ -145,7 +146,7 @@ pub(super) fn check(
     context: &Context,
     payload: Option<v1::produce_item::Payload>,
 ) -> Result<CheckedBatch, ApiError> {
-    batch_intake::check(payload, &context.batch_limits, wall_clock_ms())
+    batch_intake::check(payload, &context.batch_limits, wall_clock::now_ms())
 }
 
 /// Hands a batch to its shard, which will answer `reply`.

@@ -193,11 +193,7 @@ impl Context {
 
     fn paused_for(&self, paused: &[PausedPartition]) -> Vec<v1::PausedPartition> {
         let paused = paused.iter().map(|paused| v1::PausedPartition {
-            partition: Some(v1::TopicPartition {
-                topic: self.name_of(paused.partition.topic),
-                topic_id: Bytes::copy_from_slice(paused.partition.topic.as_bytes()),
-                partition: paused.partition.index.0,
-            }),
+            partition: Some(self.name_partition(paused.partition)),
             told_ms_ago: millis(paused.told_ago),
         });
         paused.collect()

@@ -18,7 +18,6 @@ use super::place::Place;
 use crate::coordinator::{self, Command, TopicPartition};
 use crate::metrics::PartitionLag;
 use crate::node::{MAX_QUESTIONS, measure_lags};
-use crate::partition::Standing;
 
 /// How long a partition's leader may take to answer.
 const LEADER_LIMIT: Duration = Duration::from_secs(5);
@@ -79,10 +78,7 @@ impl Context {
         let mut all = Vec::new();
         let hosted = self.hosted.load();
         for coordinator in hosted.coordinators() {
-            if !matches!(
-                coordinator.partition.shared.standing(),
-                Standing::Serving { .. }
-            ) {
+            if !coordinator.partition.shared.standing().is_serving() {
                 continue;
             }
             let place = Place {
