@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use highwater_proto::{ApiError, Reason, v1};
+use highwater_proto::{ApiError, Reason, is_unsent, v1};
 use tonic::transport::{Channel, Endpoint};
 use v1::cluster_service_client::ClusterServiceClient;
 
@@ -405,15 +405,6 @@ impl Cause {
             Self::Other(problem) => Error::Connect { addresses, problem },
         }
     }
-}
-
-/// Whether the connection ended before the request was sent by it. Why it did is known to nobody then: who ended it, as a
-/// broker does that does not take the client's certificate, says so to the next request.
-fn is_unsent(error: &(dyn std::error::Error + 'static)) -> bool {
-    let is_canceled = error
-        .downcast_ref::<hyper::Error>()
-        .is_some_and(hyper::Error::is_canceled);
-    is_canceled || error.source().is_some_and(is_unsent)
 }
 
 /// What the last error of a chain says, such as "Connection refused": those before it say only who met it.

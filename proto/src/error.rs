@@ -155,16 +155,24 @@ impl ApiError {
     }
 }
 
-/// Whether a call failed before anything of it was sent: there was no connection, and none could be made.
+/// Whether a call failed before anything of it was sent: there was no connection and none could be made, or the one there was
+/// ended first.
 pub fn never_left(status: &Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+    is_unsent(status)
+        || source_chain(status).any(<dyn std::error::Error>::is::<tonic::ConnectError>)
+}
+
+/// Whether the connection ended before the request was sent by it. Why it did is known to nobody then: who ended it, as a
+/// broker does that does not take the client's certificate, says so to the next request.
+pub fn is_unsent(status: &Status) -> bool {
+    source_chain(status)
+        .filter_map(|error| error.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_canceled)
+}
+
+/// What a status came from, and what that came from.
+fn source_chain(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(status), |error| error.source())
 }
 
 /// What a status means that no broker of ours wrote. One with a source was made on this side, by the transport.
@@ -190,8 +198,7 @@ fn reason_of_plain(status: &Status) -> Reason {
 /// The transport says "transport error" and keeps what happened in the sources.
 fn plain_message(status: &Status) -> String {
     let mut message = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
+    for error in source_chain(status) {
         let text = error.to_string();
         if !message.contains(&text) {
             if !message.is_empty() {
@@ -199,7 +206,6 @@ fn plain_message(status: &Status) -> String {
             }
             message.push_str(&text);
         }
-        source = error.source();
     }
     if message.is_empty() {
         message = status.code().description().to_owned();
@@ -284,6 +290,8 @@ impl From<&crate::batch::Error> for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
     use super::*;
 
     #[test]
@@ -374,6 +382,22 @@ mod tests {
         let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         let error = ApiError::from(Status::from_error(Box::new(reset)));
         assert_eq!(error.reason, Reason::NetworkException);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_its_connection_did_not_live_to_send_surely_did_nothing() {
+        let (near, _far) = tokio::io::duplex(1 << 10);
+        let handshake =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near));
+        let (mut requests, connection) = handshake.await.unwrap();
+        let request = http::Request::new(tonic::body::Body::empty());
+        let answer = requests.send_request(request);
+        drop(connection);
+        let status = Status::from_error(Box::new(answer.await.unwrap_err()));
+        assert!(is_unsent(&status) && never_left(&status));
+        let error = ApiError::from(status);
+        assert_eq!(error.reason, Reason::BrokerNotAvailable);
+        assert!(error.is_retriable() && error.is_definite());
     }
 
     #[test]

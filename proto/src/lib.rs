@@ -38,7 +38,7 @@ pub mod internal {
 pub const TLS_ONLY: &str = "connections are taken with TLS only";
 
 pub use codec::{SizedCodec, SizedEncoder};
-pub use error::{ApiError, ERROR_DOMAIN, never_left};
+pub use error::{ApiError, ERROR_DOMAIN, is_unsent, never_left};
 pub use ids::{
     BrokerId, Offset, PartitionIndex, ProducerEpoch, ProducerId, ReplicaId, Sequence, TopicId,
 };
