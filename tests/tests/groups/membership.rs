@@ -93,6 +93,22 @@ async fn what_was_received_is_committed_before_it_is_given_away() {
 }
 
 #[tokio::test]
+async fn who_joins_has_its_share_as_soon_as_others_have_let_go() {
+    let stage = Stage::with_rare_heartbeats(2).await;
+    let diary = Diary::default();
+    let mut first = stage.group_noted(&diary, "first").build().await.unwrap();
+    let is_shared_out = async || diary.place("first assigned 1").is_some();
+    turn_until(&mut first, "both partitions", is_shared_out).await;
+    let mut second = stage.group_noted(&diary, "second").build().await.unwrap();
+    tokio::select! {
+        () = until("a share for the second", async || {
+            diary.pages().iter().any(|page| page.starts_with("second assigned"))
+        }) => {}
+        _ = async { tokio::join!(first.recv(), second.recv()) } => panic!("there is nothing"),
+    }
+}
+
+#[tokio::test]
 async fn a_static_member_comes_back_to_its_partitions() {
     let stage = Stage::new(2).await;
     let diary = Diary::default();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use highwater_broker::Broker;
+use highwater_broker::{Broker, BrokerBuilder, Config};
 use highwater_client::{
     Client, Commits, ConsumedRecord, GroupConsumer, GroupConsumerBuilder, NewTopic, Rebalance,
     Record,
@@ -28,7 +28,20 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn new(partitions: u32) -> Self {
-        let broker = Broker::builder().in_memory().without_ports();
+        Self::of(Broker::builder(), partitions).await
+    }
+
+    /// One whose members send a heartbeat so seldom that no test waits for the next.
+    pub(crate) async fn with_rare_heartbeats(partitions: u32) -> Self {
+        let rare = |config: &mut Config| {
+            config.groups.session_timeout_ms = config.groups.max_session_timeout_ms;
+            config.groups.heartbeat_interval_ms = config.groups.session_timeout_ms;
+        };
+        Self::of(Broker::builder().configure(rare), partitions).await
+    }
+
+    async fn of(broker: BrokerBuilder, partitions: u32) -> Self {
+        let broker = broker.in_memory().without_ports();
         let broker = broker.start().await.unwrap();
         let client = Client::builder().connector(broker.connector());
         let client = client.connect(broker.address()).await.unwrap();
