@@ -23,7 +23,7 @@ use super::call_span::CallSpan;
 use super::listener::Origin;
 use super::meter::Measure;
 use super::metered_body::{MessageCharges, MeteredBody};
-use super::paid_body::{AnswerCharges, PaidBody};
+use super::paid_body::{AnswerCharges, paid};
 use super::schema::{Method, Schema};
 use super::stall::Stalls;
 use crate::budget::Budget;
@@ -295,7 +295,7 @@ fn finish(response: Response<Body>) -> Response<Body> {
     }
     let (mut parts, body) = response.into_parts();
     let body = match parts.extensions.remove::<AnswerCharges>() {
-        Some(charges) => Body::new(PaidBody::new(body, charges)),
+        Some(charges) => paid(body, charges),
         None => body,
     };
     Response::from_parts(parts, body)

@@ -3,13 +3,10 @@
 //! hyper asks a body for more as soon as it has handed to HTTP/2 what it got before, whether the client takes that or not. So
 //! being asked says nothing, nor does being dropped, and the memory goes with the bytes themselves.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
-use tonic::Status;
+use http_body_util::BodyExt as _;
 use tonic::body::Body;
 
 use crate::budget::Charge;
@@ -39,44 +36,16 @@ impl AnswerCharges {
 }
 
 /// A body whose bytes hold the memory of their messages.
-pub(super) struct PaidBody {
-    body: Body,
-    charges: AnswerCharges,
-}
-
-impl PaidBody {
-    pub(super) fn new(body: Body, charges: AnswerCharges) -> Self {
-        Self { body, charges }
-    }
-}
-
-impl hyper::body::Body for PaidBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        // The encoder keeps nothing back of what it was given until it returns something.
-        let paid = |bytes: Bytes| match self.charges.take() {
-            Some(charge) => Bytes::from_owner(Paid {
-                bytes,
-                _charge: charge,
-            }),
-            None => bytes,
-        };
-        polled.map(|next| next.map(|frame| frame.map(|frame| frame.map_data(paid))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+pub(super) fn paid(body: Body, charges: AnswerCharges) -> Body {
+    // The encoder keeps nothing back of what it was given until it returns something.
+    let pay = move |bytes: Bytes| match charges.take() {
+        Some(charge) => Bytes::from_owner(Paid {
+            bytes,
+            _charge: charge,
+        }),
+        None => bytes,
+    };
+    Body::new(body.map_frame(move |frame| frame.map_data(&pay)))
 }
 
 /// Bytes with the memory of what they say.
@@ -94,8 +63,6 @@ impl AsRef<[u8]> for Paid {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt as _;
-
     use super::*;
     use crate::budget::Budget;
 
@@ -106,7 +73,7 @@ mod tests {
         charges.add(budget.try_charge(20).unwrap());
         charges.add(budget.try_charge(10).unwrap());
         let full = Body::new(http_body_util::Full::new(Bytes::from_static(b"answer")));
-        let mut body = PaidBody::new(full, charges);
+        let mut body = paid(full, charges);
         let frame = body.frame().await.unwrap().unwrap();
         let mut bytes = frame.into_data().unwrap();
         assert_eq!(bytes, &b"answer"[..]);
@@ -124,7 +91,7 @@ mod tests {
         let budget = Budget::new(100);
         let charges = AnswerCharges::default();
         charges.add(budget.try_charge(20).unwrap());
-        drop(PaidBody::new(Body::empty(), charges));
+        drop(paid(Body::empty(), charges));
         assert_eq!(budget.free_bytes(), 100);
     }
 }
