@@ -95,11 +95,13 @@ impl Group {
         }
     }
 
-    /// The brokers of these replicas are back: they may have missed something, and may not know who leads.
+    /// The brokers of these replicas are back: they may have missed something, and may not know who leads. That is for the leader to
+    /// tell. A follower that woke of it would miss a leader that sleeps, of whose broker nobody was gone.
     pub(super) fn members_back(&mut self, back: &HashSet<ReplicaId>) {
         let gone_before = self.sleep.gone.len();
         self.sleep.gone.retain(|id| !back.contains(id));
-        if self.sleep.gone.len() < gone_before {
+        let is_news = self.sleep.gone.len() < gone_before;
+        if is_news && self.node.raft.state == StateRole::Leader {
             self.wake_all();
         }
     }
@@ -166,9 +168,10 @@ impl Group {
         }
     }
 
-    /// Marks the heartbeats of a drowsy leader.
+    /// Marks the heartbeats of a drowsy leader. Those of its last tick may leave when it sleeps already, and must wake nobody: it would
+    /// not hear of that.
     pub(super) fn lull(&self, messages: &mut [Message]) {
-        if !matches!(self.sleep.state, State::Drowsy { .. }) {
+        if matches!(self.sleep.state, State::Awake { .. }) {
             return;
         }
         for message in messages {
