@@ -5,6 +5,7 @@
 //! damage) is said by [`Scan::damaged`] when all is read, because only later groups tell what had been synced.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -48,6 +49,18 @@ impl Scan {
         }
         let lost = self.missing.iter().filter(|range| range.start <= synced);
         lost.map(|range| synced.min(range.end - 1)).max()
+    }
+
+    /// Makes durable what was found from `start` on. A crash of the process alone leaves groups that no sync covered.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn sync(&self, fs: &dyn Fs, start: Start) -> fs::Result<()> {
+        let numbers = self.files.iter().map(|(number, _)| *number);
+        for number in numbers.filter(|number| *number >= start.file) {
+            fs.open(&FILES.path(number))?.sync_data()?;
+        }
+        fs.sync_dir(Path::new(DIRECTORY))
     }
 }
 

@@ -7,7 +7,7 @@
 //! 2. [`Replayed`]: the journal from the checkpoint's position on is read to its end. Only then is it known which groups had been synced,
 //!    so only then is torn told from damaged.
 //! 3. [`Restored`]: each log is put together: what the journal has beyond the durable ends is written to the segments again and synced,
-//!    because a crash of the process alone leaves bytes in the page cache that no sync covered.
+//!    because a crash of the process alone leaves bytes in the page cache that no sync covered. So is the journal that was read.
 //! 4. The store: a new checkpoint says all that, before anything is voted, answered or appended. Then what nothing names is removed.
 //!
 //! How long this takes is bounded by the checkpoint interval: sealed segments are looked up by name and size, not read.
@@ -307,6 +307,8 @@ impl Replayed {
             .collect();
         let directories: Vec<&Path> = directories.into_iter().collect();
         parallel::try_for_each(&directories, |directory| fs.sync_dir(directory))?;
+        // Later groups will say that these were synced, and a start that finds the next checkpoint damaged reads them again.
+        self.scan.sync(&**fs, self.contents.journal)?;
         for rebuilt in &logs {
             if let Some(damage) = &rebuilt.damage {
                 tracing::error!(log = %rebuilt.replay.log, reason = %damage.reason, "a log is damaged");

@@ -428,3 +428,34 @@ fn bytes_that_the_disk_cannot_read_are_damage_there_and_nowhere_else() {
         1
     );
 }
+
+/// A process that dies leaves a group of the journal that no sync covered. The next one believes it, and says so in its own groups.
+#[test]
+fn what_a_start_believed_of_the_journal_is_there_for_a_start_from_an_older_checkpoint() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut log = create(&opened.store, 7);
+    append_synced(&opened.store, &mut log, &[batch(1, 1, 300)]);
+    fs.record_images();
+    append_synced(&opened.store, &mut log, &[batch(2, 1, 300)]);
+    let images = fs.take_images().into_iter();
+    let mut written = images.filter(|image| image.path.starts_with("journal"));
+    let unsynced = written.find(|image| image.operation == Operation::Write);
+    let fs = unsynced.unwrap().crash(CrashMode::Process, 1);
+    let mut opened = open(&fs);
+    let mut recovered = opened.logs.remove(0);
+    append_synced(&opened.store, &mut recovered.log, &[batch(3, 1, 300)]);
+    let fs = crash(&fs, CrashMode::PowerDropped);
+    let files = fs.files().into_keys();
+    let newest = files.filter(|path| path.ends_with(".checkpoint")).max();
+    fs.corrupt(newest.unwrap(), |bytes| bytes[20] ^= 1);
+
+    let reopened = open(&fs);
+    assert_eq!(reopened.damage, None);
+    assert_eq!(reopened.logs[0].damage, None);
+    let indexes: Vec<_> = entries(&reopened.logs[0].log)
+        .iter()
+        .map(|entry| entry.0)
+        .collect();
+    assert_eq!(indexes, [1, 2, 3]);
+}
