@@ -191,8 +191,9 @@ impl Group {
     /// The next thing to do, if there is one.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for an entry that is none of ours: the replica must not go on.
+    /// [`Error::Damaged`] for an entry that is none of ours, [`Error::Storage`] for one that cannot be read: the replica must not go on.
     pub(super) fn poll(&mut self) -> Result<Option<Effects>, Error> {
+        self.check_reads()?;
         let mut effects = Effects {
             send: std::mem::take(&mut self.outbox),
             fetch: self.node.mut_store().take_fetches(),
@@ -202,10 +203,17 @@ impl Group {
         };
         if self.node.has_ready() {
             let ready = self.node.ready();
+            self.check_reads()?;
             self.take(ready, &mut effects)?;
         }
         effects.write.hard_state = self.hard_state_to_write();
         Ok((!effects.is_empty()).then_some(effects))
+    }
+
+    /// An error where Raft wanted entries that could not be read since the last call.
+    fn check_reads(&mut self) -> Result<(), Error> {
+        let failure = self.node.mut_store().take_failure();
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Whether time matters to this replica: not while it sleeps, nor where there is nobody to hear from and nothing left

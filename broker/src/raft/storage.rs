@@ -32,6 +32,8 @@ pub(super) struct LogStorage {
     /// The members of the start.
     conf_state: ConfState,
     fetches: RefCell<Vec<Fetch>>,
+    /// What the log could not give. Raft takes an error for the end of the world and panics, so it hears of none.
+    failure: RefCell<Option<highwater_storage::Error>>,
     /// Cold entries that were read for Raft, while it asks for them again.
     fetched: Vec<Entry>,
     /// The last snapshot that was taken: its index and term. The log itself may not begin after it yet.
@@ -69,6 +71,7 @@ impl LogStorage {
             hard_state,
             conf_state,
             fetches: RefCell::default(),
+            failure: RefCell::default(),
             fetched: Vec::new(),
             base: None,
             wanted: RefCell::default(),
@@ -153,6 +156,12 @@ impl LogStorage {
         self.fetches.take()
     }
 
+    /// The first error of a read since the last call. Raft was given nothing in place of the entries: whatever it made of that must
+    /// neither be written nor be sent.
+    pub(super) fn take_failure(&mut self) -> Option<highwater_storage::Error> {
+        self.failure.take()
+    }
+
     /// Holds what was read for a [`Fetch`]; an empty vector lets it go.
     pub(super) fn set_fetched(&mut self, entries: Vec<Entry>) {
         self.fetched = entries;
@@ -191,17 +200,16 @@ impl LogStorage {
     }
 
     /// Reads `from..to` from the log, at least one entry, until `budget` is used up.
-    fn read_log(&self, from: u64, to: u64, budget: &mut Budget) -> raft::Result<Vec<Entry>> {
+    fn read_log(
+        &self,
+        from: u64,
+        to: u64,
+        budget: &mut Budget,
+    ) -> highwater_storage::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let mut next = from;
         while next < to && !budget.is_spent() {
-            let frames = self
-                .log
-                .read(RaftIndex(next), RaftIndex(to), budget.left)
-                .map_err(|error| StorageError::Other(Box::new(error)))?;
-            if frames.is_empty() {
-                return Err(StorageError::Unavailable.into());
-            }
+            let frames = self.log.read(RaftIndex(next), RaftIndex(to), budget.left)?;
             for frame in frames {
                 let entry = entry::from_frame(frame);
                 if !budget.take(&entry) {
@@ -252,7 +260,13 @@ impl raft::Storage for LogStorage {
                 });
                 return Err(StorageError::LogTemporarilyUnavailable.into());
             }
-            entries = self.read_log(low, high.min(tail_first), &mut budget)?;
+            match self.read_log(low, high.min(tail_first), &mut budget) {
+                Ok(read) => entries = read,
+                Err(error) => {
+                    self.failure.borrow_mut().get_or_insert(error);
+                    return Ok(vec![]);
+                }
+            }
         }
         let reached = low + entries.len() as u64;
         if let Some(skip) = reached.checked_sub(tail_first) {

@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 use super::machine::{Add, Seen, WordError, Words};
 use crate::raft::machine::Refusal;
 use crate::raft::{
-    Acks, Config, FoundLog, GroupId, Instruments, MemberChange, Members, NoPeers, Operation,
-    Origin, Outcome, ReplicaId, ReplicaStatus, Reply, Request, ShardThreads, Shards, ShardsSpec,
-    Started,
+    Acks, Ailment, Config, FoundLog, GroupId, Instruments, MemberChange, Members, NoPeers,
+    Operation, Origin, Outcome, ReplicaId, ReplicaStatus, Reply, Request, ShardThreads, Shards,
+    ShardsSpec, Started,
 };
 
 const GROUPS: u64 = 5;
@@ -263,6 +263,43 @@ fn what_a_start_applied_is_in_the_next_checkpoint() {
     let log = logs.iter().find(|log| log.log.id() == LogId(1)).unwrap();
     // The no-op and the word that was committed before the last: nothing was written since the start.
     assert!(log.applied.index >= RaftIndex(2), "{:?}", log.applied);
+}
+
+/// What helps against damage is another replica; against rules that do not go on, nothing but a person.
+#[test]
+fn damage_that_is_met_while_entries_are_applied_is_told_as_damage() {
+    let fs = SimFs::new(1);
+    let (shards, threads) = start(open(&fs).store);
+    for word in ["#first", "#second"] {
+        let answer = send(&shards, 1, word.to_owned());
+        answer.blocking_recv().unwrap().unwrap();
+    }
+    let fs = fs.crash(CrashMode::Process, 1);
+    threads.stop();
+    // This start takes to the segment what was in the journal only, and applies none of it.
+    drop(open(&fs));
+    let fs = fs.crash(CrashMode::PowerKept, 1);
+    let wanted = b"#first";
+    let find = |bytes: &[u8]| {
+        let mut windows = bytes.windows(wanted.len());
+        windows.position(|window| window == wanted)
+    };
+    let files = fs.files().into_iter();
+    let mut segments = files.filter(|(path, _)| path.starts_with("topics"));
+    let (path, at) = segments
+        .find_map(|(path, bytes)| Some((path, find(&bytes)?)))
+        .unwrap();
+    fs.corrupt(path, |bytes| bytes[at] ^= 1);
+
+    let Opened { store, logs, .. } = open(&fs);
+    let mut logs = logs.into_iter();
+    let log = logs.find(|log| log.log.id() == LogId(1)).unwrap();
+    assert_eq!(log.damage, None, "a start does not read all there is");
+    let (shards, threads) = start_shards(store);
+    try_start(&shards, &FoundLog::new(log), false).unwrap();
+    let failure = status(&shards, GroupId(1)).failure.unwrap();
+    assert_eq!(failure.ailment, Ailment::Damaged, "{}", failure.reason);
+    threads.stop();
 }
 
 #[test]
