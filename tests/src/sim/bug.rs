@@ -17,11 +17,15 @@ pub enum Bug {
     ReadToLogEnd,
     /// A replica's snapshot lacks the producers.
     ProducersNotInSnapshot,
+    /// Damaged batches pass for whole: what is read is not what was written.
+    DamageUnnoticed,
+    /// A broker that finds damage at its start goes on with what is left.
+    DamageAccepted,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::AckBeforeSync,
         Self::ReplyBeforeSync,
         Self::VoteNotPersisted,
@@ -29,5 +33,7 @@ impl Bug {
         Self::NamesNotSynced,
         Self::ReadToLogEnd,
         Self::ProducersNotInSnapshot,
+        Self::DamageUnnoticed,
+        Self::DamageAccepted,
     ];
 }

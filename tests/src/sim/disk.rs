@@ -83,6 +83,40 @@ impl SimDisk {
         image
     }
 
+    /// The same disk for somebody who only looks, and may write as he likes.
+    pub(super) fn image(&self) -> SimFs {
+        let image = self.fs.crash(CrashMode::Process, 0);
+        image.set_capacity_bytes(ROOM_BYTES);
+        image
+    }
+
+    /// The files in a directory and their bytes, by path.
+    pub(super) fn files_in(&self, directory: &str) -> Vec<(String, Vec<u8>)> {
+        let prefix = format!("{directory}/");
+        let files = self.fs.files().into_iter();
+        files
+            .filter(|(path, _)| path.starts_with(&prefix))
+            .collect()
+    }
+
+    /// Gives a file other bytes, or takes it away, behind everybody's back.
+    pub(super) fn damage(&self, path: &str, bytes: Option<&[u8]>) -> Result<()> {
+        let path = Path::new(path);
+        if let Some(bytes) = bytes
+            && self.fs.len(path)? == Some(bytes.len() as u64)
+        {
+            self.fs.corrupt(path, |there| there.copy_from_slice(bytes));
+            return Ok(());
+        }
+        self.fs.remove_file(path)?;
+        if let Some(bytes) = bytes {
+            let file = self.fs.create(path, bytes.len() as u64)?;
+            file.write_all_at(bytes, 0)?;
+            file.sync_data()?;
+        }
+        self.fs.sync_dir(path.parent().unwrap_or(Path::new("")))
+    }
+
     /// The process dies in the middle of what it does next, after so many more changes of the disk.
     pub(super) fn die_after(&self, steps: u64) {
         self.fs.crash_at(self.fs.steps() + steps);

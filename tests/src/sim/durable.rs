@@ -1,12 +1,16 @@
 //! What a disk would still have if the power went now.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_broker::raft::{Members, ReplicaId};
 use highwater_storage::fs::SimFs;
-use highwater_storage::{Config, LogId, Offset, Store};
+use highwater_storage::{Config, LogId, Offset, Opened, RecoveredLog, Store};
 
 use super::ledger::SENT_FROM;
+
+/// What is read of a log at once, in bytes.
+const READ_BYTES: u64 = 64 << 10;
 
 /// Whether a start from this image finds `batch` at `offset` in the log of `replica`.
 pub(super) fn holds(
@@ -16,18 +20,11 @@ pub(super) fn holds(
     offset: Offset,
     batch: &[u8],
 ) -> bool {
-    let mut draws = 0;
-    let random = Box::new(move || {
-        draws += 1;
-        draws
-    });
-    let Ok(opened) = Store::open(Arc::new(image), random, config.clone()) else {
+    let Some(opened) = open(image, config) else {
         return false;
     };
-    let found = opened
-        .logs
-        .iter()
-        .find(|found| found.log.id() == LogId(replica.0) && found.damage.is_none());
+    let mut logs = opened.logs.iter();
+    let found = logs.find(|found| found.log.id() == LogId(replica.0) && found.damage.is_none());
     let Some(found) = found else {
         return false;
     };
@@ -37,6 +34,48 @@ pub(super) fn holds(
             frame.base_offset == offset && frame.payload[SENT_FROM..] == batch[SENT_FROM..]
         })
     })
+}
+
+/// What a start from an image would find.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// Whether it notices that the journal is damaged.
+    pub(super) is_journal_damaged: bool,
+    /// The replicas whose logs are there and can be read from end to end.
+    pub(super) whole: BTreeSet<ReplicaId>,
+}
+
+/// Looks through an image; what cannot be opened has nothing.
+pub(super) fn survey(image: SimFs, config: &Config) -> Survey {
+    let Some(opened) = open(image, config) else {
+        return Survey::default();
+    };
+    let whole = opened.logs.iter().filter(|found| is_whole(found));
+    Survey {
+        is_journal_damaged: opened.damage.is_some(),
+        whole: whole.map(|found| ReplicaId(found.log.id().0)).collect(),
+    }
+}
+
+fn is_whole(found: &RecoveredLog) -> bool {
+    let log = &found.log;
+    let (mut next, end) = (log.first_index(), log.last_index().next());
+    while next < end {
+        match log.read(next, end, READ_BYTES) {
+            Ok(frames) => next = frames.last().map_or(end, |last| last.index.next()),
+            Err(_) => return false,
+        }
+    }
+    found.damage.is_none()
+}
+
+fn open(image: SimFs, config: &Config) -> Option<Opened> {
+    let mut draws = 0;
+    let random = Box::new(move || {
+        draws += 1;
+        draws
+    });
+    Store::open(Arc::new(image), random, config.clone()).ok()
 }
 
 /// Whether `holders` are a majority of each of the configurations in force.

@@ -99,7 +99,8 @@ impl World {
             return Some(format!("a replica of group {} still moves", moving.group.0));
         }
         let groups = self.plan.groups.iter().map(|plan| plan.group);
-        groups.into_iter().find_map(|group| self.missing_in(group))
+        let missing = groups.into_iter().find_map(|group| self.missing_in(group));
+        missing.or_else(|| self.find_damage())
     }
 
     fn missing_in(&self, group: GroupId) -> Option<String> {
@@ -113,6 +114,9 @@ impl World {
             let (Some(hosted), Some(status)) = (hosted, status) else {
                 return Some(format!("replica {} does not run", placed.replica.0));
             };
+            if status.failure.is_some() {
+                return Some(format!("replica {} is quarantined", placed.replica.0));
+            }
             leads |= matches!(hosted.shared.standing(), Standing::Serving { .. });
             statuses.push(status);
         }

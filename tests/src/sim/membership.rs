@@ -19,8 +19,8 @@ const FIRST_NEW: u64 = 10;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Move {
     pub(super) group: GroupId,
-    new: ReplicaId,
-    old: ReplicaId,
+    pub(super) new: ReplicaId,
+    pub(super) old: ReplicaId,
 }
 
 /// How far a move is.
@@ -46,10 +46,17 @@ impl World {
         if is_moving || free.is_empty() {
             return;
         }
+        let node = *self.fate.pick(&free);
+        self.replace(&old, node);
+    }
+
+    /// Lets a new replica take the place of another: on a broker that has none of the group, or on the same one, where the old one
+    /// is laid aside.
+    pub(super) fn replace(&mut self, old: &Placed, node: NodeId) {
         self.moved += 1;
         let new = Placed {
             replica: ReplicaId(old.group.0 * 100 + FIRST_NEW + self.moved),
-            node: *self.fate.pick(&free),
+            node,
             // Who the members were when the group began, nobody remembers.
             first_members: Members::default(),
             ..old.clone()
@@ -58,9 +65,19 @@ impl World {
             "replica {} on {} is to take the place of {}",
             new.replica.0, new.node, old.replica.0
         ));
-        if let Some(process) = &mut self.nodes[new.node.0].process {
+        let is_here = node == old.node;
+        for placed in &mut self.placed {
+            placed.is_aside |= is_here && placed.replica == old.replica;
+        }
+        if let Some(process) = &mut self.nodes[node.0].process {
+            if is_here {
+                process.lay_aside(old);
+            }
             process.start_replica(&new, None);
-            self.plan_turn(new.node);
+            self.plan_turn(node);
+        }
+        if self.moves.is_empty() {
+            self.schedule.after(LOOK, Event::Move);
         }
         self.moves.push(Move {
             group: old.group,
@@ -68,7 +85,6 @@ impl World {
             old: old.replica,
         });
         self.placed.push(new);
-        self.schedule.after(LOOK, Event::Move);
     }
 
     /// Takes each move one step further.
@@ -136,7 +152,7 @@ impl World {
     }
 
     /// The broker that serves a group in the newest term, and the members as it has applied them.
-    fn leader_of(&self, group: GroupId) -> Option<(NodeId, Members)> {
+    pub(super) fn leader_of(&self, group: GroupId) -> Option<(NodeId, Members)> {
         let serving = self.nodes.iter().filter_map(|node| {
             let process = node.process.as_ref()?;
             match process.hosted().get(&group)?.shared.standing() {

@@ -6,25 +6,29 @@
 //! from the seed, so a seed that goes red does so again.
 //!
 //! A run has two parts. First there is trouble: clients produce, read and trim while processes crash, power fails, disks
-//! stall, fail and fill up, and the network delays, loses, doubles, reorders and cuts. Then the trouble ends: every broker is
+//! stall, fail, fill up and damage files, and the network delays, loses, doubles, reorders and cuts. Then the trouble ends: every broker is
 //! there, and within bounded virtual time every group must take writes and every replica be the same. What must hold at
 //! each moment is listed in [`Check`].
 //!
-//! `world` is the loop; `traffic`, `perils`, `membership` and `ending` are what it does. `ledger` (batches), `witness` (what replicas say)
+//! `world` is the loop; `traffic`, `perils`, `damage` (with `harm`), `membership`, `mending` and `ending` are what it does. `ledger` (batches), `witness` (what replicas say)
 //! and `durable` (disks) are the judges. `node`, `process`, `checkpointing`, `disk` and `threads` stand in for a broker's threads, `seeding` for what
 //! copies logs from broker to broker.
 //!
-//! Left out: the services and the network code above the shard, the controller, write caching, damage to files.
+//! Left out: the services and the network code above the shard, the controller, write caching, damage to a running broker's files, to
+//! the end of a journal, and to a replica that is being moved.
 
 mod attempt;
 mod bug;
 mod chance;
 mod checkpointing;
+mod damage;
 mod disk;
 mod durable;
 mod ending;
+mod harm;
 mod ledger;
 mod membership;
+mod mending;
 mod network;
 mod node;
 mod perils;

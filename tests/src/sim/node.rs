@@ -6,7 +6,7 @@ use std::sync::Arc;
 use highwater_broker::raft::machine::Timestamp;
 use highwater_broker::raft::{GroupId, Members, ReplicaId};
 use highwater_storage::fs::CrashMode;
-use highwater_storage::{HardState, LogId, Opened, RecoveredLog, Store};
+use highwater_storage::{HardState, LogId, Opened, RecoveredLog, Repair, Store};
 
 use super::bug::Bug;
 use super::chance::Chance;
@@ -38,6 +38,8 @@ pub(super) struct Node {
     pub(super) is_excused: bool,
     /// Whether its disk was made too small, so that it may not start.
     pub(super) is_full: bool,
+    /// Whether its journal was damaged since its last start.
+    pub(super) is_journal_damaged: bool,
     /// The replicas whose logs were synced here once.
     durable_logs: BTreeSet<ReplicaId>,
     /// Microseconds between two ticks, by its own idea of a tick.
@@ -56,8 +58,17 @@ pub(super) struct Placed {
     /// The members with which its log begins; nobody, where it joins later.
     pub(super) first_members: Members,
     pub(super) segment_bytes: u64,
+    /// Whether another replica on the same broker is taking its place: it does not run.
+    pub(super) is_aside: bool,
     /// Whether its group went on without it: it is to be deleted.
     pub(super) is_removed: bool,
+}
+
+impl Placed {
+    /// Where its files are.
+    pub(super) fn directory(&self) -> String {
+        format!("topics/{}/{}", self.group.0, self.replica.0)
+    }
 }
 
 impl Node {
@@ -73,6 +84,7 @@ impl Node {
             slow_until: Time::default(),
             is_excused: false,
             is_full: false,
+            is_journal_damaged: false,
             durable_logs: BTreeSet::new(),
             tick_interval: tick * chance.within(90..=110) / 100,
             skew_ms: skew - MOST_SKEW_MS.cast_signed(),
@@ -97,8 +109,15 @@ impl Node {
     }
 
     /// Starts a process on what the disk holds. False when the disk fails at it, which may be tried again.
-    pub(super) fn start(&mut self, plan: &Plan, placed: &[Placed]) -> Checked<bool> {
+    /// Nothing but the replicas in `damaged` may have lost what was durable.
+    pub(super) fn start(
+        &mut self,
+        plan: &Plan,
+        placed: &[Placed],
+        damaged: &BTreeSet<ReplicaId>,
+    ) -> Checked<bool> {
         let mut draws = self.chance.split();
+        self.plant_in_disk(plan, &draws);
         let random = Box::new(move || draws.next());
         let opened = Store::open(Arc::new(self.disk.clone()), random, plan.storage.clone());
         let opened = match opened {
@@ -112,7 +131,8 @@ impl Node {
                 );
             }
         };
-        self.check_damage(&opened)?;
+        self.check_damage(&opened, damaged)?;
+        self.is_journal_damaged = false;
         self.life += 1;
         let mut logs = opened.logs;
         self.plant_in_logs(&opened.store, &mut logs)?;
@@ -123,35 +143,59 @@ impl Node {
             let found = found.map(|at| logs.swap_remove(at));
             if placed.is_removed {
                 // A deletion that was not durable is done again.
-                if found.is_some() {
-                    process.start_replica(placed, found);
+                if let Some(found) = found {
+                    process.keep_aside(placed, found);
                     process.delete_replica(placed);
                 }
                 continue;
             }
-            if found.is_none() && self.durable_logs.contains(&placed.replica) {
+            if found.is_none() && self.was_durable(placed.replica) {
+                if damaged.contains(&placed.replica) {
+                    // Under its id nothing may begin anew.
+                    continue;
+                }
                 return broken(
                     Check::LogsComeBack,
                     format!("{} lost the log of replica {}", self.id, placed.replica.0),
                 );
             }
-            process.start_replica(placed, found);
+            match found {
+                Some(found) if placed.is_aside => process.keep_aside(placed, found),
+                None if placed.is_aside => {}
+                found => process.start_replica(placed, found),
+            }
         }
         self.process = Some(process);
         Ok(true)
     }
 
-    fn check_damage(&self, opened: &Opened) -> Checked {
-        let of_logs = opened.logs.iter().filter_map(|found| {
+    fn check_damage(&self, opened: &Opened, damaged: &BTreeSet<ReplicaId>) -> Checked {
+        let is_known = |found: &&RecoveredLog| damaged.contains(&ReplicaId(found.log.id().0));
+        let well = opened.logs.iter().filter(|found| !is_known(found));
+        let of_logs = well.filter_map(|found| {
             let damage = found.damage.as_ref()?;
             Some(format!("log {}: {}", found.log.id(), damage.reason))
         });
-        let damage: Vec<_> = opened.damage.clone().into_iter().chain(of_logs).collect();
+        let of_journal = opened.damage.clone().filter(|_| !self.is_journal_damaged);
+        let damage: Vec<_> = of_journal.into_iter().chain(of_logs).collect();
         if damage.is_empty() {
             return Ok(());
         }
         let detail = format!("{} is damaged: {}", self.id, damage.join("; "));
         broken(Check::LogsComeBack, detail)
+    }
+
+    /// Bugs of what is done before a start.
+    fn plant_in_disk(&self, plan: &Plan, draws: &Chance) {
+        if self.bug != Some(Bug::DamageAccepted) {
+            return;
+        }
+        let mut draws = draws.clone();
+        let random = Box::new(move || draws.next());
+        let disk = Arc::new(self.disk.clone());
+        let repair = Repair::plan(disk, random, plan.storage.clone());
+        // What fails here fails again when it is opened.
+        drop(repair.and_then(Repair::execute));
     }
 
     /// Bugs of a restart.
@@ -169,6 +213,11 @@ impl Node {
         }
         store.submit(turn);
         Ok(())
+    }
+
+    /// Whether the log of a replica was durable here once.
+    pub(super) fn was_durable(&self, replica: ReplicaId) -> bool {
+        self.durable_logs.contains(&replica)
     }
 
     /// Notes that the logs of these replicas are durable.

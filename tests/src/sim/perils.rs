@@ -12,7 +12,7 @@ use super::world::{Event, World};
 /// Changes of the disk that a dying process may still make.
 const LAST_STEPS: u64 = 8;
 
-const POWER_LOSSES: [CrashMode; 3] = [
+pub(super) const POWER_LOSSES: [CrashMode; 3] = [
     CrashMode::PowerKept,
     CrashMode::PowerDropped,
     CrashMode::PowerTorn,
@@ -58,6 +58,7 @@ impl World {
             Peril::LeaderLost => self.lose_leader(node),
             Peril::TransferLeader => self.transfer_leader(),
             Peril::ReplicaMove => self.begin_move(),
+            Peril::Damage => self.damage(),
         }
         Ok(())
     }
@@ -98,7 +99,7 @@ impl World {
         if node.process.is_some() {
             return Ok(());
         }
-        if !node.start(&self.plan, &self.placed)? {
+        if !node.start(&self.plan, &self.placed, &self.damaged)? {
             self.note(format_args!("{id} cannot start"));
             self.schedule.after(SECOND, Event::Restart(id));
             return Ok(());
@@ -117,7 +118,9 @@ impl World {
             return Ok(());
         };
         for (group, hosted) in process.hosted() {
-            if let Some(status) = process.shard.status(*group) {
+            let status = process.shard.status(*group);
+            // One that is quarantined speaks no more.
+            if let Some(status) = status.filter(|status| status.failure.is_none()) {
                 self.witness.started(hosted.replica, status.term)?;
             }
         }

@@ -44,9 +44,12 @@ pub(super) enum Peril {
     LeaderLost,
     TransferLeader,
     ReplicaMove,
+    /// Drawn apart from the others.
+    Damage,
 }
 
 impl Peril {
+    /// Those that are drawn together.
     const ALL: [Self; 12] = [
         Self::ProcessCrash,
         Self::PowerLoss,
@@ -124,6 +127,10 @@ impl Plan {
         };
         for group in 1..=group_count {
             plan.groups.push(Self::draw_group(chance, nodes, group));
+        }
+        // With a generator of its own, so that runs without damage are what they were before there was any.
+        if chance.clone().split().percent(40) {
+            plan.perils.push(Peril::Damage);
         }
         let producers = (plan.groups.len() * plan.producers_per_group) as u64;
         let least = 2 * plan.trouble * producers / MOST_BATCHES;

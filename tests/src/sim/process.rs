@@ -1,7 +1,7 @@
 //! The process of one simulated broker: the product's shard, its store, and the work around them that threads do in a real
 //! broker.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -35,8 +35,8 @@ pub(super) struct Process {
     answers: Arc<Answers>,
     starting: Vec<Starting>,
     hosted: BTreeMap<GroupId, Hosted>,
-    /// What is deleted is not hosted, even if it starts for that only.
-    deleting: BTreeSet<ReplicaId>,
+    /// Logs that were found at the start and in which nothing runs.
+    aside: BTreeMap<ReplicaId, FoundLog>,
     members_before: BTreeMap<GroupId, Members>,
     pub(super) sync: Option<Syncing>,
     /// Syncs that ended.
@@ -114,7 +114,7 @@ impl Process {
             answers: Arc::default(),
             starting: Vec::new(),
             hosted: BTreeMap::new(),
-            deleting: BTreeSet::new(),
+            aside: BTreeMap::new(),
             members_before: BTreeMap::new(),
             sync: None,
             syncs: 0,
@@ -134,7 +134,7 @@ impl Process {
             Some(found) => Origin::Recovered(FoundLog::new(found)),
             None => Origin::New {
                 spec: LogSpec {
-                    directory: format!("topics/{}/{}", placed.group.0, placed.replica.0),
+                    directory: placed.directory(),
                     max_segment_bytes: placed.segment_bytes,
                     write_caching: false,
                 },
@@ -159,18 +159,40 @@ impl Process {
         });
     }
 
+    /// Keeps a log in which nothing is to run.
+    pub(super) fn keep_aside(&mut self, placed: &Placed, found: RecoveredLog) {
+        self.aside.insert(placed.replica, FoundLog::new(found));
+    }
+
+    /// Ends a replica with the next turn and keeps its log, so that another of its group can start here.
+    pub(super) fn lay_aside(&mut self, placed: &Placed) {
+        let (answer, _) = oneshot::channel();
+        self.operate(Operation::LayAside {
+            group: placed.group,
+            replica: placed.replica,
+            answer,
+        });
+        self.no_longer_host(placed);
+    }
+
     /// Deletes a replica with the next turn.
     pub(super) fn delete_replica(&mut self, placed: &Placed) {
         let (answer, _) = oneshot::channel();
-        let group = placed.group;
+        let found = self.aside.remove(&placed.replica);
         self.operate(Operation::Delete {
-            group,
+            group: placed.group,
             replica: placed.replica,
-            found: None,
+            found,
             answer,
         });
-        self.hosted.remove(&group);
-        self.deleting.insert(placed.replica);
+        self.no_longer_host(placed);
+    }
+
+    fn no_longer_host(&mut self, placed: &Placed) {
+        let is_it = |hosted: &Hosted| hosted.replica == placed.replica;
+        if self.hosted.get(&placed.group).is_some_and(is_it) {
+            self.hosted.remove(&placed.group);
+        }
     }
 
     pub(super) fn operate(&mut self, operation: Operation<Replica>) {
@@ -219,7 +241,6 @@ impl Process {
         let mut failed = Vec::new();
         for mut starting in std::mem::take(&mut self.starting) {
             match starting.answer.try_recv() {
-                Ok(Ok(_)) if self.deleting.contains(&starting.replica) => {}
                 Ok(Ok(Started { reader, .. })) => {
                     let hosted = Hosted {
                         replica: starting.replica,

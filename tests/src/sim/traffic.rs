@@ -5,7 +5,7 @@ use highwater_broker::raft::machine::Refusal;
 use highwater_broker::raft::{GroupId, Outcome, ReplicaId};
 use highwater_broker::replica::{self, Command, Replica};
 use highwater_proto::ProducerId;
-use highwater_storage::Offset;
+use highwater_storage::{Error as StorageError, Offset};
 
 use super::attempt::Attempt;
 use super::bug::Bug;
@@ -229,7 +229,10 @@ impl World {
                 continue;
             };
             let image = self.nodes[node.0].disk.durable_image();
-            if durable::holds(image, &self.plan.storage, replica, offset, &batch) {
+            // What damage takes afterwards was durable.
+            if self.damaged.contains(&replica)
+                || durable::holds(image, &self.plan.storage, replica, offset, &batch)
+            {
                 holders.push(replica);
             }
         }
@@ -356,6 +359,11 @@ impl World {
                 Ok(())
             }
             Err(_) if is_excused => Ok(()),
+            Err(StorageError::Damaged { .. }) if self.damaged.contains(replica) => {
+                let group = group.0;
+                self.note(format_args!("{id} group {group} is damaged at {from}"));
+                Ok(())
+            }
             Err(error) => broken(
                 Check::NoAckedLoss,
                 format!(
@@ -433,7 +441,8 @@ fn told_of(error: &replica::Error, asked: &Attempt) -> Checked<Told> {
     Ok(match refusal {
         Refusal::Indefinite => Told::Unknown,
         Refusal::NotLeader { leader } => Told::NotLeader(*leader),
-        Refusal::UnknownGroup => Told::NotLeader(None),
+        // Where a replica failed, another leads.
+        Refusal::UnknownGroup | Refusal::Failed { .. } => Told::NotLeader(None),
         _ => Told::Refused,
     })
 }

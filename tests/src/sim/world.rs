@@ -1,6 +1,6 @@
 //! The simulated cluster: one loop that takes the next event, lets it happen, and checks what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_broker::partition::Standing;
 use highwater_broker::raft::{ColdRead, Members, PeerMessage, ReplicaId};
@@ -10,6 +10,7 @@ use super::bug::Bug;
 use super::chance::Chance;
 use super::ledger::Ledger;
 use super::membership::Move;
+use super::mending;
 use super::network::Network;
 use super::node::{Node, Placed};
 use super::plan::{NodeId, Plan};
@@ -47,6 +48,7 @@ pub(super) enum Event {
     Read,
     Trim,
     Move,
+    MendReplicas,
     Peril,
     Mend,
     EndTrouble,
@@ -64,6 +66,8 @@ pub(super) struct World {
     pub(super) moves: Vec<Move>,
     /// Moves that began.
     pub(super) moved: u64,
+    /// The replicas that do not hold any more all that was durable there, whether anybody noticed or not.
+    pub(super) damaged: BTreeSet<ReplicaId>,
     pub(super) network: Network,
     pub(super) producers: Vec<Producer>,
     pub(super) attempts: BTreeMap<AttemptId, Attempt>,
@@ -71,10 +75,11 @@ pub(super) struct World {
     pub(super) next_batch: u64,
     pub(super) ledger: Ledger,
     pub(super) witness: Witness,
-    /// Draws for clients, perils, and small delays: apart, so that a change of one leaves the others alone.
+    /// Draws for clients, perils, small delays, and damage: apart, so that a change of one leaves the others alone.
     pub(super) clients: Chance,
     pub(super) fate: Chance,
     pub(super) jitter: Chance,
+    pub(super) rot: Chance,
     /// When the trouble was over, once it is.
     pub(super) calm_since: Option<Time>,
     pub(super) is_done: bool,
@@ -90,6 +95,7 @@ impl World {
             placed: place(&plan),
             moves: Vec::new(),
             moved: 0,
+            damaged: BTreeSet::new(),
             network: Network::new(plan.network, chance.split()),
             producers: Vec::new(),
             attempts: BTreeMap::new(),
@@ -100,6 +106,7 @@ impl World {
             clients: chance.split(),
             fate: chance.split(),
             jitter: chance.split(),
+            rot: chance.split(),
             schedule: Schedule::new(),
             trace: Trace::new(prints),
             calm_since: None,
@@ -113,6 +120,7 @@ impl World {
         world.add_clients();
         world.schedule.after(world.plan.peril_gap, Event::Peril);
         world.schedule.after(world.plan.trouble, Event::EndTrouble);
+        world.begin_mending();
         world
     }
 
@@ -190,6 +198,10 @@ impl World {
                 self.step_moves();
                 Ok(())
             }
+            Event::MendReplicas => {
+                self.mend_replicas();
+                Ok(())
+            }
             Event::Peril => self.peril(),
             Event::Mend => {
                 self.note(format_args!("the network is whole again"));
@@ -205,7 +217,7 @@ impl World {
         }
     }
 
-    fn is_paused(&self, node: NodeId) -> bool {
+    pub(super) fn is_paused(&self, node: NodeId) -> bool {
         self.now() < self.nodes[node.0].paused_until
     }
 
@@ -345,6 +357,11 @@ impl World {
                 Standing::Quarantined if !node.is_excused => {
                     let status = process.shard.status(*group);
                     let failure = status.and_then(|status| status.failure);
+                    if self.damaged.contains(&hosted.replica)
+                        && failure.as_ref().is_some_and(mending::is_of_damage)
+                    {
+                        continue;
+                    }
                     let reason = failure.map_or_else(String::new, |failure| failure.reason);
                     return broken(
                         Check::HealthyReplicasGoOn,
@@ -414,6 +431,7 @@ fn place(plan: &Plan) -> Vec<Placed> {
                 node,
                 first_members: members.clone(),
                 segment_bytes,
+                is_aside: false,
                 is_removed: false,
             })
     };
