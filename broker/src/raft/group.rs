@@ -441,7 +441,13 @@ impl Group {
         entry.data = protobuf::Message::write_to_bytes(change)
             .map_err(|error| Ignored::BadChange(error.to_string()))?
             .into();
-        self.propose(vec![entry])
+        let pending = self.node.raft.pending_conf_index;
+        let proposed = self.propose(vec![entry]);
+        if proposed.is_err() {
+            // Raft notes where the change is to stand before it finds no room for it, and takes no other until that index is applied.
+            self.node.raft.pending_conf_index = pending;
+        }
+        proposed
     }
 
     fn advance_applied(&mut self) {
