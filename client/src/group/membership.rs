@@ -58,6 +58,8 @@ impl Owned {
 /// What an answer changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
+    /// It is a member from now on. What is to be its share others may have to let go first: the next heartbeat waits for that.
+    pub(crate) has_joined: bool,
     /// Owned from now on.
     pub(crate) taken: Vec<Owned>,
     /// To be let go.
@@ -193,14 +195,18 @@ impl Membership {
 
     /// The coordinator answered.
     pub(crate) fn answered(&mut self, answer: v1::HeartbeatResponse) -> News {
+        let was_member = self.has_joined();
         self.epoch = answer.member_epoch;
+        let mut news = News {
+            has_joined: !was_member && self.has_joined(),
+            ..News::default()
+        };
         self.interval = Duration::from_millis(u64::from(answer.heartbeat_interval_ms));
         self.session = Duration::from_millis(u64::from(answer.session_timeout_ms));
         let Some(assignment) = answer.assignment else {
-            return News::default();
+            return news;
         };
         let mut assigned = BTreeSet::new();
-        let mut news = News::default();
         for of_topic in assignment.partitions {
             let Some(topic_id) = TopicId::from_slice(&of_topic.topic_id) else {
                 continue;
@@ -314,6 +320,15 @@ mod tests {
             topics: BTreeSet::from(["t".to_owned()]),
             ..Settings::default()
         })
+    }
+
+    #[test]
+    fn having_joined_is_news_once_whatever_is_assigned() {
+        let mut member = member();
+        assert!(member.answered(answer(2, Some(&[]))).has_joined);
+        assert_eq!(member.answered(answer(2, None)), News::default());
+        member.give_up();
+        assert!(member.answered(answer(3, None)).has_joined);
     }
 
     #[test]

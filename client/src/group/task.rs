@@ -90,7 +90,6 @@ impl Task {
         let mut failures = 0;
         loop {
             let asked_at = Instant::now();
-            let was_member = self.shared.membership().has_joined();
             let outcome = tokio::select! {
                 outcome = self.beat(heard_at) => outcome,
                 // The coordinator should hear of it before it is done waiting.
@@ -112,9 +111,7 @@ impl Task {
                         // It joins again, and asks again where to begin.
                         tracing::debug!(%error, "committed offsets could not be read");
                     }
-                    // Who has just joined may have to wait until others let go: it asks the coordinator to tell it.
-                    let has_just_joined = !was_member && self.shared.membership().has_joined();
-                    if !is_news && !has_just_joined {
+                    if !is_news {
                         self.pause(asked_at).await;
                     }
                 }

@@ -78,14 +78,16 @@ impl SimDisk {
 
     /// What would be left if the power went now, with room to look at it.
     pub(super) fn durable_image(&self) -> SimFs {
-        let image = self.fs.crash(CrashMode::PowerDropped, 0);
-        image.set_capacity_bytes(ROOM_BYTES);
-        image
+        self.image_after(CrashMode::PowerDropped)
     }
 
     /// The same disk for somebody who only looks, and may write as he likes.
     pub(super) fn image(&self) -> SimFs {
-        let image = self.fs.crash(CrashMode::Process, 0);
+        self.image_after(CrashMode::Process)
+    }
+
+    fn image_after(&self, mode: CrashMode) -> SimFs {
+        let image = self.fs.crash(mode, 0);
         image.set_capacity_bytes(ROOM_BYTES);
         image
     }

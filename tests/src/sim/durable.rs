@@ -10,7 +10,7 @@ use highwater_storage::{Config, LogId, Offset, Opened, RecoveredLog, Store};
 use super::ledger::SENT_FROM;
 
 /// What is read of a log at once, in bytes.
-const READ_BYTES: u64 = 64 << 10;
+pub(super) const READ_BYTES: u64 = 64 << 10;
 
 /// Whether a start from this image finds `batch` at `offset` in the log of `replica`.
 pub(super) fn holds(

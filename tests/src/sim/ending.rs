@@ -5,6 +5,7 @@ use highwater_broker::raft::{GroupId, ReplicaStatus};
 use highwater_storage::fs::CrashMode;
 use highwater_storage::{LogReader, Offset};
 
+use super::durable;
 use super::ledger::{BatchNumber, Seen};
 use super::node::Placed;
 use super::plan::NodeId;
@@ -16,8 +17,6 @@ use super::world::{Event, World};
 const LOOK: u64 = 250 * MS;
 /// How long it may take until all is well again, in microseconds.
 const PATIENCE: u64 = 60 * SECOND;
-/// What a drain reads at once, in bytes.
-const DRAIN_BYTES: u64 = 64 << 10;
 
 impl World {
     /// Heals the network and the disks and starts every broker anew: after an orderly crash, or after the power went.
@@ -172,7 +171,7 @@ impl World {
         let mut found = Vec::new();
         let mut next = start;
         while next < high {
-            let read = match reader.read(next, high, DRAIN_BYTES) {
+            let read = match reader.read(next, high, durable::READ_BYTES) {
                 Ok(read) => read,
                 Err(error) => {
                     let detail = format!("group {} cannot be read at {next}: {error}", group.0);

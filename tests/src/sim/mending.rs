@@ -7,6 +7,7 @@ use highwater_broker::partition::Standing;
 use highwater_broker::raft::{Ailment, Failure, GroupId, Operation, ReplicaId};
 use highwater_storage::{Frame, LogId, Offset};
 
+use super::durable;
 use super::node::Placed;
 use super::plan::{NodeId, Peril};
 use super::schedule::SECOND;
@@ -14,8 +15,6 @@ use super::world::{Event, World};
 
 /// How often brokers look, in microseconds.
 const INTERVAL: u64 = SECOND;
-/// What is read at once to find damage, in bytes.
-const READ_BYTES: u64 = 64 << 10;
 
 /// Whether another replica helps one that failed so.
 pub(super) fn is_of_damage(failure: &Failure) -> bool {
@@ -143,7 +142,7 @@ impl World {
             }
             let (mut next, high) = (hosted.shared.log_start(), hosted.shared.high_watermark());
             while next < high {
-                match hosted.reader.read(next, high, READ_BYTES) {
+                match hosted.reader.read(next, high, durable::READ_BYTES) {
                     Ok(read) => next = after(&read.frames, high),
                     Err(error) => return Some(format!("{error}")),
                 }
