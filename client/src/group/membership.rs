@@ -245,11 +245,9 @@ impl Membership {
     /// The heartbeat failed.
     pub(crate) fn failed(&mut self, error: &ApiError) -> Setback {
         match error.reason {
-            Reason::UnknownMemberId | Reason::FencedMemberEpoch | Reason::GroupIdNotFound => {
-                Setback::Fenced {
-                    lost: self.give_up(),
-                }
-            }
+            reason if is_removal(reason) => Setback::Fenced {
+                lost: self.give_up(),
+            },
             Reason::UnreleasedInstanceId => Setback::Passing,
             _ if error.is_retriable() => Setback::Passing,
             _ => Setback::Final,
@@ -263,6 +261,14 @@ impl Membership {
         self.paused.clear();
         std::mem::take(&mut self.owned).into_values().collect()
     }
+}
+
+/// Whether a refusal says that the member is none any more.
+pub(super) fn is_removal(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::UnknownMemberId | Reason::FencedMemberEpoch | Reason::GroupIdNotFound
+    )
 }
 
 /// Partitions by their topics.

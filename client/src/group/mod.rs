@@ -52,7 +52,8 @@ pub enum Rebalance {
     /// The member reads these from now on, beside what it had.
     Assigned(Vec<GroupPartition>),
     /// The member is about to give these away, or is closed. What was received of them is committed right after, where the consumer commits
-    /// by itself, and what the listener commits, in any case; nobody else reads them before.
+    /// by itself, and what the listener commits, in any case; nobody else reads them before. A member that was removed and has not heard
+    /// of it yet is told that they are [`Rebalance::Lost`] too, once that commit is refused.
     Revoked(Vec<GroupPartition>),
     /// The member was removed from its group, and others may read these by now. What was received and not committed is read
     /// again by them.
@@ -395,7 +396,8 @@ impl GroupConsumer {
             .extract_if(.., |owned| is_done(owned))
             .collect();
         let has_begun = self.start_last_commit(|owned| departing.contains(owned), unfinished);
-        self.departing = departing;
+        // Beside what is about to be told to be lost.
+        self.departing.extend(departing);
         if !has_begun {
             self.part();
         }
@@ -433,7 +435,7 @@ impl GroupConsumer {
         }
         self.release(&departing);
         self.shared.membership().let_go(&departing);
-        self.shared.has_let_go.notify_one();
+        self.shared.wants_heartbeat.notify_one();
     }
 
     fn release(&mut self, partitions: &[Owned]) {
@@ -509,10 +511,17 @@ impl GroupConsumer {
         self.committing = None;
         let result = ended.map(|offsets| self.note_committed(&offsets));
         self.asking.answer(&result);
-        if let (Err(error), false) = (&result, self.departing.is_empty()) {
-            tracing::warn!(%error, "what was received last could not be committed before it is given away: it is read again");
+        match &result {
+            // What departs is not given away but lost: the next heartbeat says so, and is sent at once.
+            Err(error) if membership::is_removal(error.reason()) => {
+                self.shared.wants_heartbeat.notify_one();
+            }
+            Err(error) if !self.departing.is_empty() => {
+                tracing::warn!(%error, "what was received last could not be committed before it is given away: it is read again");
+                self.part();
+            }
+            Ok(()) | Err(_) => self.part(),
         }
-        self.part();
         result
     }
 

@@ -39,8 +39,8 @@ pub(super) struct Shared {
     events: Mutex<VecDeque<Event>>,
     /// There is an event.
     pub(super) news: Notify,
-    /// The member has let something go: the coordinator should hear of it.
-    pub(super) has_let_go: Notify,
+    /// The next heartbeat is not to wait: the member has let something go, or is told that it is none.
+    pub(super) wants_heartbeat: Notify,
 }
 
 impl Shared {
@@ -49,7 +49,7 @@ impl Shared {
             membership: Mutex::new(membership),
             events: Mutex::default(),
             news: Notify::new(),
-            has_let_go: Notify::new(),
+            wants_heartbeat: Notify::new(),
         }
     }
 
@@ -92,8 +92,8 @@ impl Task {
             let asked_at = Instant::now();
             let outcome = tokio::select! {
                 outcome = self.beat(heard_at) => outcome,
-                // The coordinator should hear of it before it is done waiting.
-                () = self.shared.has_let_go.notified() => continue,
+                // The coordinator has news to hear, or to tell, before it is done waiting.
+                () = self.shared.wants_heartbeat.notified() => continue,
             };
             match outcome.and_then(|answer| not_outdated(asked_at, answer)) {
                 Ok(answer) => {
@@ -231,7 +231,7 @@ impl Task {
         }
         tokio::select! {
             () = tokio::time::sleep(interval.saturating_sub(spent)) => {}
-            () = self.shared.has_let_go.notified() => {}
+            () = self.shared.wants_heartbeat.notified() => {}
         }
     }
 }

@@ -7,6 +7,8 @@
 // Each test binary uses a part of it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+mod groups;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -25,6 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 use v1::admin_service_server::{AdminService, AdminServiceServer};
 use v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use v1::fetch_service_server::{FetchService, FetchServiceServer};
+use v1::groups_service_server::GroupsServiceServer;
 use v1::offsets_service_server::{OffsetsService, OffsetsServiceServer};
 use v1::produce_service_server::{ProduceService, ProduceServiceServer};
 
@@ -96,6 +99,7 @@ pub(crate) struct State {
     pub(crate) refuse_watches: bool,
     /// Bytes of batches pushed so far.
     pub(crate) pushed_bytes: u64,
+    pub(crate) group: groups::Group,
 }
 
 impl State {
@@ -209,6 +213,19 @@ impl FakeBroker {
         state.topics.insert(name.to_owned(), topic);
     }
 
+    /// Gives the member of the group these partitions, and no others.
+    pub(crate) fn assign(&self, topic: &str, partitions: &[u32]) {
+        self.change(|state| {
+            let of_topic = v1::TopicPartitions {
+                topic: topic.to_owned(),
+                topic_id: state.topics[topic].0.clone(),
+                partitions: partitions.to_vec(),
+            };
+            let is_some = !partitions.is_empty();
+            state.group.assigned = is_some.then_some(of_topic).into_iter().collect();
+        });
+    }
+
     /// Changes the state and wakes whoever waits for it.
     pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state());
@@ -250,6 +267,7 @@ impl FakeBroker {
                 .add_service(ProduceServiceServer::new(service.clone()))
                 .add_service(FetchServiceServer::new(service.clone()))
                 .add_service(OffsetsServiceServer::new(service.clone()))
+                .add_service(GroupsServiceServer::new(service.clone()))
                 .add_service(AdminServiceServer::new(service));
             server.serve_with_incoming(incoming).await.unwrap();
         });
