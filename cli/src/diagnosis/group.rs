@@ -184,8 +184,15 @@ impl<'a> Case<'a> {
         let since_when = group.empty_since_ms.map_or(String::new(), |then_ms| {
             format!(" since {} ago", span(since(then_ms, group.now_ms)))
         });
+        // What a member had that was removed earlier, others took over, and left by themselves since.
+        let emptied = |fenced: &&FencedFacts| {
+            group
+                .empty_since_ms
+                .is_none_or(|then_ms| fenced.at_ms >= then_ms)
+        };
         let had = |fenced: &&FencedFacts| fenced.had.contains(&self.place);
-        match group.fenced.iter().find(had).or(group.fenced.first()) {
+        let mut last = group.fenced.iter().filter(emptied);
+        match last.clone().find(had).or(last.next()) {
             Some(fenced) => {
                 let why = format!(
                     "the group has no members{since_when}: {}; {lag}; look why that process stopped or stood still, and start it again",

@@ -429,6 +429,10 @@ fn members_that_are_not_there_are_told() {
         Cause::MemberFenced,
         &words,
     );
+    // Others took over what it had, and left by themselves.
+    facts.empty_since_ms = Some(NOW_MS - 2_000);
+    let verdict = explain_partition(&facts, &replicated());
+    assert_said(&verdict, Cause::NoMember, &["since 2 s ago"]);
 }
 
 #[test]
