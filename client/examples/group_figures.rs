@@ -6,7 +6,8 @@
 //! - `commits`: how many commits are acknowledged in a second.
 //! - `idle`: 1,000 groups of 10 partitions that do nothing. What they cost the broker whose process is PID.
 //!
-//! `GROUP_FIGURES_MEMBERS` and `GROUP_FIGURES_PARTITIONS` set other numbers for the first two. Topics and groups are deleted at the end.
+//! `GROUP_FIGURES_MEMBERS` and `GROUP_FIGURES_PARTITIONS` set other numbers for the first two, `GROUP_FIGURES_GROUPS` for the last. Topics and
+//! groups are deleted at the end.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +28,7 @@ const RECORD_INTERVAL: Duration = Duration::from_millis(100);
 /// Commits under way at a time.
 const COMMITTERS: usize = 512;
 const COMMIT_TIME: Duration = Duration::from_secs(10);
-const IDLE_GROUPS: usize = 1_000;
+const IDLE_GROUPS: u32 = 1_000;
 const IDLE_PARTITIONS: u32 = 10;
 const IDLE_TIME: Duration = Duration::from_secs(30);
 /// Members or committers that share a connection.
@@ -74,6 +75,15 @@ type Shared = Arc<Mutex<Seen>>;
 
 fn lock(seen: &Shared) -> MutexGuard<'_, Seen> {
     seen.lock().expect("nobody panics")
+}
+
+/// Clients for so many members or committers.
+async fn clients(address: &str, users: usize) -> anyhow::Result<Vec<Client>> {
+    let mut clients = Vec::new();
+    for _ in 0..users.div_ceil(PER_CLIENT) {
+        clients.push(Client::connect(address).await?);
+    }
+    Ok(clients)
 }
 
 async fn member(client: &Client, number: usize, seen: &Shared) -> anyhow::Result<GroupConsumer> {
@@ -164,8 +174,9 @@ async fn rebalance(address: &str, event: Event) -> anyhow::Result<()> {
     let seen = Shared::default();
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let mut readers: Vec<AbortHandle> = Vec::new();
+    let shared = clients(address, members).await?;
     for number in 0..members {
-        let consumer = member(&client, number, &seen).await?;
+        let consumer = member(&shared[number / PER_CLIENT], number, &seen).await?;
         readers.push(tasks.spawn(read(consumer, Arc::clone(&seen))));
     }
     tasks.spawn(load(client.clone(), partitions));
@@ -231,6 +242,7 @@ async fn rebalance(address: &str, event: Event) -> anyhow::Result<()> {
     println!("  partitions that members gave up: {given_up}");
     println!("  latest record of partitions that stayed: {after} ms meanwhile, {before} ms before");
     tasks.shutdown().await;
+    drop(shared);
     tokio::time::sleep(SESSION).await;
     clean_up(&client, 1).await
 }
@@ -288,10 +300,7 @@ async fn commits(address: &str) -> anyhow::Result<()> {
         .await?;
     let done = Arc::new(AtomicU64::new(0));
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    let mut shared = Vec::new();
-    for _ in 0..COMMITTERS / PER_CLIENT {
-        shared.push(Client::connect(address).await?);
-    }
+    let shared = clients(address, COMMITTERS).await?;
     for number in 0..COMMITTERS {
         let (admin, done) = (shared[number / PER_CLIENT].admin(), Arc::clone(&done));
         tasks.spawn(async move {
@@ -344,6 +353,7 @@ async fn watch(process: &str, what: &str, base: u64) -> anyhow::Result<u64> {
 }
 
 async fn idle(address: &str, process: &str) -> anyhow::Result<()> {
+    let groups = number("GROUP_FIGURES_GROUPS", IDLE_GROUPS)? as usize;
     let client = Client::connect(address).await?;
     let topic = NewTopic::new(TOPIC).partitions(IDLE_PARTITIONS);
     client.admin().create_topic(topic).await?;
@@ -351,21 +361,18 @@ async fn idle(address: &str, process: &str) -> anyhow::Result<()> {
     let offsets: Vec<_> = (0..IDLE_PARTITIONS)
         .map(|p| (TOPIC.to_owned(), p, Offset(0)))
         .collect();
-    for number in 0..IDLE_GROUPS {
+    for number in 0..groups {
         client
             .admin()
             .set_group_offsets(&group_id(number), &offsets)
             .await?;
     }
-    let what = format!("{IDLE_GROUPS} groups with {IDLE_PARTITIONS} committed offsets each");
+    let what = format!("{groups} groups with {IDLE_PARTITIONS} committed offsets each");
     watch(process, &what, base).await?;
 
     let mut members = JoinSet::new();
-    let mut shared = Vec::new();
-    for _ in 0..IDLE_GROUPS.div_ceil(PER_CLIENT) {
-        shared.push(Client::connect(address).await?);
-    }
-    for number in 0..IDLE_GROUPS {
+    let shared = clients(address, groups).await?;
+    for number in 0..groups {
         let consumer = shared[number / PER_CLIENT].consumer();
         let group = consumer.group(&group_id(number)).topics([TOPIC]);
         let mut consumer = group.build().await?;
@@ -380,5 +387,5 @@ async fn idle(address: &str, process: &str) -> anyhow::Result<()> {
     members.shutdown().await;
     drop(shared);
     println!("members are gone when their sessions end; groups are deleted then");
-    clean_up(&client, IDLE_GROUPS).await
+    clean_up(&client, groups).await
 }

@@ -13,7 +13,9 @@ use crate::{Admin, ConsumerBuilder, Error, ProducerBuilder, Tls};
 /// A connection to a cluster. Clones share it.
 ///
 /// One client per process is enough: producers, consumers and admins made of it share its metadata. A producer has a
-/// network connection of its own to each broker it sends to.
+/// network connection of its own to each broker it sends to; all others share one, on which a broker takes 256 requests at once by
+/// default (`server.http2.max_concurrent_streams`). Members of groups and readers keep one or two under way all the time: a process with
+/// a hundred of them or more makes more clients.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) cluster: Arc<Cluster>,
