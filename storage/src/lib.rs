@@ -38,7 +38,7 @@ pub use inspect::{Detail, inspect};
 pub use journal::{Ticket, Turn};
 pub use log::{
     AppliedState, Batches, Damage, HardState, Log, LogReader, LogSpec, MissingFrames, SegmentInfo,
-    Staged, StagedFrom, Staging,
+    Staged, StagedFrom, Staging, Unsynced,
 };
 pub use repair::{Finding, Repair};
 pub use space::Space;

@@ -22,5 +22,5 @@ pub use log::Log;
 pub(crate) use log::{LogParts, Sealed};
 pub use reader::{Batches, LogReader};
 pub(crate) use shared::{Frontier, LogShared};
-pub use staging::{Staged, StagedFrom, Staging};
+pub use staging::{Staged, StagedFrom, Staging, Unsynced};
 pub use state::{AppliedState, Damage, HardState, LogSpec, MissingFrames, SegmentInfo};

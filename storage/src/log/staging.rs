@@ -26,7 +26,7 @@ use crate::{Offset, RaftIndex, Term};
 
 /// Segments of one take-over at most. So many generations are used up by each, whether it comes to its end or not.
 const MAX_SEGMENTS: u32 = 1 << 14;
-/// Bytes after which what was written is synced: so much waits for the disk at most, and whoever writes goes no faster.
+/// Bytes after which what was written is due to be synced.
 const SYNC_BYTES: u64 = 32 << 20;
 /// Where a batch has its own checksum, and from where on that covers it.
 const BATCH_CHECKSUM: std::ops::Range<usize> = 17..21;
@@ -62,6 +62,13 @@ pub struct Staging {
 /// Frames that are all there, and durable.
 #[derive(Debug)]
 pub struct Staged(Staging);
+
+/// Segments with frames that the disk should have soon.
+#[derive(Debug)]
+pub struct Unsynced {
+    segments: Vec<Arc<Segment>>,
+    shared: Arc<LogShared>,
+}
 
 impl Log {
     /// Begins to take over frames, the first of which stands at `from`. Other threads may write them. What the log appends meanwhile
@@ -194,14 +201,23 @@ impl Staging {
             self.next_offset = header.next_offset();
             self.unsynced_bytes += header.frame_bytes();
         }
-        if self.unsynced_bytes >= SYNC_BYTES {
-            let active = self.active.iter().map(ActiveSegment::segment);
-            active
-                .into_iter()
-                .try_for_each(|segment| self.sync(segment))?;
-            self.unsynced_bytes = 0;
-        }
         Ok(())
+    }
+
+    /// What was written since the last time, once it is so much that it should be synced. More may be written meanwhile, until there is
+    /// so much again: then whoever writes waits for the disk. What is never synced so is by [`Staging::finish`].
+    pub fn unsynced(&mut self) -> Option<Unsynced> {
+        if self.unsynced_bytes < SYNC_BYTES {
+            return None;
+        }
+        self.unsynced_bytes = 0;
+        let sealed = self.sealed.iter().map(SealedSegment::segment);
+        let active = self.active.iter().map(ActiveSegment::segment);
+        let dirty = sealed.chain(active).filter(|segment| segment.is_dirty());
+        Some(Unsynced {
+            segments: dirty.cloned().collect(),
+            shared: Arc::clone(&self.shared),
+        })
     }
 
     /// Bytes of the frames so far.
@@ -219,7 +235,10 @@ impl Staging {
     /// # Errors
     /// [`Error::Io`]: what is staged is of no use.
     pub fn finish(mut self) -> Result<Staged> {
-        self.seal_active()?;
+        self.seal_active();
+        for sealed in &self.sealed {
+            sync(sealed.segment(), &self.shared)?;
+        }
         // Without a frame there may be no directory either.
         if !self.sealed.is_empty() {
             self.directory.files.sync_directory(&self.path())?;
@@ -266,7 +285,7 @@ impl Staging {
                 self.shared.id()
             )));
         }
-        self.seal_active()?;
+        self.seal_active();
         let last = self.sealed.last().map(|sealed| sealed.spec().file_bytes);
         let (first, max) = (
             self.directory.config.first_segment_bytes,
@@ -288,22 +307,10 @@ impl Staging {
         Ok(())
     }
 
-    /// Closes the segment that is written, and syncs it.
-    fn seal_active(&mut self) -> Result<()> {
-        let Some(active) = self.active.take() else {
-            return Ok(());
-        };
-        self.sealed.push(active.seal());
-        self.unsynced_bytes = 0;
-        let sealed = self.sealed.last().expect("it was just added");
-        self.sync(sealed.segment())
-    }
-
-    fn sync(&self, segment: &Arc<Segment>) -> Result<()> {
-        let synced = segment.sync();
-        synced
-            .map(drop)
-            .map_err(|error| self.shared.read_error(error))
+    /// Closes the segment that is written.
+    fn seal_active(&mut self) {
+        self.sealed
+            .extend(self.active.take().map(ActiveSegment::seal));
     }
 
     /// The term of the last frame; of the entry before, where there is none.
@@ -320,9 +327,19 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        self.sealed
-            .extend(self.active.take().map(ActiveSegment::seal));
+        self.seal_active();
         self.directory.discard(self.sealed.drain(..));
+    }
+}
+
+impl Unsynced {
+    /// Makes durable what was written to them by now. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: what is staged is of no use.
+    pub fn sync(self) -> Result<()> {
+        let mut segments = self.segments.iter();
+        segments.try_for_each(|segment| sync(segment, &self.shared))
     }
 }
 
@@ -369,6 +386,11 @@ impl Staged {
             applied.index
         )))
     }
+}
+
+fn sync(segment: &Arc<Segment>, shared: &LogShared) -> Result<()> {
+    let synced = segment.sync();
+    synced.map(drop).map_err(|error| shared.read_error(error))
 }
 
 /// Whether a batch is what its producer sent. Other frames have no checksum before they have a header.

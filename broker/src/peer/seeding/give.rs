@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use highwater_proto::internal::v1::{SeedBeginning, SeedRequest, SeedResponse};
 use highwater_storage::{Error as StorageError, RaftIndex};
 use raft::eraftpb::Entry;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::Stream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
@@ -20,7 +20,9 @@ use crate::peer::wire;
 use crate::raft::{GroupId, ReplicaId, SeedingProgress, Source, SourceRefusal};
 
 /// Payload bytes read and sent at once; a larger frame goes alone.
-const PIECE_BYTES: u64 = 1 << 20;
+const PIECE_BYTES: u64 = 2 << 20;
+/// Pieces that are read while others are sent.
+const PIECES_AHEAD: usize = 2;
 /// How often the leader hears that its follower is being seeded, however slowly: well within the time after which it would
 /// take the seeding for lost.
 const SIGN_INTERVAL: Duration = Duration::from_secs(1);
@@ -87,7 +89,28 @@ pub(in crate::peer) async fn give(
         _signs: AbortOnDropHandle::new(signs),
         _permit: permit,
     };
-    Ok(Box::pin(stream::try_unfold(giving, Giving::next_piece)))
+    Ok(ahead(stream::try_unfold(giving, Giving::next_piece)))
+}
+
+/// Gets pieces ready before they are asked for.
+fn ahead(pieces: impl Stream<Item = Result<SeedResponse, Status>> + Send + 'static) -> Given {
+    let (ready, given) = mpsc::channel(PIECES_AHEAD);
+    let reading = tokio::spawn(async move {
+        let mut pieces = std::pin::pin!(pieces);
+        while let Some(piece) = pieces.next().await {
+            if ready.send(piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    let reading = AbortOnDropHandle::new(reading);
+    Box::pin(stream::unfold(
+        (given, reading),
+        |(mut given, reading)| async {
+            let piece = given.recv().await?;
+            Some((piece, (given, reading)))
+        },
+    ))
 }
 
 /// Lets the leader know, as long as the other broker is connected, that its follower is being seeded.

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use highwater_proto::internal::v1::peer_service_client::PeerServiceClient;
 use highwater_proto::internal::v1::{SeedBeginning, SeedRequest, SeedResponse};
-use highwater_storage::{Error as StorageError, Offset, RaftIndex, StagedFrom, Term};
+use highwater_storage::{Error as StorageError, Offset, RaftIndex, StagedFrom, Term, Unsynced};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status, Streaming};
@@ -143,7 +144,7 @@ impl Pulls {
             Ok(pieces) => pieces,
             Err(ended) => return (Some(receiving), ended),
         };
-        let mut receiving = receiving;
+        let (mut receiving, mut syncing) = (receiving, Syncing::default());
         loop {
             if receiving.is_complete() {
                 return (None, self.finish(receiving).await);
@@ -157,12 +158,23 @@ impl Pulls {
                 Ok(Err(status)) => return (Some(receiving), ended_by(&status)),
                 Err(_) => return (Some(receiving), again("the source says nothing")),
             };
+            // What was written so far may be of no use any more.
+            if piece.beginning.is_some()
+                && let Err(ended) = syncing.end().await
+            {
+                return (Some(receiving), ended);
+            }
             let taken;
             (receiving, taken) = match self.take(receiving, piece).await {
                 (Some(receiving), taken) => (receiving, taken),
                 (None, _) => return (None, Ended::Never("writing frames panicked".to_owned())),
             };
             if let Err(ended) = taken {
+                return (Some(receiving), ended);
+            }
+            if let Some(unsynced) = receiving.unsynced()
+                && let Err(ended) = syncing.go_on(unsynced).await
+            {
                 return (Some(receiving), ended);
             }
         }
@@ -284,6 +296,30 @@ impl Pulls {
         let refused = &self.peers.shared.metrics.refused;
         refused.with_label_values(&["seeding"]).inc();
         Ended::Never(reason.to_owned())
+    }
+}
+
+/// The disk's part, which goes on while more is written.
+#[derive(Default)]
+struct Syncing(Option<JoinHandle<Result<(), StorageError>>>);
+
+impl Syncing {
+    /// Begins to sync what was written, once that of before is synced.
+    async fn go_on(&mut self, unsynced: Unsynced) -> Result<(), Ended> {
+        self.end().await?;
+        self.0 = Some(tokio::task::spawn_blocking(move || unsynced.sync()));
+        Ok(())
+    }
+
+    /// Waits for what is being synced.
+    async fn end(&mut self) -> Result<(), Ended> {
+        match self.0.take() {
+            None => Ok(()),
+            Some(syncing) => match syncing.await {
+                Ok(synced) => synced.map_err(|error| Ended::Never(error.to_string())),
+                Err(_) => Err(Ended::Never("syncing frames panicked".to_owned())),
+            },
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What comes in by a pull, and what of it is taken.
 
 use highwater_storage::{
-    Error as StorageError, NewFrame, Offset, RaftIndex, Staged, StagedFrom, Staging, Term,
+    Error as StorageError, NewFrame, Offset, RaftIndex, Staged, StagedFrom, Staging, Term, Unsynced,
 };
 use raft::eraftpb::Entry;
 
@@ -122,6 +122,11 @@ impl Receiving {
         }
         self.note_progress();
         Ok(())
+    }
+
+    /// What should be synced while more comes; see [`Staging::unsynced`].
+    pub fn unsynced(&mut self) -> Option<Unsynced> {
+        self.staging.as_mut().and_then(Staging::unsynced)
     }
 
     /// Whether all frames are there.

@@ -111,6 +111,23 @@ fn what_is_staged_and_not_installed_goes() {
 }
 
 #[test]
+fn what_was_staged_is_due_to_be_synced_each_time_that_it_is_much() {
+    let fs = SimFs::new(1);
+    let opened = open(&fs);
+    let mut log = create(&opened.store, 7);
+    let mut staging = log.stage(FROM).unwrap();
+    let mut due = Vec::new();
+    for index in 21..101 {
+        staging.append(&[batch(index, 3, 1 << 20)]).unwrap();
+        if let Some(unsynced) = staging.unsynced() {
+            unsynced.sync().unwrap();
+            due.push(index);
+        }
+    }
+    assert_eq!(due, [52, 84], "each 32 MiB");
+}
+
+#[test]
 fn frames_that_do_not_follow_are_not_staged() {
     let fs = SimFs::new(1);
     let opened = open(&fs);
