@@ -10,7 +10,7 @@ use super::Service;
 
 const EPOCH: i64 = 1;
 /// Heartbeats are sent at once where there is news, and otherwise never as far as a test can tell.
-const INTERVAL: Duration = Duration::from_secs(3_600);
+const INTERVAL_MS: u32 = 3_600_000;
 
 /// A group.
 #[derive(Default)]
@@ -21,10 +21,6 @@ pub(crate) struct Group {
     pub(crate) removes_member: bool,
     /// Heartbeats and commits of the member are refused until it joins again.
     is_removed: bool,
-}
-
-fn millis(time: Duration) -> u32 {
-    time.as_millis().try_into().unwrap()
 }
 
 fn removed() -> Status {
@@ -53,11 +49,11 @@ impl GroupsService for Service {
         }
         Ok(Response::new(v1::HeartbeatResponse {
             member_epoch: EPOCH,
-            heartbeat_interval_ms: millis(INTERVAL),
+            heartbeat_interval_ms: INTERVAL_MS,
             assignment: Some(v1::Assignment {
                 partitions: group.assigned.clone(),
             }),
-            session_timeout_ms: millis(INTERVAL),
+            session_timeout_ms: INTERVAL_MS,
         }))
     }
 

@@ -3,7 +3,7 @@
 use highwater_broker::raft::{
     Error as RaftError, Operation, Pull, ReceiveError, Receiving, ReplicaId, Source, SourceRefusal,
 };
-use highwater_storage::{Error, RaftIndex, Staging, Unsynced};
+use highwater_storage::{Error, RaftIndex, Staging};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -179,11 +179,7 @@ impl World {
             // Gone by now, or not to be read: the next source says.
             return Ok(idle(receiving));
         };
-        let written = receiving.append(&entries).and_then(|()| {
-            let unsynced = receiving.unsynced().map(Unsynced::sync);
-            Ok(unsynced.transpose().map(drop)?)
-        });
-        match written {
+        match receiving.append(&entries) {
             Ok(()) => {
                 let takes = self.jitter.within(50..=2 * MS);
                 let stage = Stage::Reading(giver, source);
