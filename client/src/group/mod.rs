@@ -279,7 +279,9 @@ impl GroupConsumer {
             }
         }
         let owned = self.owned.values().map(|progress| &progress.owned);
-        let untold = owned.filter(|owned| !self.leaving.contains(owned));
+        let is_told =
+            |owned: &Owned| self.leaving.contains(owned) || self.departing.contains(owned);
+        let untold = owned.filter(|owned| !is_told(owned));
         let untold: Vec<_> = untold.map(GroupPartition::from).collect();
         if !untold.is_empty() {
             self.tell(&Rebalance::Revoked(untold));
@@ -388,7 +390,9 @@ impl GroupConsumer {
         unfinished: impl Fn(&Owned) -> Option<Offset>,
     ) {
         let has_something = !(self.leaving.is_empty() && self.requested.is_empty());
-        if !has_something || self.committing.is_some() {
+        // What departs though nothing is being committed is about to be told to be lost, and all else with it.
+        let is_waiting = self.committing.is_some() || !self.departing.is_empty();
+        if !has_something || is_waiting {
             return;
         }
         let departing: Vec<_> = self
@@ -396,8 +400,7 @@ impl GroupConsumer {
             .extract_if(.., |owned| is_done(owned))
             .collect();
         let has_begun = self.start_last_commit(|owned| departing.contains(owned), unfinished);
-        // Beside what is about to be told to be lost.
-        self.departing.extend(departing);
+        self.departing = departing;
         if !has_begun {
             self.part();
         }
@@ -511,17 +514,17 @@ impl GroupConsumer {
         self.committing = None;
         let result = ended.map(|offsets| self.note_committed(&offsets));
         self.asking.answer(&result);
-        match &result {
-            // What departs is not given away but lost: the next heartbeat says so, and is sent at once.
-            Err(error) if membership::is_removal(error.reason()) => {
+        if let Err(error) = &result {
+            if membership::is_removal(error.reason()) {
+                // What departs is not given away but lost: the next heartbeat says so, and is sent at once.
                 self.shared.wants_heartbeat.notify_one();
+                return result;
             }
-            Err(error) if !self.departing.is_empty() => {
+            if !self.departing.is_empty() {
                 tracing::warn!(%error, "what was received last could not be committed before it is given away: it is read again");
-                self.part();
             }
-            Ok(()) | Err(_) => self.part(),
         }
+        self.part();
         result
     }
 
